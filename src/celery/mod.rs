@@ -1,0 +1,19 @@
+//! What a Celery message says, whichever broker carries it.
+//!
+//! The readers here work on borrowed bytes and never recurse. What they cannot read is not
+//! an error but an answer: the message is then not known to be a task, and stays untouched.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
+)]
+
+pub mod body;
+pub mod headers;
+pub mod json;
+mod task;
+
+pub use headers::Carried;
+pub use headers::HeaderValue;
+pub use headers::Headers;
+pub use task::Task;
+pub use task::TaskProtocol;

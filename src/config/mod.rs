@@ -1,0 +1,243 @@
+//! The configuration: text in, [`Config`] out, with every complaint at once.
+//!
+//! Past this module no address is a string and no number needs checking.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::trace::Sampler;
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// At least one; names and listen addresses are unique.
+    pub routes: Vec<Route>,
+    pub policy: Policy,
+    pub limits: Limits,
+    pub telemetry: Telemetry,
+    pub admin: Admin,
+    pub log: Log,
+    /// How long connections may take to come to a boundary when the proxy is stopped.
+    pub drain_grace: Duration,
+}
+
+/// One listener and the broker behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    pub name: Arc<str>,
+    pub protocol: Protocol,
+    pub listen: SocketAddr,
+    /// At least one, in the order in which they are tried.
+    pub upstream: Vec<Upstream>,
+}
+
+/// A broker's address, resolved anew for each connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    pub host: Arc<str>,
+    pub port: u16,
+}
+
+/// What is done with the context of task messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub mode: Mode,
+    pub on_missing: OnMissing,
+    pub on_valid: OnValid,
+    pub on_invalid: OnInvalid,
+    /// Whether our `tracestate` member is written along with a `traceparent`.
+    pub tracestate: bool,
+}
+
+/// Whether messages are edited at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Inject,
+    Observe,
+}
+
+/// What to do with a message without a `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMissing {
+    Add,
+    Pass,
+}
+
+/// What to do with somebody else's valid `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnValid {
+    Keep,
+    Restamp,
+}
+
+/// What to do with an invalid `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnInvalid {
+    Replace,
+    Pass,
+}
+
+/// What the proxy may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub connections_max: usize,
+    /// The largest message that is held to be read.
+    pub hold_bytes_max: usize,
+    /// The sum of what all sessions hold.
+    pub hold_total_bytes_max: usize,
+    /// Bytes waiting to be written to one peer before the other is no longer read.
+    pub buffer_bytes_max: usize,
+    /// Requests of one session that may wait for their reply and still be paired with it.
+    pub pending_max: usize,
+    /// How long one address of an upstream may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// Hops that may be open at once, and how long each.
+    pub open_hops_max: usize,
+    pub open_hop_age_max: Duration,
+    /// Contexts remembered by task id, and how long.
+    pub memory_max: usize,
+    pub memory_age_max: Duration,
+    /// Sightings that may wait to be counted.
+    pub sightings_max: usize,
+    /// Distinct values of one metric label before the rest is counted as `other`.
+    pub label_values_max: usize,
+}
+
+/// Where spans go. What OpenTelemetry has a variable for is set by that variable; these
+/// are the values that hold where it is not set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telemetry {
+    /// `OTEL_TRACES_EXPORTER` (`otlp` or `none`) and `OTEL_SDK_DISABLED`.
+    pub export: bool,
+    /// `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    pub protocol: OtlpProtocol,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, as a base URL; `None`: what OpenTelemetry says.
+    pub endpoint: Option<String>,
+    /// `OTEL_SERVICE_NAME`.
+    pub service_name: String,
+    /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
+    pub sampler: Sampler,
+    /// `OTEL_BSP_MAX_QUEUE_SIZE`.
+    pub queue_max: usize,
+    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
+    pub batch_max: usize,
+    /// `OTEL_BSP_SCHEDULE_DELAY`.
+    pub schedule_delay: Duration,
+    /// `OTEL_BSP_EXPORT_TIMEOUT`.
+    pub export_timeout: Duration,
+    /// How long the last spans may take when the proxy stops.
+    pub flush_grace: Duration,
+}
+
+/// The two transports of OTLP that are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    Grpc,
+    HttpProtobuf,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// `None`: no admin listener.
+    pub listen: Option<SocketAddr>,
+}
+
+/// How the log is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A filter in the syntax of `RUST_LOG`.
+    pub filter: String,
+    /// How long a reason that was logged stays silent.
+    pub repeat_interval: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The protocols a route may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Told by the first bytes of each connection.
+    Auto,
+    Redis,
+}
+
+impl Protocol {
+    /// Every protocol, with the word that names it and the schemes of its broker URLs.
+    pub const ALL: [(Self, &'static str, &'static [&'static str]); 2] = [
+        (Self::Auto, "auto", &["redis"]),
+        (Self::Redis, "redis", &["redis"]),
+    ];
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Inject,
+            on_missing: OnMissing::Add,
+            on_valid: OnValid::Keep,
+            on_invalid: OnInvalid::Replace,
+            tracestate: true,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            hold_bytes_max: 1 << 20,
+            hold_total_bytes_max: 256 << 20,
+            buffer_bytes_max: 256 << 10,
+            pending_max: 1 << 16,
+            connect_timeout: Duration::from_secs(5),
+            open_hops_max: 100_000,
+            open_hop_age_max: Duration::from_secs(600),
+            memory_max: 100_000,
+            memory_age_max: Duration::from_secs(3_600),
+            sightings_max: 65_536,
+            label_values_max: 200,
+        }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            export: true,
+            protocol: OtlpProtocol::HttpProtobuf,
+            endpoint: None,
+            service_name: "tracehop".to_owned(),
+            sampler: Sampler::default(),
+            queue_max: 16_384,
+            batch_max: 512,
+            schedule_delay: Duration::from_secs(5),
+            export_timeout: Duration::from_secs(30),
+            flush_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            filter: "info".to_owned(),
+            repeat_interval: Duration::from_secs(60),
+        }
+    }
+}

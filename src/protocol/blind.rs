@@ -1,0 +1,26 @@
+//! The session that reads nothing.
+
+use crate::protocol::Outbox;
+use crate::protocol::Session;
+use crate::protocol::Side;
+use crate::trace::Timestamp;
+
+/// Passes bytes on and understands none of them.
+#[derive(Debug)]
+pub(super) struct Blind;
+
+impl Session for Blind {
+    fn receive(&mut self, from: Side, bytes: &[u8], _now: Timestamp, out: &mut Outbox) {
+        match from {
+            Side::Client => out.to_broker.extend_from_slice(bytes),
+            Side::Broker => out.to_client.extend_from_slice(bytes),
+        }
+    }
+
+    fn finish(&mut self, _from: Side, _now: Timestamp, _out: &mut Outbox) {}
+
+    /// Where nothing is understood there is no boundary to wait for.
+    fn part(&mut self, _now: Timestamp, _out: &mut Outbox) -> bool {
+        true
+    }
+}

@@ -1,0 +1,71 @@
+//! The limit on what all sessions hold together.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+/// The bytes that all sessions together may hold back while a message is incomplete.
+#[derive(Debug)]
+pub struct HoldBudget {
+    held: AtomicUsize,
+    max: usize,
+}
+
+impl HoldBudget {
+    #[must_use]
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            held: AtomicUsize::new(0),
+            max,
+        })
+    }
+
+    /// The bytes reserved at this moment.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Reserves `bytes`, or nothing when that would go beyond the limit.
+    #[must_use]
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        self.held
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                held.checked_add(bytes).filter(|sum| *sum <= self.max)
+            })
+            .ok()?;
+        Some(Reservation {
+            budget: Arc::clone(self),
+            bytes,
+        })
+    }
+}
+
+/// A part of the budget, given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<HoldBudget>,
+    bytes: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_can_be_had_again() {
+        let budget = HoldBudget::new(10);
+        let six = budget.reserve(6).unwrap();
+        assert!(budget.reserve(5).is_none());
+        assert_eq!(budget.held(), 6);
+        drop(six);
+        assert!(budget.reserve(10).is_some());
+        assert_eq!(budget.held(), 0);
+    }
+}

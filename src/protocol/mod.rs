@@ -1,0 +1,76 @@
+//! Sessions: one proxied connection each, read without any I/O.
+//!
+//! A session takes the bytes of both sides and gives back bytes and sightings. It holds no
+//! socket, task, channel, clock or randomness of its own: time and ids are handed in.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
+)]
+
+mod blind;
+mod detect;
+mod hold;
+pub mod pieces;
+pub mod redis;
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+pub use hold::HoldBudget;
+
+use crate::config::Limits;
+use crate::config::Protocol;
+use crate::hop::Connection;
+use crate::hop::Injector;
+use crate::hop::Sighting;
+use crate::trace::IdSource;
+use crate::trace::Timestamp;
+
+/// One proxied connection, both directions.
+pub trait Session: Send {
+    /// Takes what `from` sent. Cannot fail: what it cannot read, it passes on unchanged.
+    fn receive(&mut self, from: Side, bytes: &[u8], now: Timestamp, out: &mut Outbox);
+
+    /// `from` will send no more: release whatever is still held.
+    fn finish(&mut self, from: Side, now: Timestamp, out: &mut Outbox);
+
+    /// The proxy wants to end this connection. Says whether that can be done now without
+    /// cutting anything in half, and writes whatever the protocol calls for into `out`
+    /// first. Asked again after every exchange until it says yes.
+    fn part(&mut self, now: Timestamp, out: &mut Outbox) -> bool;
+}
+
+/// The two peers of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    Client,
+    Broker,
+}
+
+/// What a session gives back. The caller owns the buffers and empties them.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pub to_client: BytesMut,
+    pub to_broker: BytesMut,
+    pub sightings: Vec<Sighting>,
+}
+
+/// What the session is made of besides its protocol.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub connection: Arc<Connection>,
+    pub injector: Arc<Injector>,
+    pub limits: Limits,
+    pub budget: Arc<HoldBudget>,
+    pub ids: IdSource,
+}
+
+/// A session for a new connection.
+#[must_use]
+pub fn session(protocol: Protocol, setup: Setup) -> Box<dyn Session> {
+    match protocol {
+        Protocol::Auto => Box::new(detect::Detecting::new(setup)),
+        Protocol::Redis => Box::new(redis::RedisSession::new(setup)),
+    }
+}

@@ -1,0 +1,1 @@
+//! Passing bytes piece by piece.

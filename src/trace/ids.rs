@@ -1,0 +1,133 @@
+use std::fmt;
+
+/// The id of a trace: 16 bytes, never all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceId([u8; 16]);
+
+impl TraceId {
+    /// `None` for the all-zero id, which W3C Trace Context forbids.
+    #[must_use]
+    pub fn new(bytes: [u8; 16]) -> Option<Self> {
+        (bytes != [0; 16]).then_some(Self(bytes))
+    }
+
+    /// The id made of a digest or of random bytes; 1 where those happen to be all zero.
+    #[must_use]
+    pub fn nonzero(bytes: [u8; 16]) -> Self {
+        Self::new(bytes).unwrap_or(Self(u128::to_be_bytes(1)))
+    }
+
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+/// The id of a span: 8 bytes, never all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanId([u8; 8]);
+
+impl SpanId {
+    /// `None` for the all-zero id, which W3C Trace Context forbids.
+    #[must_use]
+    pub fn new(bytes: [u8; 8]) -> Option<Self> {
+        (bytes != [0; 8]).then_some(Self(bytes))
+    }
+
+    /// The id made of a digest or of random bytes; 1 where those happen to be all zero.
+    #[must_use]
+    pub fn nonzero(bytes: [u8; 8]) -> Self {
+        Self::new(bytes).unwrap_or(Self(u64::to_be_bytes(1)))
+    }
+
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+}
+
+/// The flags of a trace context (W3C Trace Context level 2, section 3.2.2.5).
+///
+/// Only the bits that the specification names are kept: a writer has to clear the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TraceFlags(u8);
+
+impl TraceFlags {
+    pub const SAMPLED: Self = Self(0b01);
+    /// The seven right-most bytes of the trace id are random.
+    pub const RANDOM: Self = Self(0b10);
+
+    #[must_use]
+    pub const fn new(bits: u8) -> Self {
+        Self(bits & (Self::SAMPLED.0 | Self::RANDOM.0))
+    }
+
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    #[must_use]
+    pub const fn is_sampled(self) -> bool {
+        self.0 & Self::SAMPLED.0 != 0
+    }
+
+    #[must_use]
+    pub const fn with_sampled(self, sampled: bool) -> Self {
+        Self((self.0 & !Self::SAMPLED.0) | if sampled { Self::SAMPLED.0 } else { 0 })
+    }
+}
+
+/// Where random ids come from; handed to whoever needs one, seeded in tests.
+#[derive(Clone, Debug)]
+pub struct IdSource(fastrand::Rng);
+
+impl IdSource {
+    /// A source seeded by the operating system's randomness.
+    #[must_use]
+    pub fn from_entropy() -> Self {
+        Self(fastrand::Rng::new())
+    }
+
+    /// A source that gives the same ids for the same seed.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    pub fn trace_id(&mut self) -> TraceId {
+        TraceId::nonzero(self.0.u128(..).to_be_bytes())
+    }
+
+    pub fn span_id(&mut self) -> SpanId {
+        SpanId::nonzero(self.0.u64(..).to_be_bytes())
+    }
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
