@@ -128,7 +128,11 @@ fn part(input: &[u8], from: usize, to: usize) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn run(pieces: &mut Pieces, bytes: &[u8], step: impl FnMut(&[u8], &mut Vec<u8>) -> Step) -> (String, Result<(), &'static str>) {
+    fn run(
+        pieces: &mut Pieces,
+        bytes: &[u8],
+        step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+    ) -> (String, Result<(), &'static str>) {
         let mut to = BytesMut::new();
         let outcome = pieces.receive(bytes, &mut to, step);
         (String::from_utf8(to.to_vec()).unwrap(), outcome)
@@ -153,8 +157,14 @@ mod tests {
     #[test]
     fn what_is_incomplete_waits_and_the_rest_leaves() {
         let mut pieces = Pieces::default();
-        assert_eq!(run(&mut pieces, b"one tw", words), ("one ".to_owned(), Ok(())));
-        assert_eq!(run(&mut pieces, b"o three", words), ("2 ".to_owned(), Ok(())));
+        assert_eq!(
+            run(&mut pieces, b"one tw", words),
+            ("one ".to_owned(), Ok(()))
+        );
+        assert_eq!(
+            run(&mut pieces, b"o three", words),
+            ("2 ".to_owned(), Ok(()))
+        );
         let mut to = BytesMut::new();
         pieces.finish(&mut to);
         assert_eq!(&to[..], b"three");
@@ -167,7 +177,10 @@ mod tests {
             run(&mut pieces, b"one two bad two ", words),
             ("one 2 bad two ".to_owned(), Err("bad_word"))
         );
-        assert_eq!(run(&mut pieces, b"two ", words), ("two ".to_owned(), Ok(())));
+        assert_eq!(
+            run(&mut pieces, b"two ", words),
+            ("two ".to_owned(), Ok(()))
+        );
         assert!(pieces.is_blind());
     }
 
@@ -178,6 +191,9 @@ mod tests {
             run(&mut pieces, b"one two three boom two ", words),
             ("one 2 three boom two ".to_owned(), Err("panic"))
         );
-        assert_eq!(run(&mut pieces, b"two ", words), ("two ".to_owned(), Ok(())));
+        assert_eq!(
+            run(&mut pieces, b"two ", words),
+            ("two ".to_owned(), Ok(()))
+        );
     }
 }

@@ -119,7 +119,11 @@ impl Nesting {
     }
 
     /// An aggregate begins; `left` is the number of its elements.
-    pub(super) fn open(&mut self, left: Option<u64>, is_attribute: bool) -> Result<Ended, Unreadable> {
+    pub(super) fn open(
+        &mut self,
+        left: Option<u64>,
+        is_attribute: bool,
+    ) -> Result<Ended, Unreadable> {
         if self.open.len() >= DEPTH_MAX {
             return Err("nested_too_deep");
         }
