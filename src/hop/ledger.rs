@@ -118,3 +118,74 @@ impl Ledger {
 
 /// Below this it is not worth looking for hops that have ended behind one that has not.
 const ORDER_SLACK: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hop::fixture::publication;
+
+    fn answered(number: u64) -> Sighting {
+        Sighting::Answered {
+            hop: HopId { session: 1, number },
+            at: Timestamp::from_nanos(9),
+            answer: Answer::Confirmed,
+        }
+    }
+
+    #[test]
+    fn a_hop_ends_with_its_answer() {
+        let mut ledger = Ledger::new(10, Duration::from_secs(1));
+        let mut ended = Vec::new();
+        ledger.book(Sighting::Published(publication(1, 5)), &mut ended);
+        assert_eq!((ledger.open_count(), ended.len()), (1, 0));
+        ledger.book(answered(1), &mut ended);
+        ledger.book(answered(1), &mut ended);
+        assert_eq!((ledger.open_count(), ended.len()), (0, 1));
+        assert_eq!(ended[0].answer, Answer::Confirmed);
+        assert_eq!(ended[0].ended, Timestamp::from_nanos(9));
+    }
+
+    #[test]
+    fn a_hop_without_an_answer_ends_when_its_time_is_over() {
+        let mut ledger = Ledger::new(10, Duration::from_nanos(3));
+        let mut ended = Vec::new();
+        ledger.book(Sighting::Published(publication(1, 5)), &mut ended);
+        ledger.book(Sighting::Published(publication(2, 6)), &mut ended);
+        ledger.expire(Timestamp::from_nanos(8), &mut ended);
+        assert_eq!(ended.len(), 0);
+        ledger.expire(Timestamp::from_nanos(9), &mut ended);
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].publication.hop.number, 1);
+        assert_eq!(ended[0].answer, Answer::Expired);
+    }
+
+    proptest! {
+        #[test]
+        fn every_hop_ends_once_and_memory_is_bounded(
+            sightings in prop::collection::vec((any::<bool>(), 0_u64..40), 0..400)
+        ) {
+            let mut ledger = Ledger::new(8, Duration::from_secs(1));
+            let mut ended = Vec::new();
+            let mut opened = std::collections::HashSet::new();
+            for (is_publication, number) in sightings {
+                if is_publication && opened.insert(number) {
+                    ledger.book(Sighting::Published(publication(number, number)), &mut ended);
+                } else if !is_publication {
+                    ledger.book(answered(number), &mut ended);
+                }
+                prop_assert!(ledger.open_count() <= 8);
+                prop_assert!(ledger.order.len() <= 2 * ledger.open.len() + ORDER_SLACK);
+            }
+            ledger.expire(Timestamp::from_nanos(u64::MAX), &mut ended);
+            prop_assert_eq!(ledger.open_count(), 0);
+            let mut numbers: Vec<u64> =
+                ended.iter().map(|hop| hop.publication.hop.number).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            prop_assert_eq!(numbers.len(), ended.len());
+            prop_assert_eq!(numbers.len(), opened.len());
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! into a [`Hop`]; a finished hop becomes spans. The [`Injector`] decides, for each message
 //! on its way, which context it shall carry.
 
+#[cfg(test)]
+mod fixture;
 mod injector;
 mod ledger;
 mod memory;

@@ -100,3 +100,93 @@ const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
 const MESSAGING_SYSTEM: &str = "messaging.system";
 const SERVER_ADDRESS: &str = "server.address";
 const SERVER_PORT: &str = "server.port";
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_semantic_conventions::attribute;
+
+    use super::*;
+    use crate::hop::fixture::publication;
+    use crate::trace::Timestamp;
+
+    fn span_of(answer: Answer) -> Span {
+        let mut publication = publication(1, 5);
+        publication.task.id = "some-id".into();
+        let hop = Hop {
+            publication,
+            answer,
+            ended: Timestamp::from_nanos(9),
+        };
+        send_span(&hop).unwrap()
+    }
+
+    fn value<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
+        span.attributes
+            .iter()
+            .find_map(|(name, value)| (*name == key).then_some(value))
+    }
+
+    #[test]
+    fn names_are_those_of_the_conventions() {
+        for (ours, theirs) in [
+            (ERROR_TYPE, attribute::ERROR_TYPE),
+            (
+                MESSAGING_DESTINATION_NAME,
+                attribute::MESSAGING_DESTINATION_NAME,
+            ),
+            (
+                MESSAGING_MESSAGE_ENVELOPE_SIZE,
+                attribute::MESSAGING_MESSAGE_ENVELOPE_SIZE,
+            ),
+            (MESSAGING_MESSAGE_ID, attribute::MESSAGING_MESSAGE_ID),
+            (
+                MESSAGING_OPERATION_NAME,
+                attribute::MESSAGING_OPERATION_NAME,
+            ),
+            (
+                MESSAGING_OPERATION_TYPE,
+                attribute::MESSAGING_OPERATION_TYPE,
+            ),
+            (MESSAGING_SYSTEM, attribute::MESSAGING_SYSTEM),
+            (SERVER_ADDRESS, attribute::SERVER_ADDRESS),
+            (SERVER_PORT, attribute::SERVER_PORT),
+        ] {
+            assert_eq!(ours, theirs);
+        }
+    }
+
+    #[test]
+    fn a_confirmed_hop_is_a_span_without_an_error() {
+        let span = span_of(Answer::Confirmed);
+        assert_eq!(span.name, "send celery");
+        assert_eq!((span.start.as_nanos(), span.end.as_nanos()), (5, 9));
+        assert_eq!(span.error, None);
+        assert_eq!(
+            value(&span, "messaging.message.id"),
+            Some(&"some-id".into())
+        );
+        assert_eq!(value(&span, "celery.group"), None);
+        assert_eq!(value(&span, "tracehop.answer"), Some(&"confirmed".into()));
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_in_the_brokers_words() {
+        let span = span_of(Answer::Refused("OOM command not allowed".into()));
+        assert_eq!(span.error.as_deref(), Some("OOM command not allowed"));
+        assert_eq!(value(&span, "error.type"), Some(&"OOM".into()));
+        assert!(span_of(Answer::Lost).error.is_some());
+        assert!(span_of(Answer::Discarded).error.is_none());
+    }
+
+    #[test]
+    fn an_unsampled_hop_is_no_span() {
+        let mut publication = publication(1, 5);
+        publication.recorded = false;
+        let hop = Hop {
+            publication,
+            answer: Answer::Confirmed,
+            ended: Timestamp::from_nanos(9),
+        };
+        assert_eq!(send_span(&hop), None);
+    }
+}
