@@ -12,6 +12,13 @@ def pytest_sessionstart(session):
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory):
-    stage = Stage(tmp_path_factory.mktemp("stage"))
-    yield stage
-    stage.close()
+    """The stage that most tests share."""
+    with Stage(tmp_path_factory.mktemp("stage")) as stage:
+        yield stage
+
+
+@pytest.fixture
+def own_stage(tmp_path):
+    """A stage for one test, which may do harm to it."""
+    with Stage(tmp_path) as stage:
+        yield stage

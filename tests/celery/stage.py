@@ -19,6 +19,7 @@ from harness import (
     app_env,
     counted,
     eventually,
+    python,
 )
 from otlp_grpc import Receiver
 
@@ -40,26 +41,40 @@ class Mode:
         name += f"-celery-{self.version}" if self.version != CURRENT else ""
         return name + ("-direct" if self.direct else "")
 
+    def installed(self):
+        return python(self.version).exists()
+
     def queue(self):
         kind = "direct" if self.direct else "traced" if self.worker else "plain"
         return f"queue-{kind}-{self.protocol}-{self.version}"
 
 
 class Stage:
-    def __init__(self, directory):
+    def __init__(self, directory, grpc=False, durable=False):
         self.directory = directory
-        self.server = Redis(directory)
+        self.server = Redis(directory, durable=durable)
         self.receiver = Receiver()
-        self.hop = Tracehop(directory, self.server.port, self.receiver.endpoint)
+        self.hop = self.tracehop("tracehop", grpc=grpc)
         self._workers, self._producers, self._direct = {}, {}, {}
         self.journeys = []
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         for process in [*self._producers.values(), *self._workers.values()]:
             process.signal(15)
         for process in [*self._producers.values(), *self._workers.values(), self.hop, self.server]:
             process.close()
         self.receiver.close()
+
+    def tracehop(self, name, upstream=None, grpc=False):
+        """A proxy in front of our Redis, or of another port."""
+        upstream = upstream or self.server.port
+        if grpc:
+            exporter = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+            return Tracehop(self.directory, upstream, self.receiver.grpc_endpoint, name, **exporter)
+        return Tracehop(self.directory, upstream, self.receiver.endpoint, name)
 
     def env(self, mode, traced, broker=None, **settings):
         """The environment of an app in this mode, behind the proxy unless it is direct."""
@@ -123,8 +138,8 @@ class Journey:
         self._ids = {run["id"] for run in self.runs}
         count = len(self.messages)
         self.sends = self._spans("tracehop", count, "send spans")
-        if mode.worker:
-            self.run_spans = self._spans("worker", len(self.runs), "spans of runs", "run/")
+        count = len(self.runs) if mode.worker else 0
+        self.run_spans = self._spans("worker", count, "spans of runs", "run/")
 
     def _spans(self, service, count, what, prefix=""):
         def found(spans):

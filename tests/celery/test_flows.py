@@ -1,11 +1,9 @@
 """Everything Celery can do with a message, with and without OpenTelemetry at either end."""
 
-import uuid
-
 import pytest
 
-from harness import counted
-from stage import Mode, message_of
+from laws import holds_all
+from stage import Mode, Stage
 
 # The flows of app/producer.py, and how many task runs each of them makes.
 FLOWS = {
@@ -25,29 +23,33 @@ FLOWS = {
     "priorities": 4,
     "requeue": 2,
 }
-MODES = [Mode(producer, worker) for producer in (False, True) for worker in (False, True)]
+BOTH = (False, True)
+MODES = [Mode(producer, worker) for producer in BOTH for worker in BOTH]
+MODES_1 = [Mode(producer, worker, protocol=1) for producer in BOTH for worker in BOTH]
 
 
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_a_flow_is_one_trace_and_runs_as_without_the_proxy(stage, mode, flow):
-    journey = stage.play(flow, mode, FLOWS[flow])
-    runs_as_without_the_proxy(journey)
-    every_hop_tells_its_message(journey, stage.server.port)
-    every_hop_has_its_place_in_the_trace(journey)
-    every_run_is_a_child_of_what_its_message_carried(journey)
-    is_one_trace(journey)
+    holds_all(stage.play(flow, mode, FLOWS[flow]), stage.server.port)
 
 
 @pytest.mark.parametrize("flow", ["delay", "retry"])
-@pytest.mark.parametrize("mode", [Mode(m.producer, m.worker, 1) for m in MODES], ids=str)
+@pytest.mark.parametrize("mode", MODES_1, ids=str)
 def test_protocol_1_is_served_although_its_headers_say_nothing(stage, mode, flow):
-    journey = stage.play(flow, mode, FLOWS[flow])
-    runs_as_without_the_proxy(journey)
-    every_hop_tells_its_message(journey, stage.server.port)
-    every_hop_has_its_place_in_the_trace(journey)
-    every_run_is_a_child_of_what_its_message_carried(journey)
-    is_one_trace(journey)
+    holds_all(stage.play(flow, mode, FLOWS[flow]), stage.server.port)
+
+
+@pytest.mark.parametrize("flow", ["delay", "retry", "chain_of_three", "chord_of_two"])
+@pytest.mark.parametrize("version", ["5.3", "4.4"])
+def test_older_versions_of_celery_are_served_alike(stage, version, flow):
+    holds_all(stage.play(flow, of_version(version), FLOWS[flow]), stage.server.port)
+
+
+@pytest.mark.parametrize("flow", ["delay", "retry"])
+@pytest.mark.parametrize("version", ["5.3", "4.4"])
+def test_older_versions_of_celery_are_served_alike_in_protocol_1(stage, version, flow):
+    holds_all(stage.play(flow, of_version(version, protocol=1), FLOWS[flow]), stage.server.port)
 
 
 def test_no_task_of_any_flow_ran_again_later(stage):
@@ -55,81 +57,20 @@ def test_no_task_of_any_flow_ran_again_later(stage):
         assert stage.server.runs(journey.tag) == journey.runs
 
 
-def runs_as_without_the_proxy(journey):
-    assert counted(journey.runs) == journey.expected_runs
-    assert journey.value == journey.expected_value
+@pytest.fixture(scope="module")
+def grpc_stage(tmp_path_factory):
+    with Stage(tmp_path_factory.mktemp("grpc"), grpc=True) as stage:
+        yield stage
 
 
-def every_hop_tells_its_message(journey, port):
-    for message, run in journey.messages.items():
-        span = journey.send(message)
-        said = span.attributes
-        assert span.start <= span.end and not span.error
-        assert said["messaging.system"] == "redis"
-        assert said["messaging.operation.type"] == "send"
-        assert said["messaging.destination.name"].startswith(run["queue"])
-        assert span.name == f"send {said['messaging.destination.name']}"
-        assert said["messaging.message.id"] == run["id"]
-        assert said["server.address"] == "127.0.0.1"
-        assert said["server.port"] == port
-        assert said["celery.task_name"] == run["task"]
-        assert said["celery.retries"] == run["retries"]
-        for key in ("root_id", "parent_id", "group"):
-            assert said.get(f"celery.{key}") == run[key]
-        assert journey.tag not in span.text, "an argument"
+@pytest.mark.parametrize("flow", ["delay", "retry", "chain_of_three"])
+@pytest.mark.parametrize("mode", [Mode(False, True), Mode(False, False)], ids=str)
+def test_spans_arrive_over_grpc_as_well(grpc_stage, mode, flow):
+    holds_all(grpc_stage.play(flow, mode, FLOWS[flow]), grpc_stage.server.port)
 
 
-def every_hop_has_its_place_in_the_trace(journey):
-    """The table of who adds, keeps and renews, and whose child each hop is."""
-    mode = journey.mode
-    for message, run in journey.messages.items():
-        span = journey.send(message)
-        retried = run["retries"] > 0
-        by_worker = retried or run["parent_id"] is not None
-        traced = (mode.worker if by_worker else mode.producer) and mode.protocol == 2
-        verdict = span.attributes["tracehop.context.verdict"]
-        origin = span.attributes["tracehop.context.origin"]
-        if traced:
-            assert (verdict, origin, span.kind) == ("kept", "carried", "CLIENT")
-            assert journey.published(span), "the parent is the app's own span"
-        elif retried and mode.producer and mode.protocol == 2:
-            # The app's own context, copied to the retry by Celery.
-            assert (verdict, origin, span.kind) == ("kept", "carried", "CLIENT")
-            assert span.parent_id == journey.send(before(message)).parent_id
-        elif retried:
-            assert (verdict, span.kind) == ("renewed", "PRODUCER")
-            assert span.parent_id == journey.send(before(message)).span_id
-        elif by_worker:
-            assert (verdict, origin, span.kind) == ("added", "inherited", "PRODUCER")
-            parents = journey.sends_of(run["parent_id"])
-            assert span.parent_id in [parent.span_id for parent in parents]
-        else:
-            assert (verdict, span.kind, span.parent_id) == ("added", "PRODUCER", "")
-            assert origin == "derived" or run["group"] and origin == "inherited"
-            assert span.trace_id == uuid.UUID(run["group"] or run["id"]).hex
-
-
-def every_run_is_a_child_of_what_its_message_carried(journey):
-    for message, run in journey.messages.items():
-        span = journey.send(message)
-        assert run["traceparent"][:52] == f"00-{span.trace_id}-{carried(span)}"
-        if span.kind == "PRODUCER":
-            assert run["tracestate"].startswith(f"tracehop={span.span_id}-")
-    if journey.mode.worker:
-        carried_by_messages = [carried(journey.send(message_of(run))) for run in journey.runs]
-        assert sorted(span.parent_id for span in journey.run_spans) == sorted(carried_by_messages)
-
-
-def is_one_trace(journey):
-    spans = [*journey.sends, *(journey.run_spans if journey.mode.worker else ())]
-    assert len({span.trace_id for span in spans}) == 1
-
-
-def carried(span):
-    """The span id in the message that this hop is about."""
-    return span.parent_id if span.kind == "CLIENT" else span.span_id
-
-
-def before(message):
-    task, task_id, retries = message
-    return task, task_id, retries - 1
+def of_version(version, **mode):
+    mode = Mode(version=version, **mode)
+    if not mode.installed():
+        pytest.skip(f"Celery {version} is not installed; it needs Python 3.11 or older")
+    return mode

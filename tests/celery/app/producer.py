@@ -83,7 +83,7 @@ def hold(tag):
 def broadcast(tag, exchange):
     fanout = Exchange(exchange, type="fanout")
     return add.apply_async(
-        (1, 2), {"tag": tag}, exchange=exchange, exchange_type="fanout", routing_key="", declare=[fanout]
+        (1, 2), {"tag": tag}, exchange=exchange, exchange_type="fanout", routing_key="all", declare=[fanout]
     )
 
 

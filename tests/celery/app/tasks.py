@@ -10,6 +10,7 @@ BROADCAST  the exchange of a broadcast queue to listen to, if any
 
 import json
 import os
+import time
 
 import redis
 from celery import Celery
@@ -32,7 +33,7 @@ app.conf.update(
 )
 app.conf.update(json.loads(os.environ.get("SETTINGS", "{}")))
 if os.environ.get("BROADCAST"):
-    app.conf.task_queues = [Queue(QUEUE), Broadcast(os.environ["BROADCAST"])]
+    app.conf.task_queues = [Queue(QUEUE), Broadcast(os.environ["BROADCAST"], routing_key="all")]
 
 
 @worker_process_init.connect
@@ -54,6 +55,7 @@ def note(task, tag):
         "root_id": getattr(request, "root_id", None),
         "parent_id": getattr(request, "parent_id", None),
         "group": request.group,
+        "eta": request.eta,
         "retries": request.retries,
         "queue": QUEUE,
         "pid": os.getpid(),
@@ -110,7 +112,8 @@ def picky(self, tag):
 def held(self, tag):
     """Ends when it is released."""
     note(self, tag)
-    NOTES.blpop(f"release:{tag}", timeout=60)
+    while not NOTES.exists(f"release:{tag}"):
+        time.sleep(0.02)
     return "released"
 
 
