@@ -8,7 +8,7 @@
 # Needs Rust, Python 3 and, for what is missing, apt with root or sudo.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-. tests/support/install.sh
+. deploy/demo/install.sh
 
 part=${1:-all}
 shift || true
