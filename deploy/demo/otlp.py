@@ -30,9 +30,9 @@ class Span:
 
 
 class Receiver:
-    """Takes OTLP over HTTP on a free port of the loopback interface."""
+    """Takes OTLP over HTTP at `endpoint`; port 0 is a free one."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self._spans = []
         self._changed = threading.Condition()
         receiver = self
@@ -58,14 +58,27 @@ class Receiver:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 128
+            connections = set()
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+            def process_request(self, request, client_address):
+                self.connections.add(request)
+                super().process_request(request, client_address)
+
+            def shutdown_request(self, request):
+                self.connections.discard(request)
+                super().shutdown_request(request)
+
+        self._server = Server(("127.0.0.1", port), Handler)
+        self.port = self._server.server_port
+        self.endpoint = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self):
+        """Stops listening and ends every connection."""
         self._server.shutdown()
         self._server.server_close()
+        for connection in list(self._server.connections):
+            self._server.shutdown_request(connection)
 
     def take(self, request):
         spans = list(_read(request))

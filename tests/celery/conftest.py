@@ -10,6 +10,20 @@ def pytest_sessionstart(session):
         pytest.exit("run tests/run.sh: " + "; ".join(missing), returncode=2)
 
 
+FIGURES = []
+
+
+@pytest.fixture
+def figures():
+    """What is put here is printed at the end."""
+    return FIGURES
+
+
+def pytest_terminal_summary(terminalreporter):
+    for figure in FIGURES:
+        terminalreporter.write_line(figure)
+
+
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory):
     """The stage that most tests share."""

@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections import Counter
@@ -100,8 +99,14 @@ class Process:
         return f"--- {self.name}\n" + self.log.read_text(errors="replace")[-4000:]
 
     def resident_bytes(self):
+        return self._memory("VmRSS")
+
+    def peak_bytes(self):
+        return self._memory("VmHWM")
+
+    def _memory(self, which):
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+        return int(re.search(rf"{which}:\s+(\d+) kB", status)[1]) * 1024
 
     def __enter__(self):
         return self
@@ -269,8 +274,3 @@ def missing_tools():
         yield "redis-server is not installed"
     if not python(CURRENT).exists():
         yield f"{python(CURRENT)} does not exist"
-
-
-def say(*words):
-    """A line for the person who watches."""
-    print(*words, file=sys.stderr, flush=True)

@@ -19,8 +19,8 @@ from otlp import Receiver as HttpReceiver  # noqa: E402
 class Receiver(HttpReceiver):
     """Takes OTLP over HTTP at `endpoint` and over gRPC at `grpc_endpoint`."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, port=0):
+        super().__init__(port)
         receiver = self
 
         class Service(TraceServiceServicer):
@@ -30,8 +30,8 @@ class Receiver(HttpReceiver):
 
         self._grpc = grpc.server(ThreadPoolExecutor(4))
         add_TraceServiceServicer_to_server(Service(), self._grpc)
-        port = self._grpc.add_insecure_port("127.0.0.1:0")
-        self.grpc_endpoint = f"http://127.0.0.1:{port}"
+        grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
+        self.grpc_endpoint = f"http://127.0.0.1:{grpc_port}"
         self._grpc.start()
 
     def close(self):

@@ -50,11 +50,17 @@ class Mode:
 
 
 class Stage:
-    def __init__(self, directory, grpc=False, durable=False):
+    """`endpoint` replaces our receiver, `otel` are further settings of the proxy."""
+
+    def __init__(self, directory, grpc=False, durable=False, endpoint=None, **otel):
         self.directory = directory
         self.server = Redis(directory, durable=durable)
         self.receiver = Receiver()
-        self.hop = self.tracehop("tracehop", grpc=grpc)
+        if grpc:
+            otel["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
+            endpoint = endpoint or self.receiver.grpc_endpoint
+        endpoint = endpoint or self.receiver.endpoint
+        self.hop = Tracehop(directory, self.server.port, endpoint, **otel)
         self._workers, self._producers, self._direct = {}, {}, {}
         self.journeys = []
 
@@ -67,14 +73,6 @@ class Stage:
         for process in [*self._producers.values(), *self._workers.values(), self.hop, self.server]:
             process.close()
         self.receiver.close()
-
-    def tracehop(self, name, upstream=None, grpc=False):
-        """A proxy in front of our Redis, or of another port."""
-        upstream = upstream or self.server.port
-        if grpc:
-            exporter = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-            return Tracehop(self.directory, upstream, self.receiver.grpc_endpoint, name, **exporter)
-        return Tracehop(self.directory, upstream, self.receiver.endpoint, name)
 
     def env(self, mode, traced, broker=None, **settings):
         """The environment of an app in this mode, behind the proxy unless it is direct."""

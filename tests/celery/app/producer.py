@@ -80,6 +80,10 @@ def hold(tag):
     return held.delay(tag=tag)
 
 
+def burst(tag, count):
+    return group(add.s(n, 0, tag=tag) for n in range(count))()
+
+
 def broadcast(tag, exchange):
     fanout = Exchange(exchange, type="fanout")
     return add.apply_async(
