@@ -481,31 +481,41 @@ impl Container {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
+    use proptest::collection::vec;
     use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::de::IgnoredAny;
+    use serde::de::MapAccess;
+    use serde::de::Visitor;
     use serde_json::value::RawValue;
 
     use super::*;
 
-    /// The members of an object, each as its key's text, its value's range and kind.
-    fn members(text: &[u8]) -> Result<Vec<(Option<String>, Range<usize>, Kind)>, Unreadable> {
-        let mut scan = Scan::new(text);
-        let mut members = Vec::new();
-        if scan.enter_object()? {
-            while let Some(key) = scan.next_key()? {
-                let value = scan.value()?;
-                assert_eq!(text.get(value.range.clone()), Some(value.raw));
-                members.push((key.text().map(Cow::into_owned), value.range, value.kind));
-            }
-        }
-        scan.end()?;
-        Ok(members)
-    }
-
-    fn whole(text: &[u8]) -> Result<Value<'_>, Unreadable> {
+    fn read(text: &[u8]) -> Result<Value<'_>, Unreadable> {
         let mut scan = Scan::new(text);
         let value = scan.value()?;
         scan.end()?;
+        assert_eq!(text.get(value.range.clone()), Some(value.raw));
         Ok(value)
+    }
+
+    /// A key's text, its value, and where that starts.
+    type Member<'a> = (String, &'a [u8], usize);
+
+    fn members(text: &[u8]) -> Result<Vec<Member<'_>>, Unreadable> {
+        let mut scan = Scan::new(text);
+        let mut members = Vec::new();
+        assert!(scan.enter_object()?);
+        while let Some(key) = scan.next_key()? {
+            let value = scan.value()?;
+            let name = key.text().ok_or(Unreadable)?;
+            members.push((name.into_owned(), value.raw, value.range.start));
+        }
+        scan.end()?;
+        Ok(members)
     }
 
     #[test]
@@ -513,14 +523,350 @@ mod tests {
         let text = br#"{"body": "\"headers\": {", "headers": {"id": 1}, "properties": {}}"#;
         let mut scan = Scan::new(text);
         assert_eq!(scan.enter_object(), Ok(true));
-        let mut found = None;
+        let mut found = Vec::new();
         while let Some(key) = scan.next_key().unwrap() {
             if key.is("headers") && scan.enter_object().unwrap() {
-                found = Some(scan.position());
+                found.push(scan.position());
                 while scan.next_key().unwrap().is_some() {}
             }
         }
         assert_eq!(scan.end(), Ok(()));
-        assert_eq!(&text[found.unwrap()..][..7], br#""id": 1"#);
+        assert_eq!(found, [39]);
+        assert_eq!(&text[39..46], br#""id": 1"#);
+    }
+
+    #[test]
+    fn every_value_has_its_kind() {
+        for (text, kind) in [
+            (r#""a""#, Kind::String),
+            ("0", Kind::Number),
+            ("-1.5e+7", Kind::Number),
+            ("true", Kind::True),
+            ("false", Kind::False),
+            ("null", Kind::Null),
+            ("NaN", Kind::NotFinite),
+            ("Infinity", Kind::NotFinite),
+            ("-Infinity", Kind::NotFinite),
+            (r#"{"a": [1, {}]}"#, Kind::Object),
+            ("[[], NaN]", Kind::Array),
+        ] {
+            for text in [text.to_owned(), format!(" \t\r\n{text}\n")] {
+                assert_eq!(read(text.as_bytes()).map(|v| v.kind), Ok(kind), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_unreadable() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1}",
+            "{]",
+            "{,}",
+            "{1: 2}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a": 1,}"#,
+            r#"{"a" 1}"#,
+            r#"{"a": 1 "b": 2}"#,
+            r#"{"a": 1]"#,
+            "1 2",
+            "01",
+            "-",
+            "+1",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "-a",
+            "0x1",
+            "nul",
+            "True",
+            "nan",
+            "-NaN",
+            "+Infinity",
+            "Infinit",
+            "'a'",
+            r#"""#,
+            r#""a"#,
+            r#""\"#,
+            r#""\x41""#,
+            r#""\u12""#,
+            r#""\u12g4""#,
+            "\"\n\"",
+            "\"\u{0}\"",
+            "\u{feff}1",
+            "// a",
+        ] {
+            assert_eq!(read(text.as_bytes()), Err(Unreadable), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_is_decoded_only_where_it_is_unicode() {
+        for (text, expected) in [
+            (&br#""plain""#[..], Some("plain")),
+            ("\"gr\u{fc}n\"".as_bytes(), Some("gr\u{fc}n")),
+            (br#""gr\u00fcn""#, Some("gr\u{fc}n")),
+            (br#""\"\\\/\b\f\n\r\t""#, Some("\"\\/\u{8}\u{c}\n\r\t")),
+            (br#""\ud83d\ude00""#, Some("\u{1f600}")),
+            (br#""\ud83d""#, None),
+            (br#""\ude00\ud83d""#, None),
+            (br#""\ud83dx""#, None),
+            (b"\"\xff\"", None),
+            (b"\"\xff\\n\"", None),
+            (b"17", None),
+        ] {
+            let value = read(text).unwrap();
+            assert_eq!(value.text().as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_number_is_an_integer_only_if_written_as_one() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("-3", Some(-3)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("1.0", None),
+            ("1e3", None),
+            (r#""1""#, None),
+        ] {
+            assert_eq!(read(text.as_bytes()).unwrap().integer(), expected);
+        }
+    }
+
+    #[test]
+    fn a_key_is_known_however_it_is_written() {
+        for (text, is) in [
+            (&br#"{"headers": 0}"#[..], true),
+            (br#"{"he\u0061ders": 0}"#, true),
+            (
+                br#"{"\u0068\u0065\u0061\u0064\u0065\u0072\u0073": 0}"#,
+                true,
+            ),
+            (br#"{"Headers": 0}"#, false),
+            (br#"{"headers\ud800": 0}"#, false),
+            (b"{\"headers\xff\": 0}", false),
+            (br#"{"": 0}"#, false),
+        ] {
+            let mut scan = Scan::new(text);
+            assert_eq!(scan.enter_object(), Ok(true));
+            let key = scan.next_key().unwrap().unwrap();
+            assert_eq!(key.is("headers"), is);
+            assert_eq!(text.get(key.range.clone()), Some(key.raw));
+        }
+    }
+
+    #[test]
+    fn nesting_is_read_to_its_limit_and_no_deeper() {
+        let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert!(read(&nested(128)).is_ok());
+        assert_eq!(read(&nested(129)), Err(Unreadable));
+
+        let objects = br#"{"a":"#.repeat(129);
+        let mut scan = Scan::new(&objects);
+        for _ in 0..128 {
+            assert_eq!(scan.enter_object(), Ok(true));
+            assert!(scan.next_key().unwrap().is_some());
+        }
+        assert_eq!(scan.enter_object(), Err(Unreadable));
+    }
+
+    #[test]
+    fn a_call_out_of_turn_is_unreadable() {
+        assert_eq!(Scan::new(b"{}").next_key(), Err(Unreadable));
+        assert_eq!(Scan::new(b"{}").end(), Err(Unreadable));
+        let mut scan = Scan::new(b"{}");
+        assert_eq!(scan.enter_object(), Ok(true));
+        assert_eq!(scan.value(), Err(Unreadable));
+        assert_eq!(scan.enter_object(), Err(Unreadable));
+        assert_eq!(scan.next_key(), Ok(None));
+        assert_eq!(scan.next_key(), Err(Unreadable));
+        assert_eq!(scan.end(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_that_is_no_object_is_not_entered() {
+        let mut scan = Scan::new(b" [{}]");
+        assert_eq!(scan.enter_object(), Ok(false));
+        assert_eq!(scan.value().unwrap().kind, Kind::Array);
+        assert_eq!(scan.end(), Ok(()));
+    }
+
+    /// Would never end if any byte were looked at more than a few times.
+    #[test]
+    fn long_hostile_texts_are_read_in_one_pass() {
+        let many = 1 << 20;
+        for (text, readable) in [
+            (vec![b'['; many], false),
+            (vec![b' '; many], false),
+            (vec![b'1'; many], true),
+            (vec![b'"'; many], false),
+            ([b"\"", &b"\\u0000".repeat(many)[..], b"\""].concat(), true),
+            ([b"[", &b"[],".repeat(many)[..], b"1]"].concat(), true),
+        ] {
+            assert_eq!(read(&text).is_ok(), readable);
+        }
+    }
+
+    /// An object's members as serde_json finds them, duplicates included.
+    struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+    impl<'de> Deserialize<'de> for Members<'de> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Pairs;
+            impl<'de> Visitor<'de> for Pairs {
+                type Value = Members<'de>;
+
+                fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    out.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Members<'de>, A::Error> {
+                    let mut members = Vec::new();
+                    while let Some(member) = map.next_entry()? {
+                        members.push(member);
+                    }
+                    Ok(Members(members))
+                }
+            }
+            deserializer.deserialize_map(Pairs)
+        }
+    }
+
+    fn space() -> impl Strategy<Value = &'static str> {
+        prop_oneof![4 => Just(""), 2 => Just(" "), 1 => Just("\n"), 1 => Just("\t\r\n ")]
+    }
+
+    /// A text, and one of the ways to write it.
+    fn string() -> impl Strategy<Value = (String, String)> {
+        let character = prop_oneof![4 => any::<char>(), 4 => proptest::char::range(' ', '~')];
+        vec((character, any::<bool>()), 0..8).prop_map(|characters| {
+            let mut written = String::from("\"");
+            for (character, escape) in &characters {
+                match character {
+                    '"' | '\\' if !escape => written.extend(['\\', *character]),
+                    '\n' if !escape => written.push_str("\\n"),
+                    _ if !escape && *character >= ' ' => written.push(*character),
+                    _ => {
+                        for unit in character.encode_utf16(&mut [0; 2]) {
+                            written.push_str(&format!("\\u{unit:04x}"));
+                        }
+                    }
+                }
+            }
+            written.push('"');
+            (
+                characters
+                    .into_iter()
+                    .map(|(character, _)| character)
+                    .collect(),
+                written,
+            )
+        })
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            Just("false".to_owned()),
+            Just(r#""\udc80""#.to_owned()),
+            "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,4})?([eE][+-]?[0-9]{1,3})?",
+            string().prop_map(|(_, written)| written),
+        ];
+        leaf.prop_recursive(5, 40, 6, |inner| {
+            prop_oneof![array(inner.clone()), object(inner)]
+        })
+    }
+
+    fn array(inner: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        let item = (space(), inner, space()).prop_map(|(a, item, b)| format!("{a}{item}{b}"));
+        (space(), vec(item, 0..5)).prop_map(|(a, items)| format!("[{a}{}]", items.join(",")))
+    }
+
+    fn object(inner: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        let member = (space(), string(), space(), space(), inner, space())
+            .prop_map(|(a, (_, key), b, c, value, d)| format!("{a}{key}{b}:{c}{value}{d}"));
+        (space(), vec(member, 0..5)).prop_map(|(a, all)| format!("{{{a}{}}}", all.join(",")))
+    }
+
+    proptest! {
+        #[test]
+        fn members_stand_where_serde_json_finds_them(text in object(value())) {
+            let expected: Members<'_> = serde_json::from_str(&text).unwrap();
+            let expected: Vec<_> = expected.0.into_iter().map(|(key, value)| {
+                let start = value.get().as_ptr() as usize - text.as_ptr() as usize;
+                (key, value.get().as_bytes(), start)
+            }).collect();
+            prop_assert_eq!(members(text.as_bytes()), Ok(expected));
+        }
+
+        #[test]
+        fn text_comes_out_as_it_was_written((text, written) in string()) {
+            let value = read(written.as_bytes()).unwrap();
+            prop_assert_eq!(value.text(), Some(text.as_str().into()));
+            let member = format!("{{{written}:0}}");
+            let mut scan = Scan::new(member.as_bytes());
+            prop_assert_eq!(scan.enter_object(), Ok(true));
+            let key = scan.next_key().unwrap().unwrap();
+            prop_assert!(key.is(&text));
+            prop_assert_eq!(key.text(), Some(text.as_str().into()));
+        }
+
+        #[test]
+        fn damaged_json_is_refused_where_serde_json_refuses_it(
+            text in prop_oneof![object(value()), value()],
+            damage in vec((any::<prop::sample::Index>(), 0..3u8, r#"[\[\]{}:,"\\0-9.eE+ \n\x01tfnu-]"#), 1..4),
+        ) {
+            let mut text: Vec<char> = text.chars().collect();
+            for (place, action, character) in damage {
+                let place = place.index(text.len() + 1);
+                match action {
+                    0 => text.truncate(place),
+                    1 if place < text.len() => drop(text.remove(place)),
+                    _ => text.splice(place..place, character.chars()).for_each(drop),
+                }
+            }
+            let text: String = text.into_iter().collect();
+            let expected = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(read(text.as_bytes()).is_ok(), expected, "{}", text);
+        }
+
+        #[test]
+        fn any_calls_on_any_bytes_end_within_them(
+            text in prop_oneof![
+                vec(any::<u8>(), 0..64),
+                "[{}\\[\\]\",:\\\\u0-9eN ]{0,64}".prop_map(String::into_bytes),
+                object(value()).prop_map(String::into_bytes),
+            ],
+            calls in vec(0..4u8, 0..32),
+        ) {
+            let mut scan = Scan::new(&text);
+            for call in calls {
+                let before = scan.position();
+                let _ = match call {
+                    0 => scan.enter_object().map(drop),
+                    1 => scan.next_key().map(drop),
+                    2 => scan.value().map(drop),
+                    _ => scan.end(),
+                };
+                prop_assert!(scan.position() >= before);
+                prop_assert!(scan.position() <= text.len());
+            }
+        }
     }
 }
