@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use crate::celery::Task;
 use crate::celery::TaskProtocol;
+use crate::celery::json::Kind;
+use crate::celery::json::Value;
 
 /// One header's value, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,41 @@ pub enum HeaderValue<'a> {
     Null,
     /// Anything else: floats, lists, objects, bytes.
     Other,
+}
+
+impl<'a> HeaderValue<'a> {
+    pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Integer(_) | Self::Null | Self::Other => None,
+        }
+    }
+
+    /// A number of times; zero where it is not one.
+    fn into_count(self) -> u32 {
+        match self {
+            Self::Integer(number) => u32::try_from(number).unwrap_or_default(),
+            Self::Text(_) | Self::Null | Self::Other => 0,
+        }
+    }
+
+    fn into_carried(self) -> Carried<'a> {
+        match self {
+            Self::Text(text) => Carried::Text(text),
+            Self::Integer(_) | Self::Null | Self::Other => Carried::NotText,
+        }
+    }
+}
+
+impl<'a> From<Value<'a>> for HeaderValue<'a> {
+    fn from(value: Value<'a>) -> Self {
+        match value.kind {
+            Kind::String => value.text().map_or(Self::Other, Self::Text),
+            Kind::Number => value.integer().map_or(Self::Other, Self::Integer),
+            Kind::Null => Self::Null,
+            Kind::True | Kind::False | Kind::Object | Kind::Array | Kind::NotFinite => Self::Other,
+        }
+    }
 }
 
 /// A header that carries context: what became of it.
@@ -45,20 +82,20 @@ impl<'a> Headers<'a> {
     /// Takes one header.
     pub fn take(&mut self, name: &str, value: HeaderValue<'a>) {
         match name {
-            "traceparent" => self.traceparent = carried(value),
-            "tracestate" => self.tracestate = carried(value),
-            "compression" => self.compression = text(value),
-            "task" => self.task = text(value),
+            "traceparent" => self.traceparent = value.into_carried(),
+            "tracestate" => self.tracestate = value.into_carried(),
+            "compression" => self.compression = value.into_text(),
+            "task" => self.task = value.into_text(),
             "id" => {
                 self.has_id = true;
-                self.id = text(value);
+                self.id = value.into_text();
             }
-            "root_id" => self.facts.root_id = text(value),
-            "parent_id" => self.facts.parent_id = text(value),
-            "group" => self.facts.group = text(value),
-            "eta" => self.facts.eta = text(value),
-            "retries" => self.facts.retries = number(&value),
-            "replaced_task_nesting" => self.facts.replaced = number(&value),
+            "root_id" => self.facts.root_id = value.into_text(),
+            "parent_id" => self.facts.parent_id = value.into_text(),
+            "group" => self.facts.group = value.into_text(),
+            "eta" => self.facts.eta = value.into_text(),
+            "retries" => self.facts.retries = value.into_count(),
+            "replaced_task_nesting" => self.facts.replaced = value.into_count(),
             _ => {}
         }
     }
@@ -82,26 +119,5 @@ impl<'a> Headers<'a> {
     #[must_use]
     pub const fn names_a_task(&self) -> bool {
         self.task.is_some()
-    }
-}
-
-fn carried(value: HeaderValue<'_>) -> Carried<'_> {
-    match value {
-        HeaderValue::Text(text) => Carried::Text(text),
-        _ => Carried::NotText,
-    }
-}
-
-fn text(value: HeaderValue<'_>) -> Option<Cow<'_, str>> {
-    match value {
-        HeaderValue::Text(text) => Some(text),
-        _ => None,
-    }
-}
-
-fn number(value: &HeaderValue<'_>) -> u32 {
-    match value {
-        HeaderValue::Integer(number) => u32::try_from(*number).unwrap_or_default(),
-        _ => 0,
     }
 }
