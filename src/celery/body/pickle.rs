@@ -119,16 +119,17 @@ impl<'a> Machine<'a, '_> {
             // NEWTRUE, NEWFALSE; EMPTY_TUPLE, EMPTY_LIST, EMPTY_SET
             0x88 | 0x89 | b')' | b']' | 0x8f => Item::Other,
 
-            // INT; BININT; BININT1; BININT2
-            b'I' => parsed(self.line()?).map_or(Item::Other, Item::Integer),
+            // INT; LONG, which some Pythons write for all; BININT; BININT1; BININT2
+            b'I' => integer(self.line()?),
+            b'L' => integer(self.line()?.strip_suffix(b"L")?),
             b'J' => Item::Integer(i32::from_le_bytes(self.take(4)?.try_into().ok()?).into()),
             b'K' => Item::Integer(self.number(1)?.try_into().ok()?),
             b'M' => Item::Integer(self.number(2)?.try_into().ok()?),
-            // LONG, FLOAT; LONG1; LONG4; BINFLOAT
-            b'L' | b'F' => other(self.line()?),
+            // FLOAT; BINFLOAT; LONG1; LONG4
+            b'F' => other(self.line()?),
+            b'G' => other(self.take(8)?),
             0x8a => other(self.sized(1)?),
             0x8b => other(self.sized(4)?),
-            b'G' => other(self.take(8)?),
 
             // UNICODE; STRING
             b'V' => plain(self.line()?),
@@ -274,6 +275,10 @@ fn other<'a>(_: impl Sized) -> Item<'a> {
     Item::Other
 }
 
+fn integer(decimal: &[u8]) -> Item<'_> {
+    parsed(decimal).map_or(Item::Other, Item::Integer)
+}
+
 fn text(bytes: &[u8]) -> Item<'_> {
     str::from_utf8(bytes).map_or(Item::Other, Item::Text)
 }
@@ -352,6 +357,26 @@ mod tests {
             b"I1",
         ] {
             assert_eq!(name(&task_and(more)), None, "{more:?}");
+        }
+    }
+
+    #[test]
+    fn integers_are_read_in_every_form() {
+        for (value, retries) in [
+            (&b"K\x05"[..], 5),
+            (b"M\x01\x02", 0x201),
+            (b"J\x01\x02\x03\x04", 0x0403_0201),
+            (b"I5\n", 5),
+            (b"L5L\n", 5),
+            (b"J\xff\xff\xff\xff", 0),
+            (b"I-1\n", 0),
+            (b"I99999999999999999999\n", 0),
+            (b"N", 0),
+        ] {
+            let pickle = task_and(&[b"U\x07retries", value, b"s."].concat());
+            let mut fields = Fields::default();
+            assert_eq!(read(&pickle, &mut fields), Some(()));
+            assert_eq!(fields.into_task().unwrap().retries, retries, "{value:?}");
         }
     }
 
