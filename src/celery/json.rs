@@ -379,6 +379,15 @@ impl<'a> Value<'a> {
         }
         str::from_utf8(self.raw).ok()?.parse().ok()
     }
+
+    /// The number, as near as a float comes to it. `None` for any other kind.
+    #[must_use]
+    pub fn float(&self) -> Option<f64> {
+        if self.kind != Kind::Number {
+            return None;
+        }
+        str::from_utf8(self.raw).ok()?.parse().ok()
+    }
 }
 
 /// What sort of value it is.
