@@ -1,26 +1,10 @@
-//! JSON, scanned in place: where its values stand, so that text can be spliced beside them.
-//!
-//! A [`Scan`] walks the members of objects one by one and steps over every value that it is
-//! not asked to enter. It looks at each byte once, allocates nothing and does not recurse.
-//!
-//! It is as strict as Python's `json`, by which Celery reads: RFC 8259, and `NaN`,
-//! `Infinity` and `-Infinity`, which Python writes and reads as well. Text is decoded only
-//! where it is asked for, so a string that holds bytes other than UTF-8 or half a surrogate
-//! pair can be stepped over, and has no text.
-
-use std::borrow::Cow;
-use std::ops::Range;
-
 use memchr::memchr2;
-use thiserror::Error;
 
-/// The bytes are not JSON, not all of it, or nested too deep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("not readable as JSON")]
-pub struct Unreadable;
-
-/// How deep objects and arrays may stand in each other.
-pub const NESTING_MAX: u8 = 128;
+use crate::celery::json::Key;
+use crate::celery::json::Unreadable;
+use crate::celery::json::Value;
+use crate::celery::json::nesting::Container;
+use crate::celery::json::nesting::Nesting;
 
 /// A walk through one JSON text, from its first byte to its last.
 ///
@@ -81,7 +65,7 @@ impl<'a> Scan<'a> {
     /// Steps over the value of the key before if that was neither entered nor read.
     /// Afterwards the position is right behind the colon, or behind the closing brace.
     pub fn next_key(&mut self) -> Result<Option<Key<'a>>, Unreadable> {
-        if self.due == Due::Value && self.nesting.depth > 0 {
+        if self.due == Due::Value && self.nesting.depth() > 0 {
             self.value()?;
         }
         let first = match self.due {
@@ -107,11 +91,7 @@ impl<'a> Scan<'a> {
         self.due = self.due_after_value();
         let range = start..self.at;
         let raw = self.text.get(range.clone()).ok_or(Unreadable)?;
-        Ok(Value {
-            range,
-            kind: Kind::of(raw),
-            raw,
-        })
+        Ok(Value::new(range, raw))
     }
 
     /// The text is over: nothing but white space may follow.
@@ -132,7 +112,7 @@ impl<'a> Scan<'a> {
     }
 
     const fn due_after_value(&self) -> Due {
-        if self.nesting.depth > 0 {
+        if self.nesting.depth() > 0 {
             Due::NextKey
         } else {
             Due::End
@@ -141,7 +121,7 @@ impl<'a> Scan<'a> {
 
     /// Consumes one value with everything in it.
     fn skip(&mut self) -> Result<(), Unreadable> {
-        let outside = self.nesting.depth;
+        let outside = self.nesting.depth();
         loop {
             let mut first = true;
             match self.peek()? {
@@ -153,7 +133,7 @@ impl<'a> Scan<'a> {
                 }
             }
             loop {
-                if self.nesting.depth == outside {
+                if self.nesting.depth() == outside {
                     return Ok(());
                 }
                 if self.another(first)? {
@@ -199,11 +179,7 @@ impl<'a> Scan<'a> {
         let raw = self.text.get(range.clone()).ok_or(Unreadable)?;
         self.peek()?;
         self.consume(b':')?;
-        Ok(Key {
-            range,
-            raw,
-            escaped,
-        })
+        Ok(Key::new(range, raw, escaped))
     }
 
     fn scalar(&mut self) -> Result<(), Unreadable> {
@@ -318,103 +294,6 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// A member's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key<'a> {
-    /// Where it stands in the text, its quotes included.
-    pub range: Range<usize>,
-    raw: &'a [u8],
-    escaped: bool,
-}
-
-impl<'a> Key<'a> {
-    /// Whether this is `name`, however it is written.
-    #[must_use]
-    pub fn is(&self, name: &str) -> bool {
-        if self.escaped {
-            self.text().is_some_and(|text| text == name)
-        } else {
-            unquoted(self.raw) == Some(name.as_bytes())
-        }
-    }
-
-    /// What it says, unless that is no Unicode text.
-    #[must_use]
-    pub fn text(&self) -> Option<Cow<'a, str>> {
-        decode(self.raw, self.escaped)
-    }
-}
-
-/// A value, stepped over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value<'a> {
-    /// Where it stands in the text, its quotes or brackets included.
-    pub range: Range<usize>,
-    pub kind: Kind,
-    /// The bytes of this range.
-    pub raw: &'a [u8],
-}
-
-impl<'a> Value<'a> {
-    /// What a string says, unless that is no Unicode text; borrowed where nothing in it is
-    /// escaped. `None` for any other kind.
-    #[must_use]
-    pub fn text(&self) -> Option<Cow<'a, str>> {
-        if self.kind != Kind::String {
-            return None;
-        }
-        decode(self.raw, self.raw.contains(&b'\\'))
-    }
-
-    /// The integer, if it was written as one and fits. `None` for any other kind.
-    #[must_use]
-    pub fn integer(&self) -> Option<i64> {
-        if self.kind != Kind::Number {
-            return None;
-        }
-        str::from_utf8(self.raw).ok()?.parse().ok()
-    }
-
-    /// The number, as near as a float comes to it. `None` for any other kind.
-    #[must_use]
-    pub fn float(&self) -> Option<f64> {
-        if self.kind != Kind::Number {
-            return None;
-        }
-        str::from_utf8(self.raw).ok()?.parse().ok()
-    }
-}
-
-/// What sort of value it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    String,
-    Number,
-    True,
-    False,
-    Null,
-    Object,
-    Array,
-    /// Python's `NaN`, `Infinity` or `-Infinity`.
-    NotFinite,
-}
-
-impl Kind {
-    /// The kind of a value that was read without fault.
-    const fn of(raw: &[u8]) -> Self {
-        match raw {
-            [b'"', ..] => Self::String,
-            [b'{', ..] => Self::Object,
-            [b'[', ..] => Self::Array,
-            [b't', ..] => Self::True,
-            [b'f', ..] => Self::False,
-            [b'n', ..] => Self::Null,
-            [b'N' | b'I', ..] | [b'-', b'I', ..] => Self::NotFinite,
-            _ => Self::Number,
-        }
-    }
-}
-
 /// How many bytes of a string come before the next that is special.
 fn plain(string: &[u8]) -> Result<usize, Unreadable> {
     let mut near = 0;
@@ -451,74 +330,6 @@ const fn special(block: u64) -> u64 {
         | below(1, block ^ (EACH * b'\\' as u64))
 }
 
-fn decode(quoted: &[u8], escaped: bool) -> Option<Cow<'_, str>> {
-    if escaped {
-        serde_json::from_slice(quoted).ok().map(Cow::Owned)
-    } else {
-        str::from_utf8(unquoted(quoted)?).ok().map(Cow::Borrowed)
-    }
-}
-
-fn unquoted(quoted: &[u8]) -> Option<&[u8]> {
-    match quoted {
-        [b'"', inner @ .., b'"'] => Some(inner),
-        _ => None,
-    }
-}
-
-/// The objects and arrays that are open; `depth ≤ NESTING_MAX`.
-#[derive(Clone, Copy, Debug)]
-struct Nesting {
-    /// One bit for each, the innermost lowest, set for an object.
-    objects: u128,
-    depth: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Container {
-    Object,
-    Array,
-}
-
-impl Nesting {
-    const NONE: Self = Self {
-        objects: 0,
-        depth: 0,
-    };
-
-    fn enter(&mut self, container: Container) -> Result<(), Unreadable> {
-        if self.depth == NESTING_MAX {
-            return Err(Unreadable);
-        }
-        self.depth += 1;
-        self.objects = self.objects << 1 | u128::from(container == Container::Object);
-        Ok(())
-    }
-
-    const fn leave(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        self.objects >>= 1;
-    }
-
-    /// Only asked where one is open.
-    const fn innermost(self) -> Container {
-        if self.objects & 1 == 1 {
-            Container::Object
-        } else {
-            Container::Array
-        }
-    }
-}
-
-impl Container {
-    const fn closing(self) -> u8 {
-        match self {
-            Self::Object => b'}',
-            Self::Array => b']',
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt;
@@ -533,6 +344,8 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
+    use crate::celery::json::Kind;
+    use crate::celery::json::NESTING_MAX;
 
     fn read(text: &[u8]) -> Result<Value<'_>, Unreadable> {
         let mut scan = Scan::new(text);
@@ -573,27 +386,6 @@ mod tests {
         assert_eq!(scan.end(), Ok(()));
         assert_eq!(found, [39]);
         assert_eq!(&text[39..46], br#""id": 1"#);
-    }
-
-    #[test]
-    fn every_value_has_its_kind() {
-        for (text, kind) in [
-            (r#""a""#, Kind::String),
-            ("0", Kind::Number),
-            ("-1.5e+7", Kind::Number),
-            ("true", Kind::True),
-            ("false", Kind::False),
-            ("null", Kind::Null),
-            ("NaN", Kind::NotFinite),
-            ("Infinity", Kind::NotFinite),
-            ("-Infinity", Kind::NotFinite),
-            (r#"{"a": [1, {}]}"#, Kind::Object),
-            ("[[], NaN]", Kind::Array),
-        ] {
-            for text in [text.to_owned(), format!(" \t\r\n{text}\n")] {
-                assert_eq!(read(text.as_bytes()).map(|v| v.kind), Ok(kind), "{text}");
-            }
-        }
     }
 
     #[test]
@@ -663,71 +455,15 @@ mod tests {
     }
 
     #[test]
-    fn text_is_decoded_only_where_it_is_unicode() {
-        for (text, expected) in [
-            (&br#""plain""#[..], Some("plain")),
-            ("\"gr\u{fc}n\"".as_bytes(), Some("gr\u{fc}n")),
-            (br#""gr\u00fcn""#, Some("gr\u{fc}n")),
-            (br#""\"\\\/\b\f\n\r\t""#, Some("\"\\/\u{8}\u{c}\n\r\t")),
-            (br#""\ud83d\ude00""#, Some("\u{1f600}")),
-            (br#""\ud83d""#, None),
-            (br#""\ude00\ud83d""#, None),
-            (br#""\ud83dx""#, None),
-            (b"\"\xff\"", None),
-            (b"\"\xff\\n\"", None),
-            (b"17", None),
-        ] {
-            let value = read(text).unwrap();
-            assert_eq!(value.text().as_deref(), expected);
-        }
-    }
-
-    #[test]
-    fn a_number_is_an_integer_only_if_written_as_one() {
-        for (text, expected) in [
-            ("0", Some(0)),
-            ("-3", Some(-3)),
-            ("9223372036854775807", Some(i64::MAX)),
-            ("9223372036854775808", None),
-            ("1.0", None),
-            ("1e3", None),
-            (r#""1""#, None),
-        ] {
-            assert_eq!(read(text.as_bytes()).unwrap().integer(), expected);
-        }
-    }
-
-    #[test]
-    fn a_key_is_known_however_it_is_written() {
-        for (text, is) in [
-            (&br#"{"headers": 0}"#[..], true),
-            (br#"{"he\u0061ders": 0}"#, true),
-            (
-                br#"{"\u0068\u0065\u0061\u0064\u0065\u0072\u0073": 0}"#,
-                true,
-            ),
-            (br#"{"Headers": 0}"#, false),
-            (br#"{"headers\ud800": 0}"#, false),
-            (b"{\"headers\xff\": 0}", false),
-            (br#"{"": 0}"#, false),
-        ] {
-            let mut scan = Scan::new(text);
-            assert_eq!(scan.enter_object(), Ok(true));
-            let key = scan.next_key().unwrap().unwrap();
-            assert_eq!(key.is("headers"), is);
-            assert_eq!(text.get(key.range.clone()), Some(key.raw));
-        }
-    }
-
-    #[test]
     fn nesting_is_read_to_its_limit_and_no_deeper() {
+        let depth_max = usize::from(NESTING_MAX);
         let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
-        assert!(read(&nested(128)).is_ok());
-        assert_eq!(read(&nested(129)), Err(Unreadable));
+        assert!(read(&nested(depth_max)).is_ok());
+        assert_eq!(read(&nested(depth_max + 1)), Err(Unreadable));
 
-        let objects = br#"{"a":"#.repeat(129);
+        let objects = br#"{"a":"#.repeat(depth_max + 1);
         let mut scan = Scan::new(&objects);
-        for _ in 0..128 {
+        for _ in 0..depth_max {
             assert_eq!(scan.enter_object(), Ok(true));
             assert!(scan.next_key().unwrap().is_some());
         }
