@@ -138,19 +138,22 @@ impl<'a> Relay<'a> {
             moved |= self.write(to, cx);
         }
 
+        // A broker's failure is the app's, at once. The failure of an app is its end: what it
+        // had said still counts, and what the broker answers tells what became of it.
         if self.broker.is_gone() && !self.client.is_gone() {
             return Err(Ending::BrokerLost);
         }
-        if !self.is_flushed() {
-            return Ok(moved);
+        if !self.client.speaking && self.out.to_broker.is_empty() {
+            self.broker.finish(cx);
         }
-        if !self.client.speaking && !self.broker.speaking {
-            return Err(Ending::Closed);
+        if !self.broker.speaking && self.out.to_client.is_empty() {
+            self.client.finish(cx);
         }
-        if may_part && !moved && !self.client.has_unread() && !self.broker.has_unread() {
-            return Err(Ending::Parted);
+        match self.is_flushed() {
+            true if !self.client.speaking && !self.broker.speaking => Err(Ending::Closed),
+            true if may_part && !moved && !self.has_unread() => Err(Ending::Parted),
+            _ => Ok(moved),
         }
-        Ok(moved)
     }
 
     /// Reads once from a side that may be read, and has the session act on it.
@@ -178,21 +181,12 @@ impl<'a> Relay<'a> {
         })
     }
 
-    /// Writes what waits for a side as far as it will go, and after the last byte the end.
+    /// Writes once what waits for a side.
     fn write(&mut self, to: Side, cx: &mut Context<'_>) -> bool {
-        let (peer, bytes, more) = match to {
-            Side::Client => (
-                &mut self.client,
-                &mut self.out.to_client,
-                self.broker.speaking,
-            ),
-            Side::Broker => (
-                &mut self.broker,
-                &mut self.out.to_broker,
-                self.client.speaking,
-            ),
-        };
-        peer.tell(bytes, more, cx)
+        match to {
+            Side::Client => self.client.tell(&mut self.out.to_client, cx),
+            Side::Broker => self.broker.tell(&mut self.out.to_broker, cx),
+        }
     }
 
     const fn peer(&mut self, side: Side) -> &mut Peer {
@@ -204,6 +198,10 @@ impl<'a> Relay<'a> {
 
     fn is_flushed(&self) -> bool {
         self.out.to_client.is_empty() && self.out.to_broker.is_empty()
+    }
+
+    fn has_unread(&self) -> bool {
+        self.client.has_unread() || self.broker.has_unread()
     }
 
     /// Asks the session something, and records what it saw before its bytes can be written:
@@ -265,24 +263,15 @@ impl Peer {
         Poll::Ready(())
     }
 
-    /// Sends `bytes` as far as they will go, and once they are all sent and no `more` can
-    /// follow, the end. Says whether anything was done.
-    fn tell(&mut self, bytes: &mut BytesMut, more: bool, cx: &mut Context<'_>) -> bool {
+    /// Sends `bytes` as far as they will go. Says whether any went.
+    fn tell(&mut self, bytes: &mut BytesMut, cx: &mut Context<'_>) -> bool {
         if self.hearing != Hearing::Open {
             bytes.clear();
+        }
+        if bytes.is_empty() {
             return false;
         }
-        let stream = Pin::new(&mut self.stream);
-        if bytes.is_empty() {
-            if more {
-                return false;
-            }
-            self.hearing = Hearing::Finished;
-            // Never waits, and fails only where the peer is gone, which reading from it tells.
-            let _ = stream.poll_shutdown(cx);
-            return true;
-        }
-        match stream.poll_write(cx, bytes) {
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
             Poll::Pending => return false,
             Poll::Ready(Ok(written)) => bytes.advance(written),
             // Its last words may be there to be read all the same.
@@ -295,6 +284,15 @@ impl Peer {
             *bytes = BytesMut::new();
         }
         true
+    }
+
+    /// Tells it, once, that no more will come.
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        if self.hearing == Hearing::Open {
+            self.hearing = Hearing::Finished;
+            // Never waits, and fails only where the peer is gone, which reading from it tells.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+        }
     }
 
     /// Whether bytes have come that were not read yet. Asks the kernel: it may know of some
