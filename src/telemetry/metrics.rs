@@ -3,23 +3,32 @@
 pub struct Metrics {}
 
 impl Metrics {
-    /// A connection was accepted on `route`.
-    pub fn connection_opened(&self, route: &str) {
-        let _ = route;
+    /// The counters of one route. Looked up once, when the route is set up.
+    #[must_use]
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        let _ = name;
+        RouteMetrics {}
     }
+}
+
+/// What is counted about the connections of one route. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RouteMetrics {}
+
+impl RouteMetrics {
+    /// A connection was accepted.
+    pub fn opened(&self) {}
 
     /// A connection that had been opened has ended.
-    pub fn connection_closed(&self, route: &str) {
-        let _ = route;
-    }
+    pub fn closed(&self) {}
 
-    /// A connection could not be served; `why` is a fixed word.
-    pub fn connection_failed(&self, route: &str, why: &'static str) {
-        let _ = (route, why);
+    /// A connection could not be served, or not to its end; `why` is a fixed word.
+    pub fn failed(&self, why: &'static str) {
+        let _ = why;
     }
 
     /// `bytes` came in from the app (`from_client`) or from the broker.
-    pub fn bytes_received(&self, route: &str, from_client: bool, bytes: usize) {
-        let _ = (route, from_client, bytes);
+    pub fn received(&self, from_client: bool, bytes: usize) {
+        let _ = (from_client, bytes);
     }
 }

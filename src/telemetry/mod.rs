@@ -7,4 +7,5 @@ mod metrics;
 mod pipeline;
 
 pub use metrics::Metrics;
+pub use metrics::RouteMetrics;
 pub use pipeline::Sightings;
