@@ -1,5 +1,75 @@
 //! Contexts remembered by the ids of the tasks that carried them.
 
-/// Bounded in count and time.
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+
+use crate::trace::SpanId;
+use crate::trace::Timestamp;
+use crate::trace::TraceContext;
+use crate::trace::key_of;
+
+/// The contexts of the tasks seen last, bounded in count and in age.
+///
+/// Shared by all sessions: a worker publishes on other connections than it consumes on.
 #[derive(Debug)]
-pub struct Memory {}
+pub(super) struct Memory {
+    contexts: Cache<Key, Remembered>,
+    age_max: Duration,
+}
+
+/// A context that was seen passing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Remembered {
+    /// The span of the hop.
+    pub(super) context: TraceContext,
+    pub(super) parent: Option<SpanId>,
+    /// Which attempt of the task it was.
+    pub(super) attempt: Attempt,
+    pub(super) at: Timestamp,
+}
+
+/// What tells one attempt of a task from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) retries: u32,
+    pub(super) replaced: u32,
+}
+
+/// Task ids and group ids are kept apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Task([u8; 16]),
+    Group([u8; 16]),
+}
+
+impl Memory {
+    pub(super) fn new(count_max: usize, age_max: Duration) -> Self {
+        Self {
+            contexts: Cache::new(count_max),
+            age_max,
+        }
+    }
+
+    pub(super) fn task(&self, id: &str, now: Timestamp) -> Option<Remembered> {
+        self.recall(&Key::Task(key_of(id)), now)
+    }
+
+    pub(super) fn group(&self, id: &str, now: Timestamp) -> Option<Remembered> {
+        self.recall(&Key::Group(key_of(id)), now)
+    }
+
+    pub(super) fn remember_task(&self, id: &str, seen: Remembered) {
+        self.contexts.insert(Key::Task(key_of(id)), seen);
+    }
+
+    pub(super) fn remember_group(&self, id: &str, seen: Remembered) {
+        self.contexts.insert(Key::Group(key_of(id)), seen);
+    }
+
+    fn recall(&self, key: &Key, now: Timestamp) -> Option<Remembered> {
+        self.contexts
+            .get(key)
+            .filter(|seen| now.since(seen.at) <= self.age_max)
+    }
+}

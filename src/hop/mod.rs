@@ -4,6 +4,8 @@
 //! into a [`Hop`]; a finished hop becomes spans. The [`Injector`] decides, for each message
 //! on its way, which context it shall carry.
 
+#[cfg(test)]
+mod fixture;
 mod injector;
 mod ledger;
 mod memory;
@@ -13,10 +15,8 @@ mod spans;
 pub use injector::Decision;
 pub use injector::Injector;
 pub use injector::Stamp;
-pub use injector::StampedState;
 pub use ledger::Hop;
 pub use ledger::Ledger;
-pub use memory::Memory;
 pub use sighting::Answer;
 pub use sighting::Connection;
 pub use sighting::HopId;

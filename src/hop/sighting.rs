@@ -161,6 +161,8 @@ pub enum Answer {
     Unanswered,
     /// The connection ended before the answer.
     Lost,
+    /// It was open for too long, or too many were.
+    Expired,
 }
 
 impl Answer {
@@ -173,6 +175,7 @@ impl Answer {
             Self::Discarded => "discarded",
             Self::Unanswered => "unanswered",
             Self::Lost => "lost",
+            Self::Expired => "expired",
         }
     }
 }

@@ -19,8 +19,8 @@ impl Session for Blind {
 
     fn finish(&mut self, _from: Side, _now: Timestamp, _out: &mut Outbox) {}
 
-    /// Where nothing is understood there is no boundary to wait for.
+    /// Where nothing is understood no moment is known to be safe.
     fn part(&mut self, _now: Timestamp, _out: &mut Outbox) -> bool {
-        true
+        false
     }
 }

@@ -1,1 +1,199 @@
-//! Passing bytes piece by piece.
+//! One direction of a session: what is held, what passes, what is replaced.
+
+use std::mem;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+
+use bytes::BytesMut;
+
+/// What a reader says about the bytes it was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// That many bytes pass as they are; at least one, and never more than were shown.
+    Pass(usize),
+    /// Nothing can be said before that many bytes are there; more than were shown.
+    Need(usize),
+    /// That many bytes leave as the patch that the reader has written.
+    Replace(usize),
+    /// The bytes make no sense, for this reason.
+    Lost(&'static str),
+}
+
+/// The bytes of one direction on their way through a reader.
+///
+/// Whatever the reader does, even panic, each byte leaves once and in its place: as it
+/// came, or as the patch that stands for it.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    /// Came, and waits for more.
+    held: BytesMut,
+    /// How many bytes are needed before the reader can go on.
+    need: usize,
+    patch: Vec<u8>,
+    blind: bool,
+}
+
+impl Pieces {
+    /// Shows `bytes` to the reader `step`, behind what is still held, and writes to `to`
+    /// what may leave. From the first error on everything passes unread.
+    pub(super) fn receive(
+        &mut self,
+        bytes: &[u8],
+        to: &mut BytesMut,
+        step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+    ) -> Result<(), &'static str> {
+        if self.blind {
+            to.extend_from_slice(bytes);
+            return Ok(());
+        }
+        if self.held.is_empty() {
+            return self.read(bytes, to, step);
+        }
+        self.held.extend_from_slice(bytes);
+        if self.held.len() < self.need {
+            return Ok(());
+        }
+        let held = mem::take(&mut self.held);
+        self.read(&held, to, step)
+    }
+
+    /// Releases what is held: nothing will follow it.
+    pub(super) fn finish(&mut self, to: &mut BytesMut) {
+        to.extend_from_slice(&mem::take(&mut self.held));
+    }
+
+    /// From here on everything passes unread.
+    pub(super) fn turn_blind(&mut self, to: &mut BytesMut) {
+        self.finish(to);
+        self.blind = true;
+    }
+
+    pub(super) const fn is_blind(&self) -> bool {
+        self.blind
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    fn read(
+        &mut self,
+        input: &[u8],
+        to: &mut BytesMut,
+        mut step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+    ) -> Result<(), &'static str> {
+        // `left` is where the bytes begin that have not left yet. It is advanced together
+        // with writing them, so that it holds after a panic, too.
+        let mut left = 0;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut at = 0;
+            while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+                match step(rest, &mut self.patch) {
+                    Step::Pass(count) => at += count,
+                    Step::Need(count) => {
+                        self.need = count;
+                        break;
+                    }
+                    Step::Replace(count) => {
+                        to.extend_from_slice(part(input, left, at));
+                        to.extend_from_slice(&self.patch);
+                        self.patch.clear();
+                        at += count;
+                        left = at;
+                    }
+                    Step::Lost(why) => return Err(why),
+                }
+            }
+            to.extend_from_slice(part(input, left, at));
+            left = at;
+            Ok(())
+        }))
+        .unwrap_or(Err("panic"));
+        let rest = input.get(left..).unwrap_or_default();
+        if outcome.is_ok() {
+            self.held.extend_from_slice(rest);
+        } else {
+            to.extend_from_slice(rest);
+            self.blind = true;
+        }
+        outcome
+    }
+}
+
+fn part(input: &[u8], from: usize, to: usize) -> &[u8] {
+    input.get(from..to).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(
+        pieces: &mut Pieces,
+        bytes: &[u8],
+        step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+    ) -> (String, Result<(), &'static str>) {
+        let mut to = BytesMut::new();
+        let outcome = pieces.receive(bytes, &mut to, step);
+        (String::from_utf8(to.to_vec()).unwrap(), outcome)
+    }
+
+    /// Words end with a space; "two" becomes "2", "bad" is unreadable, "boom" panics.
+    fn words(input: &[u8], patch: &mut Vec<u8>) -> Step {
+        let Some(end) = input.iter().position(|byte| *byte == b' ') else {
+            return Step::Need(input.len() + 1);
+        };
+        match &input[..end] {
+            b"two" => {
+                patch.extend_from_slice(b"2 ");
+                Step::Replace(end + 1)
+            }
+            b"bad" => Step::Lost("bad_word"),
+            b"boom" => panic!("on purpose"),
+            _ => Step::Pass(end + 1),
+        }
+    }
+
+    #[test]
+    fn what_is_incomplete_waits_and_the_rest_leaves() {
+        let mut pieces = Pieces::default();
+        assert_eq!(
+            run(&mut pieces, b"one tw", words),
+            ("one ".to_owned(), Ok(()))
+        );
+        assert_eq!(
+            run(&mut pieces, b"o three", words),
+            ("2 ".to_owned(), Ok(()))
+        );
+        let mut to = BytesMut::new();
+        pieces.finish(&mut to);
+        assert_eq!(&to[..], b"three");
+    }
+
+    #[test]
+    fn unreadable_bytes_leave_as_they_came_and_so_does_all_that_follows() {
+        let mut pieces = Pieces::default();
+        assert_eq!(
+            run(&mut pieces, b"one two bad two ", words),
+            ("one 2 bad two ".to_owned(), Err("bad_word"))
+        );
+        assert_eq!(
+            run(&mut pieces, b"two ", words),
+            ("two ".to_owned(), Ok(()))
+        );
+        assert!(pieces.is_blind());
+    }
+
+    #[test]
+    fn a_panic_loses_and_doubles_nothing() {
+        let mut pieces = Pieces::default();
+        assert_eq!(
+            run(&mut pieces, b"one two three boom two ", words),
+            ("one 2 three boom two ".to_owned(), Err("panic"))
+        );
+        assert_eq!(
+            run(&mut pieces, b"two ", words),
+            ("two ".to_owned(), Ok(()))
+        );
+    }
+}

@@ -1,27 +1,52 @@
 //! Redis and Valkey: RESP2, RESP3 and inline commands.
+//!
+//! `frame` splits bytes, `command` and `reply` read the two directions, `envelope` finds
+//! Celery in a value, `pairing` tells which reply belongs to which request, and `session`
+//! acts.
 
-use crate::protocol::Outbox;
-use crate::protocol::Session;
-use crate::protocol::Setup;
-use crate::protocol::Side;
-use crate::trace::Timestamp;
+mod command;
+mod envelope;
+mod frame;
+mod pairing;
+mod reply;
+mod session;
 
-pub struct RedisSession(super::blind::Blind);
-impl RedisSession {
-    pub fn new(_setup: Setup) -> Self {
-        Self(super::blind::Blind)
+pub use session::RedisSession;
+
+/// Whether a client that begins like this speaks RESP: an array, or a line of printable
+/// words. `None`: that cannot be told yet.
+pub(super) fn recognises(first: &[u8]) -> Option<bool> {
+    match first {
+        [] => None,
+        [b'*', ..] => Some(true),
+        [letter, ..] if !letter.is_ascii_alphabetic() => Some(false),
+        _ => match first.iter().position(|byte| !matches!(byte, b' '..=b'~')) {
+            None if first.len() < INLINE_BYTES_MAX => None,
+            None => Some(false),
+            Some(end) => Some(matches!(first.get(end), Some(b'\r' | b'\n'))),
+        },
     }
 }
-impl Session for RedisSession {
-    fn receive(&mut self, from: Side, bytes: &[u8], now: Timestamp, out: &mut Outbox) {
-        self.0.receive(from, bytes, now, out);
-    }
 
-    fn finish(&mut self, from: Side, now: Timestamp, out: &mut Outbox) {
-        self.0.finish(from, now, out);
-    }
+/// A first line longer than this is no command.
+const INLINE_BYTES_MAX: usize = 1024;
 
-    fn part(&mut self, now: Timestamp, out: &mut Outbox) -> bool {
-        self.0.part(now, out)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resp_is_told_by_its_first_bytes() {
+        for (first, expected) in [
+            (&b""[..], None),
+            (b"*", Some(true)),
+            (b"PI", None),
+            (b"PING\r", Some(true)),
+            (b"AMQP\x00\x00\x09\x01", Some(false)),
+            (b"\x16\x03\x01", Some(false)),
+            (&[b'a'; 1024], Some(false)),
+        ] {
+            assert_eq!(recognises(first), expected, "{first:?}");
+        }
     }
 }

@@ -1,0 +1,466 @@
+//! What clients send: commands, read argument by argument.
+//!
+//! A request is an array of bulk strings, or an inline command: a line of words. Only the
+//! few commands that matter are told apart, and only those arguments are held that have to
+//! be seen whole: names, keys, and the values in which a message may stand.
+
+use crate::protocol::pieces::Step;
+use crate::protocol::redis::frame::LineFinder;
+use crate::protocol::redis::frame::Unreadable;
+use crate::protocol::redis::frame::parse_length;
+
+/// A whole command, as far as its reply depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// One reply, whatever it is.
+    Plain,
+    /// One reply for all the messages in it.
+    Push,
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+    /// One confirmation for each of `count` names.
+    Subscribe {
+        kind: Kind,
+        count: u64,
+    },
+    /// As above; without names, one for each that is subscribed, and at least one.
+    Unsubscribe {
+        kind: Kind,
+        count: u64,
+    },
+    /// Switches to RESP3 or RESP2, or asks without switching.
+    Hello {
+        resp3: Option<bool>,
+    },
+    Reset,
+    ReplyOn,
+    ReplyOff,
+    ReplySkip,
+    Monitor,
+    /// What follows is a replication stream.
+    Sync,
+}
+
+/// The three kinds of subscriptions, which are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Channel,
+    Pattern,
+    Shard,
+}
+
+/// Who wants to know what was read.
+pub(super) trait Listener {
+    /// A request begins.
+    fn begin(&mut self);
+
+    /// Whether a value of that many bytes may be read, and, if some of it has yet to come,
+    /// held until then.
+    fn may_read(&mut self, length: usize, is_whole: bool) -> bool;
+
+    /// A value that is pushed or published to `key`, whole. Writes into `patch` what is to
+    /// stand in its place and says so.
+    fn value(&mut self, key: &str, value: &[u8], patch: &mut Vec<u8>) -> bool;
+
+    /// A request has ended.
+    fn end(&mut self, request: Request);
+}
+
+/// Reads the requests of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    state: State,
+    line: LineFinder,
+    command: Command,
+    /// Words of the command that count, upper case, and the key of a push.
+    words: [Word; 2],
+    key: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    /// Between two requests.
+    #[default]
+    Start,
+    /// Argument `index` of `count` is next.
+    Argument { index: u64, count: u64 },
+    /// Inside argument `index`: so many bytes still, and then its CRLF.
+    Content { left: u64, index: u64, count: u64 },
+}
+
+/// The commands that are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Command {
+    #[default]
+    Other,
+    Push,
+    Publish,
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+    Subscribe(Kind),
+    Unsubscribe(Kind),
+    Hello,
+    Reset,
+    Client,
+    Monitor,
+    Sync,
+}
+
+/// What is to be seen of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Nothing,
+    Name,
+    /// A word of a command, by its place in `words`.
+    Word(usize),
+    Key,
+    Value,
+}
+
+/// A short argument in upper case; empty where it was too long to be of interest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Word {
+    bytes: [u8; WORD_BYTES_MAX],
+    length: usize,
+}
+
+impl Commands {
+    /// Whether the next byte begins a request.
+    pub(super) const fn is_at_start(&self) -> bool {
+        matches!(self.state, State::Start)
+    }
+
+    /// Reads the head of `input`, which is not empty.
+    pub(super) fn step(
+        &mut self,
+        input: &[u8],
+        patch: &mut Vec<u8>,
+        listener: &mut impl Listener,
+    ) -> Step {
+        let step = match self.state {
+            State::Start => self.start(input, listener),
+            State::Argument { index, count } => self.argument(input, index, count, patch, listener),
+            State::Content { left, index, count } => {
+                self.content(input, left, index, count, listener)
+            }
+        };
+        step.unwrap_or_else(Step::Lost)
+    }
+
+    fn start(&mut self, input: &[u8], listener: &mut impl Listener) -> Result<Step, Unreadable> {
+        if input.first() != Some(&b'*') {
+            return self.inline(input, listener);
+        }
+        let Some((line, length)) = self.line.find(input)? else {
+            return Ok(Step::Need(input.len() + 1));
+        };
+        let count = parse_length(line.get(1..).unwrap_or_default())?;
+        // Redis passes over an empty request without a word.
+        if let Some(count @ 1..) = count {
+            listener.begin();
+            self.command = Command::Other;
+            self.words = [Word::default(); 2];
+            self.key.clear();
+            self.state = State::Argument { index: 0, count };
+        }
+        Ok(Step::Pass(length))
+    }
+
+    fn argument(
+        &mut self,
+        input: &[u8],
+        index: u64,
+        count: u64,
+        patch: &mut Vec<u8>,
+        listener: &mut impl Listener,
+    ) -> Result<Step, Unreadable> {
+        let Some((line, head)) = self.line.find(input)? else {
+            return Ok(Step::Need(input.len() + 1));
+        };
+        let Some((b'$', digits)) = line.split_first() else {
+            return Err("argument_is_no_bulk_string");
+        };
+        let Some(length) = parse_length(digits)? else {
+            return Err("argument_is_null");
+        };
+        let want = self.want(index, length);
+        let whole = usize::try_from(length).unwrap_or(usize::MAX);
+        if want == Want::Nothing {
+            return self.pass_content(head, length, index, count);
+        }
+        let content = input.get(head..).unwrap_or_default();
+        if want == Want::Value {
+            // An envelope is an object: nothing else is worth holding.
+            match content.first() {
+                None => return Ok(Step::Need(head + 1)),
+                Some(first) if !b"{ \t\r\n".contains(first) => {
+                    return self.pass_content(head, length, index, count);
+                }
+                Some(_) => {}
+            }
+            if !listener.may_read(whole, content.len() > whole + 1) {
+                return self.pass_content(head, length, index, count);
+            }
+        }
+        let Some((content, end)) = content.split_at_checked(whole) else {
+            return Ok(Step::Need(head + whole + 2));
+        };
+        match end {
+            [b'\r', b'\n', ..] => {}
+            [_, _, ..] => return Err("no_line_end"),
+            _ => return Ok(Step::Need(head + whole + 2)),
+        }
+        match want {
+            Want::Nothing => {}
+            Want::Name => self.command = Command::named(Word::of(content).as_bytes()),
+            Want::Word(place) => {
+                if let Some(word) = self.words.get_mut(place) {
+                    *word = Word::of(content);
+                }
+            }
+            Want::Key => {
+                self.key.clear();
+                self.key.extend_from_slice(content);
+            }
+            Want::Value => {
+                let key = String::from_utf8_lossy(&self.key);
+                if listener.value(&key, content, patch) {
+                    let mut value = format!("${}\r\n", patch.len()).into_bytes();
+                    value.append(patch);
+                    value.extend_from_slice(b"\r\n");
+                    *patch = value;
+                    self.next(index, count, listener);
+                    return Ok(Step::Replace(head + whole + 2));
+                }
+            }
+        }
+        self.next(index, count, listener);
+        Ok(Step::Pass(head + whole + 2))
+    }
+
+    /// The head of an argument passes; its content will, as it comes.
+    fn pass_content(
+        &mut self,
+        head: usize,
+        length: u64,
+        index: u64,
+        count: u64,
+    ) -> Result<Step, Unreadable> {
+        self.state = State::Content {
+            left: length,
+            index,
+            count,
+        };
+        Ok(Step::Pass(head))
+    }
+
+    fn content(
+        &mut self,
+        input: &[u8],
+        left: u64,
+        index: u64,
+        count: u64,
+        listener: &mut impl Listener,
+    ) -> Result<Step, Unreadable> {
+        let available = u64::try_from(input.len()).unwrap_or(u64::MAX);
+        if left > 0 {
+            let passed = left.min(available);
+            self.state = State::Content {
+                left: left - passed,
+                index,
+                count,
+            };
+            return Ok(Step::Pass(usize::try_from(passed).unwrap_or(input.len())));
+        }
+        match input {
+            [b'\r', b'\n', ..] => {
+                self.next(index, count, listener);
+                Ok(Step::Pass(2))
+            }
+            [b'\r'] => Ok(Step::Need(2)),
+            _ => Err("no_line_end"),
+        }
+    }
+
+    /// Argument `index` is over.
+    fn next(&mut self, index: u64, count: u64, listener: &mut impl Listener) {
+        if index + 1 < count {
+            self.state = State::Argument {
+                index: index + 1,
+                count,
+            };
+        } else {
+            self.state = State::Start;
+            listener.end(self.request(count));
+        }
+    }
+
+    fn want(&self, index: u64, length: u64) -> Want {
+        let want = match (self.command, index) {
+            (_, 0) => Want::Name,
+            (Command::Push | Command::Publish, 1) => Want::Key,
+            (Command::Push, _) | (Command::Publish, 2) => return Want::Value,
+            (Command::Hello | Command::Client, 1) => Want::Word(0),
+            (Command::Client, 2) => Want::Word(1),
+            _ => Want::Nothing,
+        };
+        let max = if want == Want::Key {
+            KEY_BYTES_MAX
+        } else {
+            WORD_BYTES_MAX
+        };
+        if usize::try_from(length).is_ok_and(|length| length <= max) {
+            want
+        } else {
+            Want::Nothing
+        }
+    }
+
+    /// The command that has just ended, of `count` words.
+    fn request(&self, count: u64) -> Request {
+        let [first, second] = &self.words;
+        match self.command {
+            Command::Other => Request::Plain,
+            Command::Push | Command::Publish => Request::Push,
+            Command::Multi => Request::Multi,
+            Command::Exec => Request::Exec,
+            Command::Discard => Request::Discard,
+            Command::Watch => Request::Watch,
+            Command::Unwatch => Request::Unwatch,
+            Command::Subscribe(kind) => Request::Subscribe {
+                kind,
+                count: count - 1,
+            },
+            Command::Unsubscribe(kind) => Request::Unsubscribe {
+                kind,
+                count: count - 1,
+            },
+            Command::Hello => Request::Hello {
+                resp3: match first.as_bytes() {
+                    b"3" => Some(true),
+                    b"2" => Some(false),
+                    _ => None,
+                },
+            },
+            Command::Reset => Request::Reset,
+            Command::Client => match (first.as_bytes(), second.as_bytes()) {
+                (b"REPLY", b"ON") => Request::ReplyOn,
+                (b"REPLY", b"OFF") => Request::ReplyOff,
+                (b"REPLY", b"SKIP") => Request::ReplySkip,
+                _ => Request::Plain,
+            },
+            Command::Monitor => Request::Monitor,
+            Command::Sync => Request::Sync,
+        }
+    }
+
+    /// A line of words. What it pushes is not edited: no Celery client speaks like that.
+    fn inline(&mut self, input: &[u8], listener: &mut impl Listener) -> Result<Step, Unreadable> {
+        let Some((line, length)) = self.line.find_inline(input)? else {
+            return Ok(Step::Need(input.len() + 1));
+        };
+        let words = split_words(line)?;
+        let mut words = words.iter().map(|word| Word::of(word));
+        let count = u64::try_from(words.len()).unwrap_or(u64::MAX);
+        // Redis passes over an empty line without a word.
+        if let Some(name) = words.next() {
+            listener.begin();
+            self.command = match Command::named(name.as_bytes()) {
+                Command::Push | Command::Publish => Command::Other,
+                command => command,
+            };
+            self.words = [
+                words.next().unwrap_or_default(),
+                words.next().unwrap_or_default(),
+            ];
+            listener.end(self.request(count));
+        }
+        Ok(Step::Pass(length))
+    }
+}
+
+impl Command {
+    /// The command of that name, which is in upper case.
+    fn named(name: &[u8]) -> Self {
+        match name {
+            b"LPUSH" | b"RPUSH" => Self::Push,
+            b"PUBLISH" => Self::Publish,
+            b"MULTI" => Self::Multi,
+            b"EXEC" => Self::Exec,
+            b"DISCARD" => Self::Discard,
+            b"WATCH" => Self::Watch,
+            b"UNWATCH" => Self::Unwatch,
+            b"SUBSCRIBE" => Self::Subscribe(Kind::Channel),
+            b"PSUBSCRIBE" => Self::Subscribe(Kind::Pattern),
+            b"SSUBSCRIBE" => Self::Subscribe(Kind::Shard),
+            b"UNSUBSCRIBE" => Self::Unsubscribe(Kind::Channel),
+            b"PUNSUBSCRIBE" => Self::Unsubscribe(Kind::Pattern),
+            b"SUNSUBSCRIBE" => Self::Unsubscribe(Kind::Shard),
+            b"HELLO" => Self::Hello,
+            b"RESET" => Self::Reset,
+            b"CLIENT" => Self::Client,
+            b"MONITOR" => Self::Monitor,
+            b"SYNC" | b"PSYNC" => Self::Sync,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Word {
+    fn of(text: &[u8]) -> Self {
+        let mut word = Self::default();
+        if let Some(bytes) = word.bytes.get_mut(..text.len()) {
+            bytes.copy_from_slice(text);
+            bytes.make_ascii_uppercase();
+            word.length = text.len();
+        }
+        word
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// Splits an inline command into its words, as Redis does (`sdssplitargs`): quotes hold
+/// words together, and escapes within them matter only in so far as they may hide a quote.
+fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
+    let mut words = Vec::new();
+    let mut bytes = line.iter().copied().peekable();
+    loop {
+        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
+        if bytes.peek().is_none() {
+            return Ok(words);
+        }
+        let mut word = Vec::new();
+        while let Some(byte) = bytes.next_if(|byte| !byte.is_ascii_whitespace()) {
+            if !matches!(byte, b'"' | b'\'') {
+                word.push(byte);
+                continue;
+            }
+            loop {
+                match bytes.next() {
+                    None => return Err("unbalanced_quotes"),
+                    Some(end) if end == byte => break,
+                    Some(b'\\') => word.extend(bytes.next()),
+                    Some(other) => word.push(other),
+                }
+            }
+            if bytes.peek().is_some_and(|next| !next.is_ascii_whitespace()) {
+                return Err("unbalanced_quotes");
+            }
+        }
+        words.push(word);
+    }
+}
+
+/// Longer than the name of any command that matters.
+const WORD_BYTES_MAX: usize = 16;
+/// Longer keys are no queue's.
+const KEY_BYTES_MAX: usize = 1024;

@@ -1,0 +1,285 @@
+//! The envelope that kombu puts a message into on Redis: one JSON object with `body`,
+//! `headers` and `properties`.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::celery::HeaderValue;
+use crate::celery::Headers;
+use crate::celery::Task;
+use crate::celery::body::read_protocol1;
+use crate::celery::json::Kind;
+use crate::celery::json::Scan;
+use crate::celery::json::Unreadable;
+use crate::celery::json::Value;
+use crate::hop::Stamp;
+
+/// A Celery task message, read in place.
+#[derive(Debug)]
+pub(super) struct Envelope<'a> {
+    pub(super) task: Task<'a>,
+    pub(super) headers: Headers<'a>,
+    /// A worker had it and puts it back: kombu marks the envelope, and keeps the mark out
+    /// of whatever the task publishes later.
+    pub(super) redelivered: bool,
+    routing_key: Option<Cow<'a, str>>,
+    places: Places,
+}
+
+/// Where the headers stand in the text.
+#[derive(Debug, Default)]
+struct Places {
+    headers: HeadersPlace,
+    /// The value of the last `traceparent`, which is the one that counts.
+    traceparent: Option<Range<usize>>,
+    tracestate: Option<Range<usize>>,
+}
+
+#[derive(Debug, Default)]
+enum HeadersPlace {
+    #[default]
+    Missing,
+    /// A value that the worker takes for no headers.
+    Null(Range<usize>),
+    Object {
+        /// Right behind the opening brace.
+        inside: usize,
+        is_empty: bool,
+    },
+}
+
+/// What is read besides the headers.
+#[derive(Debug, Default)]
+struct Rest<'a> {
+    body: Option<Value<'a>>,
+    content_type: Option<Cow<'a, str>>,
+    content_encoding: Option<Cow<'a, str>>,
+    body_encoding: Option<Cow<'a, str>>,
+    has_properties: bool,
+    redelivered: bool,
+    exchange: Option<Cow<'a, str>>,
+    routing_key: Option<Cow<'a, str>>,
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads the envelope of a task. `None`: it is something else, or unreadable.
+    ///
+    /// A protocol 1 message is told by its body, which may unpack to at most `body_max`
+    /// bytes.
+    pub(super) fn read(text: &'a [u8], body_max: usize) -> Option<Self> {
+        let mut headers = Headers::default();
+        let mut places = Places::default();
+        let mut rest = Rest::default();
+        read_members(text, &mut headers, &mut places, &mut rest).ok()?;
+        if rest.body.is_none() || !rest.has_properties {
+            return None;
+        }
+        let task = if headers.names_a_task() {
+            headers.task()?
+        } else {
+            rest.protocol1(&headers, body_max)?
+        };
+        Some(Self {
+            task,
+            headers,
+            redelivered: rest.redelivered,
+            // On the default exchange the routing key is the queue's name.
+            routing_key: rest
+                .routing_key
+                .filter(|_| rest.exchange.is_some_and(|exchange| exchange.is_empty())),
+            places,
+        })
+    }
+
+    /// The queue that the message is pushed to. kombu spreads the priorities of a queue over
+    /// several keys, by a suffix that can be configured.
+    pub(super) fn queue<'k>(&self, key: &'k str) -> &'k str {
+        if let Some((queue, _)) = key.split_once(PRIORITY_SEPARATOR) {
+            return queue;
+        }
+        if let Some(queue) = self
+            .routing_key
+            .as_deref()
+            .filter(|queue| !queue.is_empty())
+            && let Some(start) = key.rfind(queue)
+            && let Some((named, suffix)) = key.split_at_checked(start + queue.len())
+            && suffix.ends_with(|last: char| last.is_ascii_digit())
+        {
+            return named;
+        }
+        key
+    }
+
+    /// Writes the envelope with the context of `stamp` in its headers, and every other byte
+    /// as it came. What is inserted is formatted as kombu would have.
+    pub(super) fn write_stamped(&self, text: &[u8], stamp: &Stamp, out: &mut Vec<u8>) {
+        let traceparent = quoted(&stamp.traceparent);
+        let tracestate = quoted(stamp.tracestate.as_deref().unwrap_or_default());
+        let mut inserted = Vec::with_capacity(2);
+        let mut edits: Vec<(Range<usize>, Cow<'_, str>)> = Vec::with_capacity(3);
+        match &self.places.traceparent {
+            Some(value) => edits.push((value.clone(), Cow::Borrowed(&traceparent))),
+            None => inserted.push(format!("\"traceparent\": {traceparent}")),
+        }
+        match &self.places.tracestate {
+            // An empty list stands for none.
+            Some(value) => edits.push((value.clone(), Cow::Borrowed(&tracestate))),
+            None if stamp.tracestate.is_some() => {
+                inserted.push(format!("\"tracestate\": {tracestate}"));
+            }
+            None => {}
+        }
+        if !inserted.is_empty() {
+            let members = inserted.join(", ");
+            edits.push(match &self.places.headers {
+                HeadersPlace::Object {
+                    inside,
+                    is_empty: true,
+                } => (*inside..*inside, Cow::Owned(members)),
+                HeadersPlace::Object { inside, .. } => {
+                    (*inside..*inside, Cow::Owned(members + ", "))
+                }
+                HeadersPlace::Null(value) => (value.clone(), Cow::Owned(format!("{{{members}}}"))),
+                HeadersPlace::Missing => {
+                    let start = text.iter().position(|byte| *byte == b'{').unwrap_or(0) + 1;
+                    (
+                        start..start,
+                        Cow::Owned(format!("\"headers\": {{{members}}}, ")),
+                    )
+                }
+            });
+        }
+        edits.sort_by_key(|(range, _)| range.start);
+        let mut from = 0;
+        for (range, new) in edits {
+            out.extend_from_slice(text.get(from..range.start).unwrap_or_default());
+            out.extend_from_slice(new.as_bytes());
+            from = range.end;
+        }
+        out.extend_from_slice(text.get(from..).unwrap_or_default());
+    }
+}
+
+impl Rest<'_> {
+    /// Protocol 1 keeps everything in the body.
+    fn protocol1(&self, headers: &Headers<'_>, body_max: usize) -> Option<Task<'static>> {
+        let body = self.body.as_ref()?.text()?;
+        let decoded;
+        let body = if self.body_encoding.as_deref() == Some("base64") {
+            decoded = BASE64_STANDARD.decode(body.as_bytes()).ok()?;
+            decoded.as_slice()
+        } else {
+            body.as_bytes()
+        };
+        read_protocol1(
+            body,
+            self.content_type.as_deref()?,
+            self.content_encoding.as_deref().unwrap_or_default(),
+            headers.compression.as_deref(),
+            body_max,
+        )
+    }
+}
+
+fn read_members<'a>(
+    text: &'a [u8],
+    headers: &mut Headers<'a>,
+    places: &mut Places,
+    rest: &mut Rest<'a>,
+) -> Result<(), Unreadable> {
+    let mut scan = Scan::new(text);
+    if !scan.enter_object()? {
+        return Err(Unreadable);
+    }
+    while let Some(key) = scan.next_key()? {
+        if key.is("headers") {
+            // As everywhere in JSON that Python reads: of two, the last one counts.
+            *headers = Headers::default();
+            *places = Places::default();
+            read_headers(&mut scan, headers, places)?;
+        } else if key.is("body") {
+            rest.body = Some(scan.value()?);
+        } else if key.is("content-type") {
+            rest.content_type = scan.value()?.text();
+        } else if key.is("content-encoding") {
+            rest.content_encoding = scan.value()?.text();
+        } else if key.is("properties") {
+            read_properties(&mut scan, rest)?;
+        }
+    }
+    scan.end()
+}
+
+fn read_headers<'a>(
+    scan: &mut Scan<'a>,
+    headers: &mut Headers<'a>,
+    places: &mut Places,
+) -> Result<(), Unreadable> {
+    if !scan.enter_object()? {
+        places.headers = HeadersPlace::Null(scan.value()?.range);
+        return Ok(());
+    }
+    let inside = scan.position();
+    let mut is_empty = true;
+    while let Some(key) = scan.next_key()? {
+        is_empty = false;
+        let Some(name) = key.text() else {
+            continue;
+        };
+        let value = scan.value()?;
+        match &*name {
+            "traceparent" => places.traceparent = Some(value.range.clone()),
+            "tracestate" => places.tracestate = Some(value.range.clone()),
+            _ => {}
+        }
+        headers.take(&name, header_value(&value));
+    }
+    places.headers = HeadersPlace::Object { inside, is_empty };
+    Ok(())
+}
+
+fn read_properties<'a>(scan: &mut Scan<'a>, rest: &mut Rest<'a>) -> Result<(), Unreadable> {
+    if !scan.enter_object()? {
+        scan.value()?;
+        return Ok(());
+    }
+    rest.has_properties = true;
+    while let Some(key) = scan.next_key()? {
+        if key.is("body_encoding") {
+            rest.body_encoding = scan.value()?.text();
+        } else if key.is("delivery_info") && scan.enter_object()? {
+            while let Some(key) = scan.next_key()? {
+                if key.is("redelivered") {
+                    rest.redelivered = scan.value()?.kind == Kind::True;
+                } else if key.is("exchange") {
+                    rest.exchange = scan.value()?.text();
+                } else if key.is("routing_key") {
+                    rest.routing_key = scan.value()?.text();
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn header_value<'a>(value: &Value<'a>) -> HeaderValue<'a> {
+    match value.kind {
+        Kind::Null => HeaderValue::Null,
+        Kind::String => value.text().map_or(HeaderValue::Other, HeaderValue::Text),
+        Kind::Number => value
+            .integer()
+            .map_or(HeaderValue::Other, HeaderValue::Integer),
+        _ => HeaderValue::Other,
+    }
+}
+
+/// A JSON string. What is written here is ASCII without control characters.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// kombu's default `sep` between a queue's name and the priority step.
+const PRIORITY_SEPARATOR: &str = "\u{6}\u{16}";

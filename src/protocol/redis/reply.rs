@@ -1,0 +1,295 @@
+//! What brokers send: replies and pushes, read element by element.
+//!
+//! Of a reply only its outline is of interest: its type, the words it begins with, and
+//! which of its elements are errors. Everything else passes as it comes.
+
+use crate::protocol::pieces::Step;
+use crate::protocol::redis::frame::Ended;
+use crate::protocol::redis::frame::LineFinder;
+use crate::protocol::redis::frame::Nesting;
+use crate::protocol::redis::frame::Unreadable;
+use crate::protocol::redis::frame::parse_length;
+
+/// Who wants to know what was read. Elements are those of the outermost value.
+pub(super) trait Listener {
+    /// A value has begun; what `type_byte` says it is. For one that is no aggregate, `text`
+    /// is its line, or as much of a bulk string as was wanted.
+    fn begin(&mut self, type_byte: u8, text: &[u8]);
+
+    /// Element `index` has begun.
+    fn element(&mut self, index: u64, type_byte: u8, text: &[u8]);
+
+    /// How long a bulk string may be to be seen whole: the outermost value itself (`None`),
+    /// or its element `index`.
+    fn wants(&self, type_byte: u8, index: Option<u64>) -> usize;
+
+    /// Whether element `index` is to be replaced by a null.
+    fn erases(&self, index: u64) -> bool;
+
+    /// The value has ended.
+    fn end(&mut self) -> Result<(), Unreadable>;
+}
+
+/// Reads the replies of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Replies {
+    state: State,
+    line: LineFinder,
+    nesting: Nesting,
+    /// Which element of the outermost value is next.
+    index: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    /// A value or an element is next.
+    #[default]
+    Head,
+    /// Inside a bulk string: so many bytes still, and then its CRLF.
+    Content { left: u64, streamed: bool },
+    /// The next chunk of a streamed string is next.
+    Chunk,
+}
+
+impl Replies {
+    /// Whether the next byte begins a reply.
+    pub(super) fn is_at_start(&self) -> bool {
+        matches!(self.state, State::Head) && self.nesting.depth() == 0
+    }
+
+    /// Reads the head of `input`, which is not empty.
+    pub(super) fn step(
+        &mut self,
+        input: &[u8],
+        patch: &mut Vec<u8>,
+        listener: &mut impl Listener,
+    ) -> Step {
+        let step = match self.state {
+            State::Head => self.head(input, patch, listener),
+            State::Content { left, streamed } => self.content(input, left, streamed, listener),
+            State::Chunk => self.chunk(input, listener),
+        };
+        step.unwrap_or_else(Step::Lost)
+    }
+
+    fn head(
+        &mut self,
+        input: &[u8],
+        patch: &mut Vec<u8>,
+        listener: &mut impl Listener,
+    ) -> Result<Step, Unreadable> {
+        let Some((line, length)) = self.line.find(input)? else {
+            return Ok(Step::Need(input.len() + 1));
+        };
+        let (&type_byte, text) = line.split_first().ok_or("empty_line")?;
+        match type_byte {
+            b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {
+                let step = self.passed_or_erased(length, patch, listener);
+                self.announce(type_byte, text, listener);
+                let ended = self.nesting.element();
+                self.ended(ended, listener)?;
+                Ok(step)
+            }
+            b'$' | b'=' | b'!' => self.string(input, type_byte, text, length, patch, listener),
+            b'*' | b'%' | b'~' | b'>' | b'|' => {
+                let ended = self.aggregate(type_byte, text, listener)?;
+                self.ended(ended, listener)?;
+                Ok(Step::Pass(length))
+            }
+            b'.' if text.is_empty() => {
+                let ended = self.nesting.end_streamed()?;
+                self.ended(ended, listener)?;
+                Ok(Step::Pass(length))
+            }
+            _ => Err("unknown_type"),
+        }
+    }
+
+    fn aggregate(
+        &mut self,
+        type_byte: u8,
+        text: &[u8],
+        listener: &mut impl Listener,
+    ) -> Result<Ended, Unreadable> {
+        let is_attribute = type_byte == b'|';
+        let count = if text == b"?" {
+            None
+        } else {
+            match parse_length(text)? {
+                Some(count) if matches!(type_byte, b'%' | b'|') => Some(count * 2),
+                Some(count) => Some(count),
+                None if type_byte == b'*' => {
+                    self.announce(b'_', b"", listener);
+                    return Ok(self.nesting.element());
+                }
+                None => return Err("bad_length"),
+            }
+        };
+        if !is_attribute {
+            self.announce(type_byte, text, listener);
+        }
+        self.nesting.open(count, is_attribute)
+    }
+
+    fn string(
+        &mut self,
+        input: &[u8],
+        type_byte: u8,
+        text: &[u8],
+        head: usize,
+        patch: &mut Vec<u8>,
+        listener: &mut impl Listener,
+    ) -> Result<Step, Unreadable> {
+        if text == b"?" {
+            self.announce(type_byte, b"", listener);
+            self.state = State::Chunk;
+            return Ok(Step::Pass(head));
+        }
+        let Some(length) = parse_length(text)? else {
+            self.announce(b'_', b"", listener);
+            let ended = self.nesting.element();
+            self.ended(ended, listener)?;
+            return Ok(Step::Pass(head));
+        };
+        let wanted = match self.place() {
+            Some(Some(index)) if listener.erases(index) => ERASED_BYTES_MAX,
+            Some(index) => listener.wants(type_byte, index),
+            None => 0,
+        };
+        match usize::try_from(length) {
+            Ok(length) if length <= wanted => {
+                let end = head + length + 2;
+                let (Some(content), Some(line_end)) = (
+                    input.get(head..head + length),
+                    input.get(head + length..end),
+                ) else {
+                    return Ok(Step::Need(end));
+                };
+                if line_end != b"\r\n" {
+                    return Err("no_line_end");
+                }
+                let step = self.passed_or_erased(end, patch, listener);
+                self.announce(type_byte, content, listener);
+                let ended = self.nesting.element();
+                self.ended(ended, listener)?;
+                Ok(step)
+            }
+            _ => {
+                self.announce(type_byte, b"", listener);
+                self.state = State::Content {
+                    left: length,
+                    streamed: false,
+                };
+                Ok(Step::Pass(head))
+            }
+        }
+    }
+
+    fn content(
+        &mut self,
+        input: &[u8],
+        left: u64,
+        streamed: bool,
+        listener: &mut impl Listener,
+    ) -> Result<Step, Unreadable> {
+        if left > 0 {
+            let available = u64::try_from(input.len()).unwrap_or(u64::MAX);
+            let passed = left.min(available);
+            self.state = State::Content {
+                left: left - passed,
+                streamed,
+            };
+            return Ok(Step::Pass(usize::try_from(passed).unwrap_or(input.len())));
+        }
+        match input {
+            [b'\r', b'\n', ..] if streamed => {
+                self.state = State::Chunk;
+                Ok(Step::Pass(2))
+            }
+            [b'\r', b'\n', ..] => {
+                self.state = State::Head;
+                let ended = self.nesting.element();
+                self.ended(ended, listener)?;
+                Ok(Step::Pass(2))
+            }
+            [b'\r'] => Ok(Step::Need(2)),
+            _ => Err("no_line_end"),
+        }
+    }
+
+    fn chunk(&mut self, input: &[u8], listener: &mut impl Listener) -> Result<Step, Unreadable> {
+        let Some((line, length)) = self.line.find(input)? else {
+            return Ok(Step::Need(input.len() + 1));
+        };
+        let Some((b';', digits)) = line.split_first() else {
+            return Err("no_chunk");
+        };
+        match parse_length(digits)?.ok_or("bad_length")? {
+            0 => {
+                self.state = State::Head;
+                let ended = self.nesting.element();
+                self.ended(ended, listener)?;
+            }
+            left => {
+                self.state = State::Content {
+                    left,
+                    streamed: true,
+                };
+            }
+        }
+        Ok(Step::Pass(length))
+    }
+
+    /// The element at the current position, of `length` bytes, passes or becomes a null.
+    fn passed_or_erased(
+        &self,
+        length: usize,
+        patch: &mut Vec<u8>,
+        listener: &impl Listener,
+    ) -> Step {
+        match self.place() {
+            Some(Some(index)) if listener.erases(index) => {
+                patch.extend_from_slice(b"_\r\n");
+                Step::Replace(length)
+            }
+            _ => Step::Pass(length),
+        }
+    }
+
+    /// Where the value at the current position stands, if anybody can want it: it is the
+    /// outermost value (`Some(None)`) or an element of it.
+    fn place(&self) -> Option<Option<u64>> {
+        if self.nesting.in_attribute() {
+            return None;
+        }
+        match self.nesting.depth() {
+            0 => Some(None),
+            1 => Some(Some(self.index)),
+            _ => None,
+        }
+    }
+
+    fn announce(&mut self, type_byte: u8, text: &[u8], listener: &mut impl Listener) {
+        match self.place() {
+            Some(None) => {
+                self.index = 0;
+                listener.begin(type_byte, text);
+            }
+            Some(Some(index)) => {
+                listener.element(index, type_byte, text);
+                self.index = index + 1;
+            }
+            None => {}
+        }
+    }
+
+    fn ended(&self, ended: Ended, listener: &mut impl Listener) -> Result<(), Unreadable> {
+        match ended {
+            Ended::Value => listener.end(),
+            Ended::Element | Ended::Attribute => Ok(()),
+        }
+    }
+}
+
+/// Longer addresses than this are none.
+const ERASED_BYTES_MAX: usize = 1024;
