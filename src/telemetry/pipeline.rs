@@ -116,7 +116,7 @@ impl Pipeline {
                 exporter.offer(span);
             }
         }
-        let open = self.ledger.open();
+        let open = self.ledger.open_count();
         self.metrics.open_hops.set(open.cast_signed() as i64);
     }
 }
