@@ -498,3 +498,181 @@ const SEND_BUCKETS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::celery::Task;
+    use crate::hop::Connection;
+    use crate::hop::HopId;
+    use crate::hop::Origin;
+    use crate::hop::Verdict;
+    use crate::trace::IdSource;
+    use crate::trace::SpanKind;
+    use crate::trace::Timestamp;
+    use crate::trace::TraceContext;
+    use crate::trace::TraceFlags;
+
+    fn connection() -> Arc<Connection> {
+        Arc::new(Connection {
+            session: 1,
+            route: "main".into(),
+            server_address: "broker".into(),
+            server_port: 6379,
+            client_address: "127.0.0.1:1".into(),
+        })
+    }
+
+    fn publication(destination: &str, task: &'static str) -> Box<Publication> {
+        let mut ids = IdSource::seeded(1);
+        Box::new(Publication {
+            hop: HopId {
+                session: 1,
+                number: 1,
+            },
+            connection: connection(),
+            system: "some-broker",
+            at: Timestamp::from_nanos(1_000_000),
+            destination: destination.into(),
+            task: Task {
+                name: task.into(),
+                ..Task::default()
+            },
+            size: 1,
+            context: TraceContext {
+                trace_id: ids.trace_id(),
+                span_id: ids.span_id(),
+                flags: TraceFlags::SAMPLED,
+            },
+            parent: None,
+            tracestate: String::new(),
+            kind: SpanKind::Producer,
+            verdict: Verdict::Added,
+            invalid: None,
+            origin: Origin::Derived,
+            recorded: true,
+        })
+    }
+
+    #[track_caller]
+    fn assert_tells(metrics: &Metrics, lines: &[&str]) {
+        let text = metrics.encode();
+        for line in lines {
+            assert!(text.lines().any(|told| told == *line), "{line}\n\n{text}");
+        }
+    }
+
+    #[test]
+    fn messages_and_their_ends_are_counted() {
+        let metrics = Metrics::default();
+        metrics.saw(&Sighting::Published(publication("celery", "app.add")));
+        for answer in [Answer::Confirmed, Answer::Lost] {
+            metrics.ended(&Hop {
+                publication: publication("celery", "app.add"),
+                answer,
+                ended: Timestamp::from_nanos(1_300_000),
+            });
+        }
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_messages_total{system=\"some-broker\",destination=\"celery\",task=\"app.add\",verdict=\"added\"} 1",
+                "tracehop_sends_total{system=\"some-broker\",destination=\"celery\",answer=\"confirmed\"} 1",
+                "tracehop_sends_total{system=\"some-broker\",destination=\"celery\",answer=\"lost\"} 1",
+                "tracehop_send_duration_seconds_bucket{le=\"0.00025\",system=\"some-broker\",destination=\"celery\"} 0",
+                "tracehop_send_duration_seconds_bucket{le=\"0.0005\",system=\"some-broker\",destination=\"celery\"} 1",
+                "tracehop_send_duration_seconds_count{system=\"some-broker\",destination=\"celery\"} 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_was_not_understood_is_counted_by_reason() {
+        let metrics = Metrics::default();
+        let connection = connection();
+        metrics.saw(&Sighting::LeftAlone {
+            connection: Arc::clone(&connection),
+            why: "too_large",
+        });
+        metrics.saw(&Sighting::LostSight {
+            connection: Arc::clone(&connection),
+            why: "panic",
+        });
+        metrics.saw(&Sighting::Redelivered {
+            connection,
+            destination: "a\"b\\c\nd".into(),
+        });
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_left_alone_total{reason=\"too_large\"} 1",
+                "tracehop_blind_sessions_total{route=\"main\",reason=\"panic\"} 1",
+                "tracehop_redeliveries_total{destination=\"a\\\"b\\\\c?d\"} 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_peers_name_beyond_the_limit_is_other() {
+        let metrics = Metrics::new(1);
+        for queue in ["a", "b", "c"] {
+            metrics.saw(&Sighting::Published(publication(queue, "app.add")));
+        }
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_messages_total{system=\"some-broker\",destination=\"a\",task=\"app.add\",verdict=\"added\"} 1",
+                "tracehop_messages_total{system=\"some-broker\",destination=\"other\",task=\"app.add\",verdict=\"added\"} 2",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_route_counts_its_connections_and_bytes() {
+        let metrics = Metrics::default();
+        let route = metrics.route("main");
+        route.opened();
+        metrics.route("main").opened();
+        route.closed();
+        route.failed("refused");
+        route.received(true, 5);
+        route.received(false, 7);
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_connections{route=\"main\"} 1",
+                "tracehop_connections_opened_total{route=\"main\"} 2",
+                "tracehop_connections_failed_total{route=\"main\",reason=\"refused\"} 1",
+                "tracehop_received_bytes_total{route=\"main\",peer=\"client\"} 5",
+                "tracehop_received_bytes_total{route=\"main\",peer=\"broker\"} 7",
+            ],
+        );
+    }
+
+    #[test]
+    fn numbers_that_others_keep_are_read_when_asked_for() {
+        let metrics = Metrics::default();
+        assert_tells(&metrics, &["tracehop_held_bytes 0"]);
+        metrics.watch_held(|| 42);
+        let version = env!("CARGO_PKG_VERSION");
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_held_bytes 42",
+                &format!("tracehop_build_info{{version=\"{version}\"}} 1"),
+                "tracehop_spans_dropped_total{reason=\"queue_full\"} 0",
+                "# EOF",
+            ],
+        );
+    }
+
+    #[test]
+    fn spans_are_queued_until_they_are_exported_or_dropped() {
+        let spans = Metrics::default().spans;
+        (0..10).for_each(|_| spans.queued());
+        spans.exported(5);
+        spans.dropped(3, DropReason::Failed);
+        assert_eq!(spans.abandon(), 2);
+        assert_eq!(spans.abandon(), 0);
+    }
+}

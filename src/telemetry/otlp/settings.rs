@@ -376,3 +376,270 @@ mod names {
     pub(super) const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
     pub(super) const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRPC: OtlpProtocol = OtlpProtocol::Grpc;
+    const HTTP: OtlpProtocol = OtlpProtocol::HttpProtobuf;
+
+    fn config(protocol: OtlpProtocol, endpoint: Option<&str>) -> Telemetry {
+        Telemetry {
+            protocol,
+            endpoint: endpoint.map(str::to_owned),
+            ..Telemetry::default()
+        }
+    }
+
+    fn read(config: &Telemetry, variables: &[(&str, &str)]) -> Result<Settings, StartError> {
+        Settings::read(config, |name| {
+            let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
+            Some((*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_endpoint_follows_the_specification() {
+        let generic = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let traces = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        for (protocol, configured, variables, endpoint) in [
+            (GRPC, None, &[][..], "http://localhost:4317/"),
+            (HTTP, None, &[], "http://localhost:4318/v1/traces"),
+            (HTTP, Some("http://c:1"), &[], "http://c:1/v1/traces"),
+            (HTTP, Some("http://c:1/a/"), &[], "http://c:1/a/v1/traces"),
+            (
+                HTTP,
+                Some("http://c:1?k=v"),
+                &[(generic, "http://c:1?k=v")],
+                "http://c:1/v1/traces?k=v",
+            ),
+            (
+                HTTP,
+                Some("http://c:1"),
+                &[(traces, "http://t:2/")],
+                "http://t:2/",
+            ),
+            (
+                HTTP,
+                Some("http://c:1"),
+                &[(traces, "")],
+                "http://c:1/v1/traces",
+            ),
+            (
+                GRPC,
+                Some("http://c:1"),
+                &[(traces, "https://t:2")],
+                "https://t:2/",
+            ),
+            (GRPC, Some("http://[::1]:1"), &[], "http://[::1]:1/"),
+            (GRPC, Some("c:1"), &[], "https://c:1/"),
+            (
+                GRPC,
+                Some("c:1"),
+                &[("OTEL_EXPORTER_OTLP_INSECURE", "True")],
+                "http://c:1/",
+            ),
+            (
+                GRPC,
+                Some("c:1"),
+                &[
+                    ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
+                    ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "false"),
+                ],
+                "https://c:1/",
+            ),
+            (
+                GRPC,
+                Some("https://c:1"),
+                &[("OTEL_EXPORTER_OTLP_INSECURE", "true")],
+                "https://c:1/",
+            ),
+        ] {
+            let settings = read(&config(protocol, configured), variables).unwrap();
+            assert_eq!(
+                settings.endpoint.as_str(),
+                endpoint,
+                "{configured:?} {variables:?}"
+            );
+            assert_eq!(settings.tls.is_some(), endpoint.starts_with("https"));
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_remedy() {
+        let Err(StartError::Unusable(unusable)) = read(
+            &config(HTTP, Some("collector:4318")),
+            &[
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy"),
+                ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,Authorization: Bearer x"),
+                ("OTEL_RESOURCE_ATTRIBUTES", "team"),
+            ],
+        ) else {
+            panic!("none of this can be used");
+        };
+        let lines: Vec<String> = unusable.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "telemetry.endpoint = \"collector:4318\": the scheme \"collector\" is not spoken \
+                 here; use a URL such as http://collector:4318 or https://collector:4317",
+                "OTEL_EXPORTER_OTLP_COMPRESSION = \"snappy\": is not a compression that is known \
+                 here; use gzip or none",
+                "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT = \"10s\": is not a number of milliseconds; \
+                 use a whole number, such as 10000",
+                "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is not a header; use name=value,name=value \
+                 with the values percent-encoded",
+                "OTEL_RESOURCE_ATTRIBUTES = \"team\": is not a list of attributes; use \
+                 key=value,key=value with the values percent-encoded",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_password_in_an_endpoint_is_refused_and_not_told() {
+        let error = read(
+            &config(HTTP, None),
+            &[(
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+                "http://me:secret@c:1/",
+            )],
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(error.starts_with("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: has credentials"));
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn the_shorter_timeout_holds_and_zero_is_none() {
+        for (exporter, processor, deadline) in [
+            ("", 30_000, 10_000),
+            ("2500", 30_000, 2500),
+            ("60000", 30_000, 30_000),
+            ("0", 30_000, 30_000),
+            ("0", 0, 86_400_000),
+        ] {
+            let config = Telemetry {
+                export_timeout: Duration::from_millis(processor),
+                ..Telemetry::default()
+            };
+            let settings = read(&config, &[("OTEL_EXPORTER_OTLP_TIMEOUT", exporter)]).unwrap();
+            assert_eq!(settings.deadline, Duration::from_millis(deadline));
+        }
+    }
+
+    #[test]
+    fn compression_for_traces_goes_before_the_one_for_all() {
+        for (generic, traces, compression) in [
+            ("", "", None),
+            ("gzip", "", Some(Compression::Gzip)),
+            ("gzip", "none", None),
+            ("none", "GZIP", Some(Compression::Gzip)),
+        ] {
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", generic),
+                ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", traces),
+            ];
+            let settings = read(&config(HTTP, None), &variables).unwrap();
+            assert_eq!(settings.compression, compression);
+        }
+    }
+
+    #[test]
+    fn headers_are_what_the_sdk_will_send() {
+        for (entry, fine) in [
+            ("api-key=abc", true),
+            ("Authorization=Basic%20YWJj==", true),
+            ("x = y ", true),
+            ("api-key", false),
+            ("api-key=", false),
+            ("=abc", false),
+            ("api key=abc", false),
+            ("api-key=a%0Ab", false),
+            ("api-key=%FF", false),
+        ] {
+            assert_eq!(is_header(entry), fine, "{entry}");
+        }
+    }
+
+    #[test]
+    fn the_service_is_called_what_comes_first() {
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a%20b,team=x,");
+        let named = ("OTEL_SERVICE_NAME", "tracehop");
+        for (variables, name) in [
+            (&[][..], "tracehop"),
+            (&[attributes], "a b"),
+            (&[attributes, named], "tracehop"),
+        ] {
+            let settings = read(&config(HTTP, None), variables).unwrap();
+            assert_eq!(settings.service_name, name);
+        }
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_used_are_told_by_variable_and_file() {
+        let folder = std::env::temp_dir().join(format!("tracehop-settings-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let signed = rcgen::generate_simple_self_signed(vec!["c".to_owned()]).unwrap();
+        let other = rcgen::KeyPair::generate().unwrap();
+        let certificate = file("certificate.pem", &signed.cert.pem());
+        let key = file("key.pem", &signed.signing_key.serialize_pem());
+        let other_key = file("other.pem", &other.serialize_pem());
+        let empty = file("empty.pem", "");
+
+        let authority = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+        let client_certificate = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+        let client_key = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
+        let fault = |variables: &[(&str, &str)]| match read(
+            &config(GRPC, Some("https://c:1")),
+            variables,
+        ) {
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        for (variables, named) in [
+            (
+                &[(authority, "/nowhere.pem")][..],
+                "OTEL_EXPORTER_OTLP_CERTIFICATE = \"/nowhere.pem\": No such file",
+            ),
+            (&[(authority, &empty)], "has no certificate in it"),
+            (
+                &[(authority, &certificate), (client_key, &key)],
+                "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+            ),
+            (
+                &[
+                    (authority, &certificate),
+                    (client_certificate, &certificate),
+                    (client_key, &other_key),
+                ],
+                "give the key that belongs to the certificate",
+            ),
+            (
+                &[
+                    (authority, &certificate),
+                    (client_certificate, &certificate),
+                    (client_key, &certificate),
+                ],
+                "give a file with a private key in PEM",
+            ),
+        ] {
+            let fault = fault(variables).unwrap();
+            assert!(fault.contains(named), "{fault}");
+        }
+        let usable = [
+            (authority, &*certificate),
+            (client_certificate, &certificate),
+            (client_key, &key),
+        ];
+        assert_eq!(fault(&usable), None);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

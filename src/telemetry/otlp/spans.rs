@@ -95,3 +95,106 @@ fn sdk_value(value: Value) -> opentelemetry::Value {
 fn system_time(moment: Timestamp) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(moment.as_nanos())
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::AnyValue;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
+    use opentelemetry_proto::tonic::trace::v1::Status as ProtoStatus;
+    use opentelemetry_proto::tonic::trace::v1::span::SpanKind as ProtoKind;
+    use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+
+    use super::*;
+    use crate::trace::w3c::parse_traceparent;
+
+    fn span() -> Span {
+        let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03";
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+        Span {
+            context: parse_traceparent(context).unwrap(),
+            parent: Some(parse_traceparent(parent).unwrap().span_id),
+            tracestate: "tracehop=b7ad6b7169203331-19a00000000,ot=rv:1,vendor=x y".to_owned(),
+            kind: SpanKind::Producer,
+            name: "send celery".to_owned(),
+            start: Timestamp::from_nanos(1_763_800_000_123_456_789),
+            end: Timestamp::from_nanos(1_763_800_000_123_999_999),
+            attributes: vec![
+                ("messaging.system", "redis".into()),
+                ("celery.retries", 3.into()),
+            ],
+            error: Some("OOM command not allowed".to_owned()),
+        }
+    }
+
+    #[test]
+    fn every_field_arrives() {
+        let value = |value| Some(AnyValue { value: Some(value) });
+        let proto = ProtoSpan::from(span_data(span(), &scope()));
+        let attributes: Vec<_> = proto
+            .attributes
+            .iter()
+            .map(|attribute| (attribute.key.as_str(), attribute.value.clone()))
+            .collect();
+        assert_eq!(
+            attributes,
+            [
+                (
+                    "messaging.system",
+                    value(Any::StringValue("redis".to_owned()))
+                ),
+                ("celery.retries", value(Any::IntValue(3))),
+            ]
+        );
+        let rest = ProtoSpan {
+            attributes: Vec::new(),
+            ..proto
+        };
+        let expected = ProtoSpan {
+            trace_id: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128
+                .to_be_bytes()
+                .to_vec(),
+            span_id: 0xb7ad_6b71_6920_3331_u64.to_be_bytes().to_vec(),
+            trace_state: "tracehop=b7ad6b7169203331-19a00000000,ot=rv:1,vendor=x y".to_owned(),
+            parent_span_id: 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes().to_vec(),
+            // Sampled and random, and a parent that is known to be remote.
+            flags: 0x303,
+            name: "send celery".to_owned(),
+            kind: ProtoKind::Producer.into(),
+            start_time_unix_nano: 1_763_800_000_123_456_789,
+            end_time_unix_nano: 1_763_800_000_123_999_999,
+            status: Some(ProtoStatus {
+                message: "OOM command not allowed".to_owned(),
+                code: StatusCode::Error.into(),
+            }),
+            ..ProtoSpan::default()
+        };
+        assert_eq!(rest, expected);
+    }
+
+    #[test]
+    fn a_root_without_a_fault_has_neither_parent_nor_status() {
+        let span = Span {
+            parent: None,
+            error: None,
+            tracestate: String::new(),
+            ..span()
+        };
+        let proto = ProtoSpan::from(span_data(span, &scope()));
+        assert!(proto.parent_span_id.is_empty());
+        assert_eq!(proto.flags, 0x103);
+        assert_eq!(proto.trace_state, "");
+        assert_eq!(proto.status, Some(ProtoStatus::default()));
+    }
+
+    #[test]
+    fn a_tracestate_that_the_sdk_refuses_does_not_cost_the_span() {
+        let span = Span {
+            tracestate: "tenant@far-too-long-a-system=1".to_owned(),
+            ..span()
+        };
+        let proto = ProtoSpan::from(span_data(span, &scope()));
+        assert_eq!(proto.name, "send celery");
+        assert_eq!(proto.trace_state, "");
+    }
+}
