@@ -3,6 +3,8 @@
 //! Traffic never waits for any of it. Every queue is bounded; what finds it full is dropped
 //! and counted.
 
+#[cfg(test)]
+mod captured;
 mod labels;
 mod metrics;
 mod otlp;
@@ -115,9 +117,16 @@ impl Telemetry {
     pub async fn flush(mut self, grace: Duration) {
         self.stop.cancel();
         if timeout(grace, &mut self.pipeline).await.is_err() {
-            self.pipeline.abort();
+            self.stop_threads();
             let spans = self.metrics.spans.abandon();
             warn!(spans, ?grace, "spans were left behind");
+        }
+    }
+
+    fn stop_threads(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting is not allowed here: this may be a thread of another runtime.
+            runtime.shutdown_background();
         }
     }
 }
@@ -125,10 +134,7 @@ impl Telemetry {
 /// Without a [`flush`](Telemetry::flush) the spans that are queued are lost.
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting is not allowed here: this may be a thread of another runtime.
-            runtime.shutdown_background();
-        }
+        self.stop_threads();
     }
 }
 

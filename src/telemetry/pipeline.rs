@@ -186,3 +186,52 @@ const PANIC: &str = "panic";
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(1);
 const ROUND_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::filter::LevelFilter;
+
+    use super::*;
+    use crate::telemetry::captured::Captured;
+
+    #[test]
+    fn what_is_not_read_is_told_once_per_route_and_reason() {
+        let connection = |route: &str| {
+            Arc::new(Connection {
+                session: 7,
+                route: route.into(),
+                server_address: "broker".into(),
+                server_port: 6379,
+                client_address: "127.0.0.1:5".into(),
+            })
+        };
+        let lost = |route, why| Sighting::LostSight {
+            connection: connection(route),
+            why,
+        };
+        let log = Captured::during(LevelFilter::INFO, || {
+            let mut log = SightingLog::new(Duration::from_secs(60));
+            for _ in 0..3 {
+                log.saw(&lost("a", "monitor"));
+                log.saw(&lost("b", "monitor"));
+                log.saw(&lost("a", "panic"));
+                log.saw(&Sighting::LeftAlone {
+                    connection: connection("a"),
+                    why: "too_large",
+                });
+            }
+        });
+        let monitor = log.lines_with("reason=\"monitor\"");
+        assert_eq!(monitor.len(), 2);
+        assert!(monitor[0].contains("WARN"), "{}", monitor[0]);
+        assert!(
+            monitor[0].contains("route=a session=7 client_address=127.0.0.1:5"),
+            "{}",
+            monitor[0]
+        );
+        let panic = log.lines_with("panic");
+        assert_eq!(panic.len(), 1);
+        assert!(panic[0].contains("ERROR"), "{}", panic[0]);
+        assert_eq!(log.lines_with("too_large").len(), 1);
+    }
+}

@@ -95,13 +95,8 @@ impl<S> Filter<S> for QuietSdk {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::Arc;
-
-    use tracing_subscriber::Layer;
-    use tracing_subscriber::layer::SubscriberExt;
-
     use super::*;
+    use crate::telemetry::captured::Captured;
 
     #[test]
     fn a_repetition_is_told_with_the_number_that_was_not() {
@@ -118,41 +113,13 @@ mod tests {
 
     #[test]
     fn the_sdk_is_heard_once_and_the_others_always() {
-        let log = Log::default();
-        let writer = log.clone();
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(move || writer.clone())
-            .with_filter(QuietSdk::new(Duration::from_secs(60)));
-        let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || {
+        let log = Captured::during(QuietSdk::new(Duration::from_secs(60)), || {
             for _ in 0..3 {
                 tracing::warn!(target: "opentelemetry-otlp", name = "Export.Failed", "lost");
                 tracing::warn!("ours");
             }
         });
-        assert_eq!(log.lines_with("lost"), 1);
-        assert_eq!(log.lines_with("ours"), 3);
-    }
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Log {
-        fn lines_with(&self, words: &str) -> usize {
-            let log = self.0.lock().unwrap();
-            let log = str::from_utf8(&log).unwrap();
-            log.lines().filter(|line| line.contains(words)).count()
-        }
-    }
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+        assert_eq!(log.lines_with("lost").len(), 1);
+        assert_eq!(log.lines_with("ours").len(), 3);
     }
 }

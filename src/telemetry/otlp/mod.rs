@@ -76,6 +76,7 @@ impl Exporter {
         let mut exporter = transport::exporter(settings, &last_fault)
             .map_err(|error| settings.refused(error.as_ref()))?;
         exporter.set_resource(&spans::resource(settings, instance));
+        info!(endpoint = settings.endpoint_for_log(), "spans are exported");
         let (sender, queue) = mpsc::channel(config.queue_max.max(1));
         let batches = Batches {
             queue,
