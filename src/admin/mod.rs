@@ -1,1 +1,17 @@
 //! What the proxy tells about itself over HTTP.
+//!
+//! | path | tells |
+//! | --- | --- |
+//! | `/healthz` | the process lives |
+//! | `/readyz` | it takes connections; `503` before that, and while it drains |
+//! | `/metrics` | its counters, for Prometheus |
+
+mod pages;
+mod readiness;
+mod server;
+
+pub use readiness::Readiness;
+pub use readiness::State;
+pub use server::Admin;
+pub use server::AdminError;
+pub use server::Serving;

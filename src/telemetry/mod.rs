@@ -3,8 +3,164 @@
 //! Traffic never waits for any of it. Every queue is bounded; what finds it full is dropped
 //! and counted.
 
+#[cfg(test)]
+mod captured;
+mod labels;
 mod metrics;
+mod otlp;
 mod pipeline;
+mod process;
+mod repeats;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Builder;
 
 pub use metrics::Metrics;
+pub use metrics::RouteMetrics;
+pub use otlp::StartError;
+pub use otlp::Unusable;
 pub use pipeline::Sightings;
+pub use repeats::QuietSdk;
+
+use crate::config;
+use crate::hop::Ledger;
+use crate::telemetry::otlp::Exporter;
+use crate::telemetry::otlp::Settings;
+use crate::telemetry::pipeline::Pipeline;
+use crate::telemetry::pipeline::SightingLog;
+use crate::trace::IdSource;
+
+/// Everything between a session's sightings and the outside.
+///
+/// It has threads of its own, so that a batch that is encoded and compressed never holds
+/// up a session.
+#[derive(Debug)]
+pub struct Telemetry {
+    sightings: Sightings,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    pipeline: JoinHandle<()>,
+    runtime: Option<Runtime>,
+}
+
+impl Telemetry {
+    /// Whether telemetry could be started as things are. Connects to nothing.
+    pub fn check(config: &config::Telemetry) -> Result<(), StartError> {
+        settings(config).map(drop)
+    }
+
+    /// Starts counting and exporting. A collector that is not there is not an error.
+    pub fn start(
+        config: &config::Telemetry,
+        limits: &config::Limits,
+        log: &config::Log,
+    ) -> Result<Self, StartError> {
+        let settings = settings(config)?;
+        let runtime = runtime().map_err(StartError::Threads)?;
+        let metrics = Arc::new(Metrics::new(limits.label_values_max));
+        let stop = CancellationToken::new();
+        let inside = runtime.enter();
+        let exporter = settings
+            .map(|settings| {
+                Exporter::start(
+                    config,
+                    &settings,
+                    instance_id(),
+                    log.repeat_interval,
+                    metrics.spans.clone(),
+                    stop.clone(),
+                )
+            })
+            .transpose()?;
+        let (sightings, queue) = Sightings::queue(limits.sightings_max, Arc::clone(&metrics));
+        let pipeline = Pipeline {
+            queue,
+            ledger: Ledger::new(limits.open_hops_max, limits.open_hop_age_max),
+            metrics: Arc::clone(&metrics),
+            log: SightingLog::new(log.repeat_interval),
+            exporter,
+            stop: stop.clone(),
+        };
+        let pipeline = tokio::spawn(pipeline.run());
+        drop(inside);
+        Ok(Self {
+            sightings,
+            metrics,
+            stop,
+            pipeline,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Where sessions leave their sightings.
+    #[must_use]
+    pub fn sightings(&self) -> Sightings {
+        self.sightings.clone()
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Takes no more sightings, books those that were left, and exports the spans; what is
+    /// not out within `grace` is dropped and counted. Hops whose sessions have not told of
+    /// their end are not made up.
+    pub async fn flush(mut self, grace: Duration) {
+        self.stop.cancel();
+        if timeout(grace, &mut self.pipeline).await.is_err() {
+            self.stop_threads();
+            let spans = self.metrics.spans.abandon();
+            warn!(spans, ?grace, "spans were left behind");
+        }
+    }
+
+    fn stop_threads(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting is not allowed here: this may be a thread of another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Without a [`flush`](Telemetry::flush) the spans that are queued are lost.
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}
+
+/// `None`: spans are not to be exported.
+fn settings(config: &config::Telemetry) -> Result<Option<Settings>, StartError> {
+    if !config.export {
+        return Ok(None);
+    }
+    let variable = |name: &str| {
+        let value = std::env::var_os(name)?;
+        Some(value.to_string_lossy().into_owned())
+    };
+    Settings::read(config, variable).map(Some)
+}
+
+/// One thread for the sightings, one for the batches.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("telemetry")
+        .enable_all()
+        .build()
+}
+
+/// `service.instance.id`, as OpenTelemetry wants it where nothing better is known.
+fn instance_id() -> String {
+    let random = IdSource::from_entropy().trace_id().to_bytes();
+    Builder::from_random_bytes(random).into_uuid().to_string()
+}

@@ -1,0 +1,211 @@
+//! Spans over OTLP: a bounded queue, and batches through the SDK's exporter.
+//!
+//! The SDK's own batch processor is not used: with an asynchronous client it exports
+//! nothing, and it does not tell what it drops.
+
+mod settings;
+mod spans;
+mod tls;
+mod transport;
+
+use std::time::Duration;
+use std::time::Instant;
+
+use opentelemetry::InstrumentationScope;
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::trace::SpanExporter as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing::warn;
+
+pub(super) use settings::Settings;
+pub use settings::StartError;
+pub use settings::Unusable;
+
+use crate::config::Telemetry;
+use crate::telemetry::metrics::DropReason;
+use crate::telemetry::metrics::SpanMetrics;
+use crate::telemetry::otlp::transport::LastFault;
+use crate::telemetry::repeats::Repeats;
+use crate::trace::Span;
+
+/// Where finished spans are left to be exported.
+///
+/// The queue holds at most `queue_max` spans, the batch under way at most `batch_max`
+/// more.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    queue: mpsc::Sender<Span>,
+    metrics: SpanMetrics,
+    batches: JoinHandle<()>,
+}
+
+/// What exports one batch after the other.
+struct Batches {
+    queue: mpsc::Receiver<Span>,
+    exporter: SpanExporter,
+    scope: InstrumentationScope,
+    batch_max: usize,
+    schedule_delay: Duration,
+    deadline: Duration,
+    /// For the log.
+    endpoint: String,
+    last_fault: LastFault,
+    failing: bool,
+    repeats: Repeats<DropReason>,
+    metrics: SpanMetrics,
+    stop: CancellationToken,
+}
+
+impl Exporter {
+    /// Starts exporting on the runtime that this is called in. With `stop` there are no
+    /// more pauses.
+    pub(super) fn start(
+        config: &Telemetry,
+        settings: &Settings,
+        instance: String,
+        repeat_interval: Duration,
+        metrics: SpanMetrics,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let last_fault = LastFault::default();
+        let mut exporter = transport::exporter(settings, &last_fault)
+            .map_err(|error| settings.refused(error.as_ref()))?;
+        exporter.set_resource(&spans::resource(settings, instance));
+        info!(endpoint = settings.endpoint_for_log(), "spans are exported");
+        let (sender, queue) = mpsc::channel(config.queue_max.max(1));
+        let batches = Batches {
+            queue,
+            exporter,
+            scope: spans::scope(),
+            batch_max: config.batch_max.max(1),
+            schedule_delay: config.schedule_delay,
+            deadline: settings.deadline,
+            endpoint: settings.endpoint_for_log(),
+            last_fault,
+            failing: false,
+            repeats: Repeats::new(repeat_interval),
+            metrics: metrics.clone(),
+            stop,
+        };
+        Ok(Self {
+            queue: sender,
+            metrics,
+            batches: tokio::spawn(batches.run()),
+        })
+    }
+
+    /// Takes a span, or drops and counts it where the queue is full.
+    pub(super) fn offer(&self, span: Span) {
+        match self.queue.try_reserve() {
+            Ok(place) => {
+                self.metrics.queued();
+                place.send(span);
+            }
+            Err(_) => self.metrics.refused(),
+        }
+    }
+
+    /// Takes a span as soon as there is room for it.
+    pub(super) async fn send(&self, span: Span) {
+        match self.queue.reserve().await {
+            Ok(place) => {
+                self.metrics.queued();
+                place.send(span);
+            }
+            Err(_) => self.metrics.refused(),
+        }
+    }
+
+    /// Exports what is queued.
+    pub(super) async fn finish(self) {
+        drop(self.queue);
+        // Should it have panicked, there is nothing left to wait for.
+        let _ = self.batches.await;
+    }
+}
+
+impl Batches {
+    async fn run(mut self) {
+        let mut batch = Vec::new();
+        while self.fill(&mut batch).await {
+            self.export(&mut batch).await;
+        }
+        let _ = self.exporter.shutdown();
+    }
+
+    /// Collects a full batch, or what has come within `schedule_delay` of its first span.
+    /// False when there will be no more.
+    async fn fill(&mut self, batch: &mut Vec<Span>) -> bool {
+        if self.queue.recv_many(batch, self.batch_max).await == 0 {
+            return false;
+        }
+        let due = tokio::time::Instant::now() + self.schedule_delay;
+        while batch.len() < self.batch_max {
+            let room = self.batch_max - batch.len();
+            match timeout_at(due, self.queue.recv_many(batch, room)).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        true
+    }
+
+    /// Exports a batch. A failure costs the batch, and a pause, for the exporter has tried
+    /// again as often as OTLP recommends, and the collector has trouble enough.
+    async fn export(&mut self, batch: &mut Vec<Span>) {
+        let spans = batch.len();
+        let batch = batch
+            .drain(..)
+            .map(|span| spans::span_data(span, &self.scope))
+            .collect();
+        drop(self.last_fault.take());
+        let (why, error) = match timeout(self.deadline, self.exporter.export(batch)).await {
+            Ok(Ok(())) => {
+                self.metrics.exported(spans);
+                self.recovered();
+                return;
+            }
+            Ok(Err(error)) => (DropReason::Failed, error.to_string()),
+            Err(_) => {
+                let deadline = self.deadline;
+                (
+                    DropReason::Timeout,
+                    format!("no answer within {deadline:?}"),
+                )
+            }
+        };
+        self.metrics.dropped(spans, why);
+        self.failed(spans, why, &error);
+        tokio::select! {
+            () = tokio::time::sleep(self.schedule_delay) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    fn failed(&mut self, spans: usize, why: DropReason, error: &str) {
+        self.failing = true;
+        let cause = self.last_fault.take();
+        let Some(suppressed) = self.repeats.admit(why, Instant::now()) else {
+            return;
+        };
+        warn!(
+            endpoint = self.endpoint,
+            spans,
+            reason = why.word(),
+            cause,
+            suppressed,
+            "spans were not exported: {error}"
+        );
+    }
+
+    fn recovered(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            info!(endpoint = self.endpoint, "spans are exported again");
+        }
+    }
+}

@@ -1,0 +1,658 @@
+//! The variables of OpenTelemetry that say where spans go, and how.
+//!
+//! Those of the SDK's exporter are read here all the same: it passes over in silence what
+//! it cannot use, and a header that is not sent or a certificate that is not trusted looks
+//! like a collector that is down.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use hyper::header::HeaderName;
+use hyper::header::HeaderValue;
+use opentelemetry_otlp::Compression;
+use percent_encoding::percent_decode_str;
+use thiserror::Error;
+use url::Url;
+
+use crate::config::OtlpProtocol;
+use crate::config::Telemetry;
+use crate::telemetry::otlp::tls::Tls;
+use crate::telemetry::otlp::transport::chain;
+
+/// Where spans go, and how; checked.
+#[derive(Clone, Debug)]
+pub(in crate::telemetry) struct Settings {
+    pub(super) protocol: OtlpProtocol,
+    /// With the path that is posted to, where the protocol has one.
+    pub(super) endpoint: Url,
+    pub(super) compression: Option<Compression>,
+    /// How long one export may take, with all its attempts.
+    pub(super) deadline: Duration,
+    /// `Some` where the endpoint says `https`.
+    pub(super) tls: Option<Tls>,
+    /// `OTEL_RESOURCE_ATTRIBUTES`.
+    pub(super) resource_attributes: Vec<(String, String)>,
+    pub(super) service_name: String,
+}
+
+/// What keeps telemetry from starting.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Every setting that cannot be used.
+    #[error("{}", lines(.0))]
+    Unusable(Vec<Unusable>),
+    #[error("the threads of telemetry cannot be started")]
+    Threads(#[source] io::Error),
+}
+
+fn lines(unusable: &[Unusable]) -> String {
+    let lines: Vec<String> = unusable.iter().map(Unusable::to_string).collect();
+    lines.join("\n")
+}
+
+/// A setting that cannot be used. Says nothing of the value where that may be a secret.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{name}{}: {fault}; {remedy}", shown(.value.as_deref()))]
+pub struct Unusable {
+    /// The variable, or the key in the configuration.
+    pub name: &'static str,
+    /// `None` where it may be a secret, or there is none.
+    pub value: Option<String>,
+    pub fault: String,
+    pub remedy: &'static str,
+}
+
+fn shown(value: Option<&str>) -> String {
+    value.map_or_else(String::new, |value| format!(" = {value:?}"))
+}
+
+impl Settings {
+    /// Reads the variables through `variable`, which is `None` for those that are not set.
+    /// Files of certificates are read, nothing is connected to.
+    pub(in crate::telemetry) fn read(
+        config: &Telemetry,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, StartError> {
+        let mut reading = Reading {
+            variable,
+            unusable: Vec::new(),
+        };
+        let endpoint = reading.endpoint(config);
+        let compression = reading.compression();
+        let timeout = reading.timeout();
+        reading.headers();
+        let resource_attributes = reading.resource_attributes();
+        let tls = endpoint
+            .as_ref()
+            .filter(|endpoint| endpoint.scheme() == "https")
+            .and_then(|_| reading.tls());
+        let service_name = reading.service_name(config, &resource_attributes);
+        match endpoint {
+            Some(endpoint) if reading.unusable.is_empty() => Ok(Self {
+                protocol: config.protocol,
+                endpoint,
+                compression,
+                deadline: deadline(timeout, config.export_timeout),
+                tls,
+                resource_attributes,
+                service_name,
+            }),
+            _ => Err(StartError::Unusable(reading.unusable)),
+        }
+    }
+}
+
+impl Settings {
+    /// The endpoint without what may be a secret in it.
+    pub(super) fn endpoint_for_log(&self) -> String {
+        let mut endpoint = self.endpoint.clone();
+        endpoint.set_query(None);
+        endpoint.to_string()
+    }
+
+    /// What the SDK finds fault with although nothing was found here.
+    pub(super) fn refused(&self, error: &(dyn StdError + 'static)) -> StartError {
+        StartError::Unusable(vec![Unusable {
+            name: names::ENDPOINT,
+            value: Some(self.endpoint_for_log()),
+            fault: chain(error),
+            remedy: ENDPOINT_REMEDY,
+        }])
+    }
+}
+
+/// Of the two timeouts that OpenTelemetry has for the same thing, the one that comes first.
+/// Zero is none.
+fn deadline(exporter: Duration, processor: Duration) -> Duration {
+    [exporter, processor]
+        .into_iter()
+        .filter(|timeout| !timeout.is_zero())
+        .min()
+        .unwrap_or(Duration::from_secs(86_400))
+}
+
+/// The variables, and what is wrong with them.
+struct Reading<V> {
+    variable: V,
+    unusable: Vec<Unusable>,
+}
+
+impl<V: Fn(&str) -> Option<String>> Reading<V> {
+    /// What is empty counts as not set.
+    fn variable(&self, name: &str) -> Option<String> {
+        (self.variable)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    fn complain(&mut self, complaint: Unusable) {
+        self.unusable.push(complaint);
+    }
+
+    /// The first of `names` that is set: the one for traces goes before the one for all.
+    fn first(&self, names: [&'static str; 2]) -> Option<(&'static str, String)> {
+        names
+            .into_iter()
+            .find_map(|name| Some((name, self.variable(name)?)))
+    }
+
+    /// The variable for traces is used as it is; to the other one, and to the
+    /// configuration's, HTTP adds the path of traces.
+    fn endpoint(&mut self, config: &Telemetry) -> Option<Url> {
+        let (name, text, whole) = match (self.variable(names::TRACES_ENDPOINT), &config.endpoint) {
+            (Some(text), _) => (names::TRACES_ENDPOINT, text, true),
+            (None, Some(text)) if self.variable(names::ENDPOINT).as_ref() == Some(text) => {
+                (names::ENDPOINT, text.clone(), false)
+            }
+            (None, Some(text)) => ("telemetry.endpoint", text.clone(), false),
+            (None, None) => (names::ENDPOINT, default_endpoint(config.protocol), false),
+        };
+        let text = match config.protocol {
+            OtlpProtocol::Grpc => self.with_scheme(text),
+            OtlpProtocol::HttpProtobuf => text,
+        };
+        match parse_endpoint(&text) {
+            Ok(mut url) => {
+                if config.protocol == OtlpProtocol::HttpProtobuf && !whole {
+                    let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+                    url.set_path(&path);
+                }
+                Some(url)
+            }
+            Err((fault, remedy)) => {
+                self.complain(Unusable {
+                    name,
+                    value: without_credentials(&text),
+                    fault,
+                    remedy,
+                });
+                None
+            }
+        }
+    }
+
+    /// gRPC's endpoint may come without a scheme, and then a variable says whether to use
+    /// TLS.
+    fn with_scheme(&self, endpoint: String) -> String {
+        if endpoint.contains("://") {
+            return endpoint;
+        }
+        let insecure = self
+            .first([names::TRACES_INSECURE, names::INSECURE])
+            .is_some_and(|(_, value)| value.trim().eq_ignore_ascii_case("true"));
+        let scheme = if insecure { "http" } else { "https" };
+        format!("{scheme}://{endpoint}")
+    }
+
+    fn compression(&mut self) -> Option<Compression> {
+        let (name, value) = self.first([names::TRACES_COMPRESSION, names::COMPRESSION])?;
+        match value.trim().to_ascii_lowercase().as_str() {
+            "gzip" => Some(Compression::Gzip),
+            "none" => None,
+            _ => {
+                self.complain(Unusable {
+                    name,
+                    value: Some(value),
+                    fault: "is not a compression that is known here".to_owned(),
+                    remedy: "use gzip or none",
+                });
+                None
+            }
+        }
+    }
+
+    fn timeout(&mut self) -> Duration {
+        let Some((name, value)) = self.first([names::TRACES_TIMEOUT, names::TIMEOUT]) else {
+            return Duration::from_secs(10);
+        };
+        match value.trim().parse() {
+            Ok(millis) => Duration::from_millis(millis),
+            Err(_) => {
+                self.complain(Unusable {
+                    name,
+                    value: Some(value),
+                    fault: "is not a number of milliseconds".to_owned(),
+                    remedy: "use a whole number, such as 10000",
+                });
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// The SDK reads and sends them; here they are only looked at.
+    fn headers(&mut self) {
+        let Some((name, value)) = self.first([names::TRACES_HEADERS, names::HEADERS]) else {
+            return;
+        };
+        for (index, entry) in entries(&value).enumerate() {
+            if !is_header(entry) {
+                self.complain(Unusable {
+                    name,
+                    value: None,
+                    fault: format!("entry {} is not a header", index + 1),
+                    remedy: "use name=value,name=value with the values percent-encoded",
+                });
+            }
+        }
+    }
+
+    fn resource_attributes(&mut self) -> Vec<(String, String)> {
+        let Some(value) = self.variable(names::RESOURCE_ATTRIBUTES) else {
+            return Vec::new();
+        };
+        let attributes: Option<Vec<_>> = entries(&value).map(attribute).collect();
+        attributes.unwrap_or_else(|| {
+            self.complain(Unusable {
+                name: names::RESOURCE_ATTRIBUTES,
+                value: Some(value),
+                fault: "is not a list of attributes".to_owned(),
+                remedy: "use key=value,key=value with the values percent-encoded",
+            });
+            Vec::new()
+        })
+    }
+
+    /// `OTEL_SERVICE_NAME`, which the configuration has read, goes before the resource
+    /// attribute, and that before any other name in the configuration.
+    fn service_name(&self, config: &Telemetry, attributes: &[(String, String)]) -> String {
+        let attribute = attributes
+            .iter()
+            .rfind(|(key, value)| key == "service.name" && !value.is_empty());
+        match attribute {
+            Some((_, name)) if self.variable(names::SERVICE_NAME).is_none() => name.clone(),
+            _ => config.service_name.clone(),
+        }
+    }
+
+    fn tls(&mut self) -> Option<Tls> {
+        let authority = self.first([names::TRACES_CERTIFICATE, names::CERTIFICATE]);
+        let certificate = self.first([names::TRACES_CLIENT_CERTIFICATE, names::CLIENT_CERTIFICATE]);
+        let key = self.first([names::TRACES_CLIENT_KEY, names::CLIENT_KEY]);
+        match Tls::load(authority, certificate, key) {
+            Ok(tls) => Some(tls),
+            Err(unusable) => {
+                self.complain(unusable);
+                None
+            }
+        }
+    }
+}
+
+fn default_endpoint(protocol: OtlpProtocol) -> String {
+    match protocol {
+        OtlpProtocol::Grpc => "http://localhost:4317",
+        OtlpProtocol::HttpProtobuf => "http://localhost:4318",
+    }
+    .to_owned()
+}
+
+fn parse_endpoint(text: &str) -> Result<Url, (String, &'static str)> {
+    let url = Url::parse(text.trim()).map_err(|error| (error.to_string(), ENDPOINT_REMEDY))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err((
+            format!("the scheme {:?} is not spoken here", url.scheme()),
+            ENDPOINT_REMEDY,
+        ));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err((
+            "has credentials, which OTLP does not send".to_owned(),
+            "put them into OTEL_EXPORTER_OTLP_HEADERS, as Authorization=Basic%20…",
+        ));
+    }
+    Ok(url)
+}
+
+/// The value to show: nothing where it has, or may have, a password in it.
+fn without_credentials(endpoint: &str) -> Option<String> {
+    (!endpoint.contains('@')).then(|| endpoint.to_owned())
+}
+
+/// The parts of a list; empty ones do not count.
+fn entries(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+}
+
+fn is_header(entry: &str) -> bool {
+    let Some((name, value)) = entry.split_once('=') else {
+        return false;
+    };
+    let Ok(value) = percent_decode_str(value.trim()).decode_utf8() else {
+        return false;
+    };
+    name.trim().parse::<HeaderName>().is_ok()
+        && !value.is_empty()
+        && HeaderValue::from_str(&value).is_ok()
+}
+
+fn attribute(entry: &str) -> Option<(String, String)> {
+    let (key, value) = entry.split_once('=')?;
+    let decoded = |text: &str| {
+        let text = percent_decode_str(text.trim()).decode_utf8().ok()?;
+        Some(text.into_owned())
+    };
+    let key = decoded(key).filter(|key| !key.is_empty())?;
+    Some((key, decoded(value)?))
+}
+
+const ENDPOINT_REMEDY: &str = "use a URL such as http://collector:4318 or https://collector:4317";
+
+/// The variables, as OpenTelemetry's exporter specification names them.
+mod names {
+    pub(super) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    pub(super) const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    pub(super) const INSECURE: &str = "OTEL_EXPORTER_OTLP_INSECURE";
+    pub(super) const TRACES_INSECURE: &str = "OTEL_EXPORTER_OTLP_TRACES_INSECURE";
+    pub(super) const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+    pub(super) const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+    pub(super) const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
+    pub(super) const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
+    pub(super) const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
+    pub(super) const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
+    pub(super) const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+    pub(super) const TRACES_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
+    pub(super) const CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+    pub(super) const TRACES_CLIENT_CERTIFICATE: &str =
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE";
+    pub(super) const CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+    pub(super) const TRACES_CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
+    pub(super) const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+    pub(super) const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRPC: OtlpProtocol = OtlpProtocol::Grpc;
+    const HTTP: OtlpProtocol = OtlpProtocol::HttpProtobuf;
+
+    fn config(protocol: OtlpProtocol, endpoint: Option<&str>) -> Telemetry {
+        Telemetry {
+            protocol,
+            endpoint: endpoint.map(str::to_owned),
+            ..Telemetry::default()
+        }
+    }
+
+    fn value(variables: &[(&str, &str)], name: &str) -> Option<String> {
+        let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
+        Some((*value).to_owned())
+    }
+
+    fn read(config: &Telemetry, variables: &[(&str, &str)]) -> Result<Settings, StartError> {
+        Settings::read(config, |name| value(variables, name))
+    }
+
+    fn endpoint(
+        protocol: OtlpProtocol,
+        configured: Option<&str>,
+        variables: &[(&str, &str)],
+    ) -> Option<Url> {
+        let mut reading = Reading {
+            variable: |name: &str| value(variables, name),
+            unusable: Vec::new(),
+        };
+        reading.endpoint(&config(protocol, configured))
+    }
+
+    #[test]
+    fn the_endpoint_follows_the_specification() {
+        let generic = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let traces = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        for (protocol, configured, variables, expected) in [
+            (GRPC, None, &[][..], "http://localhost:4317/"),
+            (HTTP, None, &[], "http://localhost:4318/v1/traces"),
+            (HTTP, Some("http://c:1"), &[], "http://c:1/v1/traces"),
+            (HTTP, Some("http://c:1/a/"), &[], "http://c:1/a/v1/traces"),
+            (
+                HTTP,
+                Some("http://c:1?k=v"),
+                &[(generic, "http://c:1?k=v")],
+                "http://c:1/v1/traces?k=v",
+            ),
+            (
+                HTTP,
+                Some("http://c:1"),
+                &[(traces, "http://t:2/")],
+                "http://t:2/",
+            ),
+            (
+                HTTP,
+                Some("http://c:1"),
+                &[(traces, "")],
+                "http://c:1/v1/traces",
+            ),
+            (
+                GRPC,
+                Some("http://c:1"),
+                &[(traces, "https://t:2")],
+                "https://t:2/",
+            ),
+            (GRPC, Some("http://[::1]:1"), &[], "http://[::1]:1/"),
+            (GRPC, Some("c:1"), &[], "https://c:1/"),
+            (
+                GRPC,
+                Some("c:1"),
+                &[("OTEL_EXPORTER_OTLP_INSECURE", "True")],
+                "http://c:1/",
+            ),
+            (
+                GRPC,
+                Some("c:1"),
+                &[
+                    ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
+                    ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "false"),
+                ],
+                "https://c:1/",
+            ),
+            (
+                GRPC,
+                Some("https://c:1"),
+                &[("OTEL_EXPORTER_OTLP_INSECURE", "true")],
+                "https://c:1/",
+            ),
+        ] {
+            let found = endpoint(protocol, configured, variables).unwrap();
+            assert_eq!(found.as_str(), expected, "{configured:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_remedy() {
+        let Err(StartError::Unusable(unusable)) = read(
+            &config(HTTP, Some("collector:4318")),
+            &[
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy"),
+                ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,Authorization: Bearer x"),
+                ("OTEL_RESOURCE_ATTRIBUTES", "team"),
+            ],
+        ) else {
+            panic!("none of this can be used");
+        };
+        let lines: Vec<String> = unusable.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "telemetry.endpoint = \"collector:4318\": the scheme \"collector\" is not spoken \
+                 here; use a URL such as http://collector:4318 or https://collector:4317",
+                "OTEL_EXPORTER_OTLP_COMPRESSION = \"snappy\": is not a compression that is known \
+                 here; use gzip or none",
+                "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT = \"10s\": is not a number of milliseconds; \
+                 use a whole number, such as 10000",
+                "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is not a header; use name=value,name=value \
+                 with the values percent-encoded",
+                "OTEL_RESOURCE_ATTRIBUTES = \"team\": is not a list of attributes; use \
+                 key=value,key=value with the values percent-encoded",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_password_in_an_endpoint_is_refused_and_not_told() {
+        let error = read(
+            &config(HTTP, None),
+            &[(
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+                "http://me:secret@c:1/",
+            )],
+        )
+        .unwrap_err()
+        .to_string();
+        assert!(error.starts_with("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: has credentials"));
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn the_shorter_timeout_holds_and_zero_is_none() {
+        for (exporter, processor, deadline) in [
+            ("", 30_000, 10_000),
+            ("2500", 30_000, 2500),
+            ("60000", 30_000, 30_000),
+            ("0", 30_000, 30_000),
+            ("0", 0, 86_400_000),
+        ] {
+            let config = Telemetry {
+                export_timeout: Duration::from_millis(processor),
+                ..Telemetry::default()
+            };
+            let settings = read(&config, &[("OTEL_EXPORTER_OTLP_TIMEOUT", exporter)]).unwrap();
+            assert_eq!(settings.deadline, Duration::from_millis(deadline));
+        }
+    }
+
+    #[test]
+    fn compression_for_traces_goes_before_the_one_for_all() {
+        for (generic, traces, compression) in [
+            ("", "", None),
+            ("gzip", "", Some(Compression::Gzip)),
+            ("gzip", "none", None),
+            ("none", "GZIP", Some(Compression::Gzip)),
+        ] {
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", generic),
+                ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", traces),
+            ];
+            let settings = read(&config(HTTP, None), &variables).unwrap();
+            assert_eq!(settings.compression, compression);
+        }
+    }
+
+    #[test]
+    fn headers_are_what_the_sdk_will_send() {
+        for (entry, fine) in [
+            ("api-key=abc", true),
+            ("Authorization=Basic%20YWJj==", true),
+            ("x = y ", true),
+            ("api-key", false),
+            ("api-key=", false),
+            ("=abc", false),
+            ("api key=abc", false),
+            ("api-key=a%0Ab", false),
+            ("api-key=%FF", false),
+        ] {
+            assert_eq!(is_header(entry), fine, "{entry}");
+        }
+    }
+
+    #[test]
+    fn the_service_is_called_what_comes_first() {
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a%20b,team=x,");
+        let named = ("OTEL_SERVICE_NAME", "tracehop");
+        for (variables, name) in [
+            (&[][..], "tracehop"),
+            (&[attributes], "a b"),
+            (&[attributes, named], "tracehop"),
+        ] {
+            let settings = read(&config(HTTP, None), variables).unwrap();
+            assert_eq!(settings.service_name, name);
+        }
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_used_are_told_by_variable_and_file() {
+        let folder = std::env::temp_dir().join(format!("tracehop-settings-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let signed = rcgen::generate_simple_self_signed(vec!["c".to_owned()]).unwrap();
+        let other = rcgen::KeyPair::generate().unwrap();
+        let certificate = file("certificate.pem", &signed.cert.pem());
+        let key = file("key.pem", &signed.signing_key.serialize_pem());
+        let other_key = file("other.pem", &other.serialize_pem());
+        let empty = file("empty.pem", "");
+
+        let authority = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+        let client_certificate = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+        let client_key = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
+        let fault = |variables: &[(&str, &str)]| match read(
+            &config(GRPC, Some("https://c:1")),
+            variables,
+        ) {
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        for (variables, named) in [
+            (
+                &[(authority, "/nowhere.pem")][..],
+                "OTEL_EXPORTER_OTLP_CERTIFICATE = \"/nowhere.pem\": No such file",
+            ),
+            (&[(authority, &empty)], "has no certificate in it"),
+            (
+                &[(authority, &certificate), (client_key, &key)],
+                "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+            ),
+            (
+                &[
+                    (authority, &certificate),
+                    (client_certificate, &certificate),
+                    (client_key, &other_key),
+                ],
+                "give the key that belongs to the certificate",
+            ),
+            (
+                &[
+                    (authority, &certificate),
+                    (client_certificate, &certificate),
+                    (client_key, &certificate),
+                ],
+                "give a file with a private key in PEM",
+            ),
+        ] {
+            let fault = fault(variables).unwrap();
+            assert!(fault.contains(named), "{fault}");
+        }
+        let usable = [
+            (authority, &*certificate),
+            (client_certificate, &certificate),
+            (client_key, &key),
+        ];
+        assert_eq!(fault(&usable), None);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,503 @@
+//! From sightings to a collector: what arrives there, and what happens when it does not.
+
+#[path = "support/otlp.rs"]
+mod collector;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind as ProtoKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+
+use tracehop::celery::Task;
+use tracehop::config;
+use tracehop::config::OtlpProtocol;
+use tracehop::config::OtlpProtocol::Grpc;
+use tracehop::config::OtlpProtocol::HttpProtobuf;
+use tracehop::hop::Answer;
+use tracehop::hop::Connection;
+use tracehop::hop::HopId;
+use tracehop::hop::Origin;
+use tracehop::hop::Publication;
+use tracehop::hop::Sighting;
+use tracehop::hop::Verdict;
+use tracehop::telemetry::Metrics;
+use tracehop::telemetry::Sightings;
+use tracehop::telemetry::StartError;
+use tracehop::telemetry::Telemetry;
+use tracehop::trace::IdSource;
+use tracehop::trace::SpanKind;
+use tracehop::trace::Timestamp;
+use tracehop::trace::TraceContext;
+use tracehop::trace::TraceFlags;
+
+use crate::collector::Answer as Reply;
+use crate::collector::Collector;
+use crate::collector::Papers;
+
+#[tokio::test]
+async fn every_hop_arrives_exactly_once() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        let telemetry = start(&to(protocol, collector.address));
+        send(&telemetry, 0..3000);
+        let metrics = telemetry.metrics();
+        telemetry.flush(GRACE).await;
+        assert_eq!(ids(&collector), (0..3000).map(span_id).collect());
+        assert_eq!(collector.spans().len(), 3000);
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 3000);
+        assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
+        assert_eq!(value(&metrics, "tracehop_open_hops"), 0);
+        assert_eq!(dropped(&metrics), [0; 4]);
+    }
+}
+
+#[tokio::test]
+async fn a_span_says_what_was_seen_and_by_whom() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        let telemetry = start(&to(protocol, collector.address));
+        let mut publication = publication(7);
+        let parent = IdSource::seeded(99).span_id();
+        publication.parent = Some(parent);
+        publication.tracestate = "tracehop=1-2,vendor=x".to_owned();
+        let refused = Answer::Refused("OOM command not allowed".into());
+        telemetry.sightings().record(&mut vec![
+            Sighting::Published(publication),
+            answered(7, refused),
+        ]);
+        telemetry.flush(GRACE).await;
+
+        let received = collector.received().remove(0);
+        let resource = &received.request.resource_spans[0];
+        let attributes = &resource.resource.as_ref().unwrap().attributes;
+        let text = |key: &str| {
+            let attribute = attributes.iter().find(|attribute| attribute.key == key)?;
+            match attribute.value.as_ref()?.value.as_ref()? {
+                Value::StringValue(text) => Some(text.clone()),
+                _ => None,
+            }
+        };
+        let version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        assert_eq!(text("service.name").as_deref(), Some("tracehop"));
+        assert_eq!(text("service.version"), version);
+        assert_eq!(text("service.instance.id").unwrap().len(), 36);
+        assert_eq!(text("telemetry.sdk.name").as_deref(), Some("opentelemetry"));
+        assert_eq!(text("telemetry.sdk.language").as_deref(), Some("rust"));
+        assert!(text("telemetry.sdk.version").is_some());
+
+        let scope = resource.scope_spans[0].scope.as_ref().unwrap();
+        assert_eq!(
+            (&*scope.name, Some(&scope.version)),
+            ("tracehop", version.as_ref())
+        );
+
+        let span = collector.spans().remove(0);
+        let context = context(7);
+        assert_eq!(span.trace_id, context.trace_id.to_bytes());
+        assert_eq!(span.span_id, context.span_id.to_bytes());
+        assert_eq!(span.parent_span_id, parent.to_bytes());
+        assert_eq!(span.trace_state, "tracehop=1-2,vendor=x");
+        assert_eq!(span.flags, 0x301);
+        assert_eq!(span.name, "send celery");
+        assert_eq!(span.kind(), ProtoKind::Producer);
+        assert_eq!(span.start_time_unix_nano, SENT.as_nanos());
+        assert_eq!(span.end_time_unix_nano, ANSWERED.as_nanos());
+        let status = span.status.unwrap();
+        assert_eq!(status.code(), StatusCode::Error);
+        assert_eq!(status.message, "OOM command not allowed");
+        assert!(!span.attributes.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_sampled_is_counted_and_not_exported() {
+    let collector = Collector::start(HttpProtobuf);
+    let telemetry = start(&to(HttpProtobuf, collector.address));
+    let mut publication = publication(1);
+    publication.recorded = false;
+    telemetry.sightings().record(&mut vec![
+        Sighting::Published(publication),
+        answered(1, Answer::Confirmed),
+    ]);
+    let metrics = telemetry.metrics();
+    telemetry.flush(GRACE).await;
+    assert_eq!(collector.requests(), 0);
+    assert_eq!(value(&metrics, "tracehop_sends_total{"), 1);
+}
+
+#[tokio::test]
+async fn a_hop_that_is_open_at_the_end_is_not_made_up() {
+    let collector = Collector::start(HttpProtobuf);
+    let telemetry = start(&to(HttpProtobuf, collector.address));
+    let sightings = telemetry.sightings();
+    sightings.record(&mut vec![Sighting::Published(publication(1))]);
+    let metrics = telemetry.metrics();
+    telemetry.flush(GRACE).await;
+    assert_eq!(collector.requests(), 0);
+    assert_eq!(value(&metrics, "tracehop_open_hops"), 1);
+
+    // Sessions that outlive telemetry do no harm.
+    sightings.record(&mut vec![answered(1, Answer::Lost)]);
+    assert_eq!(value(&metrics, "tracehop_sightings_dropped_total"), 1);
+}
+
+#[tokio::test]
+async fn without_export_hops_are_counted_all_the_same() {
+    let config = config::Telemetry {
+        export: false,
+        endpoint: Some("not looked at".to_owned()),
+        ..config::Telemetry::default()
+    };
+    let telemetry = start(&config);
+    send(&telemetry, 0..10);
+    let metrics = telemetry.metrics();
+    telemetry.flush(GRACE).await;
+    assert_eq!(value(&metrics, "tracehop_messages_total{"), 10);
+    assert_eq!(value(&metrics, "tracehop_sends_total{"), 10);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_unavailable_is_asked_again() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.answer(&[Reply::Unavailable, Reply::Unavailable]);
+        let telemetry = start(&in_tens(protocol, collector.address));
+        send(&telemetry, 0..10);
+        let metrics = telemetry.metrics();
+        telemetry.flush(GRACE).await;
+        assert_eq!(collector.requests(), 3);
+        assert_eq!(ids(&collector), (0..10).map(span_id).collect());
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 10);
+        assert_eq!(dropped(&metrics), [0; 4]);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_batch_is_dropped_and_the_next_one_sent() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.answer(&[Reply::Refuse]);
+        let telemetry = start(&in_tens(protocol, collector.address));
+        let metrics = telemetry.metrics();
+        send(&telemetry, 0..10);
+        until(&metrics, |metrics| dropped(metrics) == [0, 10, 0, 0]).await;
+        send(&telemetry, 10..15);
+        telemetry.flush(GRACE).await;
+        assert_eq!(collector.requests(), 2);
+        assert_eq!(ids(&collector), (10..15).map(span_id).collect());
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 5);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_is_taken_in_part_is_not_sent_again() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.answer(&[Reply::Partial(4)]);
+        let telemetry = start(&in_tens(protocol, collector.address));
+        send(&telemetry, 0..10);
+        telemetry.flush(GRACE).await;
+        assert_eq!(collector.requests(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_hung_collector_costs_what_does_not_fit_into_the_queue() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.always(Reply::Hang);
+        let config = config::Telemetry {
+            queue_max: 100,
+            batch_max: 50,
+            export_timeout: Duration::from_millis(300),
+            ..to(protocol, collector.address)
+        };
+        let telemetry = start(&config);
+        let metrics = telemetry.metrics();
+        // More than fits is recorded all the same: nobody waits.
+        send(&telemetry, 0..5000);
+        until(&metrics, |metrics| {
+            value(metrics, "tracehop_sends_total{") == 5000
+        })
+        .await;
+        assert!(value(&metrics, "tracehop_spans_queued") <= 150);
+        until(&metrics, |metrics| dropped(metrics)[2] > 0).await;
+
+        collector.always(Reply::Accept);
+        send(&telemetry, 5000..5010);
+        telemetry.flush(GRACE).await;
+        let [queue_full, failed, timeout, shutdown] = dropped(&metrics);
+        let exported = value(&metrics, "tracehop_spans_exported_total");
+        assert!(queue_full > 0 && exported > 0);
+        assert_eq!((failed, shutdown), (0, 0));
+        assert_eq!(queue_full + timeout + exported, 5010);
+        assert_eq!(collector.spans().len(), exported);
+        assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
+        assert_eq!(value(&metrics, "tracehop_sightings_dropped_total"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_dies_and_comes_back_gets_what_comes_then() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        let address = collector.address;
+        let telemetry = start(&in_tens(protocol, address));
+        let metrics = telemetry.metrics();
+        send(&telemetry, 0..10);
+        until(&metrics, |metrics| {
+            value(metrics, "tracehop_spans_exported_total") == 10
+        })
+        .await;
+
+        drop(collector);
+        send(&telemetry, 10..20);
+        until(&metrics, |metrics| dropped(metrics) == [0, 10, 0, 0]).await;
+
+        let collector = restart(protocol, address).await;
+        send(&telemetry, 20..30);
+        telemetry.flush(GRACE).await;
+        assert_eq!(ids(&collector), (20..30).map(span_id).collect());
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 20);
+    }
+}
+
+#[tokio::test]
+async fn a_flush_ends_with_its_grace() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.always(Reply::Hang);
+        let telemetry = start(&in_tens(protocol, collector.address));
+        send(&telemetry, 0..10);
+        let metrics = telemetry.metrics();
+        until(&metrics, |metrics| {
+            value(metrics, "tracehop_spans_queued") == 10
+        })
+        .await;
+        telemetry.flush(Duration::from_millis(200)).await;
+        assert_eq!(dropped(&metrics), [0, 0, 0, 10]);
+        assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
+    }
+}
+
+#[test]
+fn sightings_that_find_no_room_are_dropped_and_counted() {
+    let metrics = Arc::new(Metrics::default());
+    let (sightings, mut queue) = Sightings::queue(4, Arc::clone(&metrics));
+    let mut seen: Vec<_> = (0..10).map(|n| answered(n, Answer::Confirmed)).collect();
+    sightings.record(&mut seen);
+    assert!(seen.is_empty());
+    assert_eq!(value(&metrics, "tracehop_sightings_dropped_total"), 6);
+    for number in 0..4 {
+        assert_eq!(queue.try_recv(), Ok(answered(number, Answer::Confirmed)));
+    }
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_used_is_told_before_anything_starts() {
+    let config = config::Telemetry {
+        endpoint: Some("collector".to_owned()),
+        ..config::Telemetry::default()
+    };
+    assert!(Telemetry::check(&config).is_err());
+    let limits = config::Limits::default();
+    let started = Telemetry::start(&config, &limits, &config::Log::default());
+    assert!(matches!(started, Err(StartError::Unusable(_))));
+}
+
+#[test]
+fn the_environment_says_how_to_export() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let papers = Papers::issue(&format!("{protocol:?}"));
+        let collector = Collector::start_with_tls(protocol, &papers);
+        let path = if protocol == Grpc { "" } else { "/v1/traces" };
+        let endpoint = format!("https://localhost:{}{path}", collector.address.port());
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "export_from_a_process_of_its_own"])
+            .args(["--ignored", "--nocapture"])
+            .env("TEST_PROTOCOL", format!("{protocol:?}"))
+            .env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=wrong")
+            .env("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=a%20key, x=y")
+            .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+            .env("OTEL_EXPORTER_OTLP_CERTIFICATE", papers.authority())
+            .env(
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                papers.client_certificate(),
+            )
+            .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", papers.client_key())
+            .env(
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "service.name=front%20door,team=payments",
+            )
+            .output()
+            .unwrap();
+        assert!(process.status.success(), "{process:?}");
+
+        assert_eq!(ids(&collector), (0..10).map(span_id).collect());
+        let received = collector.received().remove(0);
+        assert_eq!(received.api_key.as_deref(), Some("a key"));
+        assert_eq!(received.compression.as_deref(), Some("gzip"));
+        let resource = received.request.resource_spans[0].resource.as_ref();
+        let attributes = format!("{:?}", resource.unwrap().attributes);
+        assert!(attributes.contains("front door"), "{attributes}");
+        assert!(attributes.contains("payments"), "{attributes}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "started by the_environment_says_how_to_export, with an environment"]
+async fn export_from_a_process_of_its_own() {
+    let protocol = match &*std::env::var("TEST_PROTOCOL").unwrap() {
+        "Grpc" => Grpc,
+        _ => HttpProtobuf,
+    };
+    let telemetry = start(&config::Telemetry {
+        protocol,
+        ..config::Telemetry::default()
+    });
+    send(&telemetry, 0..10);
+    let metrics = telemetry.metrics();
+    telemetry.flush(GRACE).await;
+    assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 10);
+}
+
+fn start(config: &config::Telemetry) -> Telemetry {
+    let limits = config::Limits {
+        // The hops of these tests were sent long ago.
+        open_hop_age_max: Duration::MAX,
+        ..config::Limits::default()
+    };
+    Telemetry::start(config, &limits, &config::Log::default()).unwrap()
+}
+
+/// Exports to `address`, without making a test wait for a batch to fill.
+fn to(protocol: OtlpProtocol, address: SocketAddr) -> config::Telemetry {
+    config::Telemetry {
+        protocol,
+        endpoint: Some(format!("http://{address}")),
+        schedule_delay: Duration::from_millis(50),
+        ..config::Telemetry::default()
+    }
+}
+
+/// The same in batches of ten, and of less only at the end; after a failure the next batch
+/// goes out at the end too.
+fn in_tens(protocol: OtlpProtocol, address: SocketAddr) -> config::Telemetry {
+    config::Telemetry {
+        batch_max: 10,
+        schedule_delay: Duration::from_secs(3600),
+        ..to(protocol, address)
+    }
+}
+
+/// A collector on a port that another one had just now.
+async fn restart(protocol: OtlpProtocol, address: SocketAddr) -> Collector {
+    // Its listener goes with its runtime, in its own time.
+    while TcpListener::bind(address).is_err() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Collector::start_at(protocol, address, None)
+}
+
+fn send(telemetry: &Telemetry, numbers: std::ops::Range<u64>) {
+    let sightings = telemetry.sightings();
+    for number in numbers {
+        sightings.record(&mut vec![
+            Sighting::Published(publication(number)),
+            answered(number, Answer::Confirmed),
+        ]);
+    }
+}
+
+fn publication(number: u64) -> Box<Publication> {
+    Box::new(Publication {
+        hop: hop(number),
+        connection: Arc::new(Connection {
+            session: 1,
+            route: "main".into(),
+            server_address: "broker".into(),
+            server_port: 6379,
+            client_address: "127.0.0.1:1".into(),
+        }),
+        system: "some-broker",
+        at: SENT,
+        destination: "celery".into(),
+        task: Task::default(),
+        size: 1,
+        context: context(number),
+        parent: None,
+        tracestate: String::new(),
+        kind: SpanKind::Producer,
+        verdict: Verdict::Added,
+        invalid: None,
+        origin: Origin::Derived,
+        recorded: true,
+    })
+}
+
+fn answered(number: u64, answer: Answer) -> Sighting {
+    Sighting::Answered {
+        hop: hop(number),
+        at: ANSWERED,
+        answer,
+    }
+}
+
+fn hop(number: u64) -> HopId {
+    HopId { session: 1, number }
+}
+
+fn context(number: u64) -> TraceContext {
+    let mut ids = IdSource::seeded(number);
+    TraceContext {
+        trace_id: ids.trace_id(),
+        span_id: ids.span_id(),
+        flags: TraceFlags::SAMPLED,
+    }
+}
+
+fn span_id(number: u64) -> Vec<u8> {
+    context(number).span_id.to_bytes().to_vec()
+}
+
+fn ids(collector: &Collector) -> BTreeSet<Vec<u8>> {
+    let spans = collector.spans().into_iter();
+    spans.map(|span| span.span_id).collect()
+}
+
+/// The sum of the samples whose name, or name and labels, begin so.
+fn value(metrics: &Metrics, series: &str) -> usize {
+    let text = metrics.encode();
+    let lines = text.lines().filter(|line| line.starts_with(series));
+    let values = lines.map(|line| line.rsplit(' ').next().unwrap());
+    values.map(|value| value.parse::<usize>().unwrap()).sum()
+}
+
+fn dropped(metrics: &Metrics) -> [usize; 4] {
+    ["queue_full", "failed", "timeout", "shutdown"].map(|reason| {
+        let series = format!("tracehop_spans_dropped_total{{reason=\"{reason}\"}}");
+        value(metrics, &series)
+    })
+}
+
+/// Waits for a fact; a minute without it is a failure.
+async fn until(metrics: &Metrics, fact: impl Fn(&Metrics) -> bool) {
+    let started = Instant::now();
+    while !fact(metrics) {
+        assert!(started.elapsed() < GRACE, "{}", metrics.encode());
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+const GRACE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(5);
+const SENT: Timestamp = Timestamp::from_nanos(1_763_800_000_000_000_000);
+const ANSWERED: Timestamp = Timestamp::from_nanos(1_763_800_000_000_250_000);
