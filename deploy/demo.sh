@@ -22,8 +22,8 @@ need_redis
 venv demo deploy/demo/requirements.txt
 python=$PWD/.cache/venv/demo/bin/python
 
-if [ -n "${TRACEHOP_BINARY:-}" ]; then
-    tracehop=$(realpath "$TRACEHOP_BINARY")
+if [ -n "${HOP_BINARY:-}" ]; then
+    tracehop=$(realpath "$HOP_BINARY")
 else
     need_rust
     say "building tracehop"

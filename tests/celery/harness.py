@@ -20,8 +20,8 @@ import redis
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = Path(__file__).resolve().parent / "app"
-BINARY = Path(os.environ.get("TRACEHOP_BINARY", ROOT / "target/debug/tracehop"))
-VENVS = Path(os.environ.get("TRACEHOP_TEST_VENVS", ROOT / ".cache/venv"))
+BINARY = Path(os.environ.get("HOP_BINARY", ROOT / "target/debug/tracehop"))
+VENVS = ROOT / ".cache/venv"
 DEADLINE = 30.0
 # Processes without a terminal, a proxy or settings of the machine they run on.
 CLEAN = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
