@@ -9,7 +9,7 @@ import sys
 
 from celery import chain, chord, group
 from celery.exceptions import ChordError
-from kombu import Exchange
+from kombu.common import Broadcast
 
 from tasks import add, failing, flaky, held, parent, picky, replaced, told, total
 from tracing import span, start_tracing
@@ -85,10 +85,10 @@ def burst(tag, count):
 
 
 def broadcast(tag, exchange):
-    fanout = Exchange(exchange, type="fanout")
-    return add.apply_async(
-        (1, 2), {"tag": tag}, exchange=exchange, exchange_type="fanout", routing_key="all", declare=[fanout]
-    )
+    # Without a declaration kombu takes the exchange for a direct one.
+    queue = Broadcast(exchange, routing_key="all")
+    where = {"exchange": exchange, "exchange_type": "fanout", "routing_key": "all"}
+    return add.apply_async((1, 2), {"tag": tag}, declare=[queue], **where)
 
 
 def outcome(result):
