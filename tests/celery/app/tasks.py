@@ -28,7 +28,6 @@ app = Celery("tests", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
 app.conf.update(
     task_default_queue=QUEUE,
     broker_connection_retry_on_startup=True,
-    worker_prefetch_multiplier=1,
     accept_content=["json", "pickle"],
 )
 app.conf.update(json.loads(os.environ.get("SETTINGS", "{}")))

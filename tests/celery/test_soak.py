@@ -1,0 +1,14 @@
+"""The soak run, cut short."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SOAK = Path(__file__).with_name("soak.py")
+
+
+def test_at_full_speed_as_many_tasks_are_executed_and_traced_as_were_sent(figures):
+    command = [sys.executable, SOAK, "--seconds", "10"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures += done.stdout.splitlines()[-3:]
