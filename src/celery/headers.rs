@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use crate::celery::Task;
 use crate::celery::TaskProtocol;
+use crate::celery::json::Kind;
+use crate::celery::json::Value;
 
 /// One header's value, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +13,60 @@ pub enum HeaderValue<'a> {
     Text(Cow<'a, str>),
     Integer(i64),
     Null,
-    /// Anything else: floats, lists, objects, bytes.
+    /// Anything else: fractions, lists, objects, bytes.
     Other,
+}
+
+impl<'a> HeaderValue<'a> {
+    /// Text that says something: an empty id names nothing, and would tie together all that
+    /// have it.
+    pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) => (!text.is_empty()).then_some(text),
+            Self::Integer(_) | Self::Null | Self::Other => None,
+        }
+    }
+
+    /// A number of times; zero where it is not one.
+    fn into_count(self) -> u32 {
+        match self {
+            Self::Integer(number) => u32::try_from(number).unwrap_or_default(),
+            Self::Text(_) | Self::Null | Self::Other => 0,
+        }
+    }
+
+    fn into_carried(self) -> Carried<'a> {
+        match self {
+            Self::Text(text) => Carried::Text(text),
+            Self::Integer(_) | Self::Null | Self::Other => Carried::NotText,
+        }
+    }
+}
+
+/// A float that is whole is that integer. A worker counts on from what it was sent: a
+/// producer that sends `0.0` gets retries of `1.0` and `2.0`.
+impl From<f64> for HeaderValue<'_> {
+    fn from(number: f64) -> Self {
+        if number.fract() == 0.0 && number.abs() <= f64::from(u32::MAX) {
+            Self::Integer(number as i64)
+        } else {
+            Self::Other
+        }
+    }
+}
+
+impl<'a> From<Value<'a>> for HeaderValue<'a> {
+    fn from(value: Value<'a>) -> Self {
+        match value.kind {
+            Kind::String => value.text().map_or(Self::Other, Self::Text),
+            Kind::Number => match value.integer() {
+                Some(number) => Self::Integer(number),
+                None => value.float().map_or(Self::Other, Self::from),
+            },
+            Kind::Null => Self::Null,
+            Kind::True | Kind::False | Kind::Object | Kind::Array | Kind::NotFinite => Self::Other,
+        }
+    }
 }
 
 /// A header that carries context: what became of it.
@@ -36,6 +90,7 @@ pub struct Headers<'a> {
     /// The body's compression, `None` where it has none.
     pub compression: Option<Cow<'a, str>>,
     task: Option<Cow<'a, str>>,
+    has_task: bool,
     id: Option<Cow<'a, str>>,
     has_id: bool,
     facts: Task<'a>,
@@ -45,20 +100,23 @@ impl<'a> Headers<'a> {
     /// Takes one header.
     pub fn take(&mut self, name: &str, value: HeaderValue<'a>) {
         match name {
-            "traceparent" => self.traceparent = carried(value),
-            "tracestate" => self.tracestate = carried(value),
-            "compression" => self.compression = text(value),
-            "task" => self.task = text(value),
+            "traceparent" => self.traceparent = value.into_carried(),
+            "tracestate" => self.tracestate = value.into_carried(),
+            "compression" => self.compression = value.into_text(),
+            "task" => {
+                self.has_task = true;
+                self.task = value.into_text();
+            }
             "id" => {
                 self.has_id = true;
-                self.id = text(value);
+                self.id = value.into_text();
             }
-            "root_id" => self.facts.root_id = text(value),
-            "parent_id" => self.facts.parent_id = text(value),
-            "group" => self.facts.group = text(value),
-            "eta" => self.facts.eta = text(value),
-            "retries" => self.facts.retries = number(&value),
-            "replaced_task_nesting" => self.facts.replaced = number(&value),
+            "root_id" => self.facts.root_id = value.into_text(),
+            "parent_id" => self.facts.parent_id = value.into_text(),
+            "group" => self.facts.group = value.into_text(),
+            "eta" => self.facts.eta = value.into_text(),
+            "retries" => self.facts.retries = value.into_count(),
+            "replaced_task_nesting" => self.facts.replaced = value.into_count(),
             _ => {}
         }
     }
@@ -78,30 +136,150 @@ impl<'a> Headers<'a> {
         })
     }
 
-    /// Whether the worker will take the message for protocol 2: it looks for `task` alone.
+    /// Whether the worker will take the message for protocol 2: it looks whether there is a
+    /// `task`, whatever it says, and if so never reads the body for one.
     #[must_use]
     pub const fn names_a_task(&self) -> bool {
-        self.task.is_some()
+        self.has_task
     }
 }
 
-fn carried(value: HeaderValue<'_>) -> Carried<'_> {
-    match value {
-        HeaderValue::Text(text) => Carried::Text(text),
-        _ => Carried::NotText,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::celery::json::Scan;
 
-fn text(value: HeaderValue<'_>) -> Option<Cow<'_, str>> {
-    match value {
-        HeaderValue::Text(text) => Some(text),
-        _ => None,
+    fn headers<'a>(members: &[(&str, HeaderValue<'a>)]) -> Headers<'a> {
+        let mut headers = Headers::default();
+        for (name, value) in members {
+            headers.take(name, value.clone());
+        }
+        headers
     }
-}
 
-fn number(value: &HeaderValue<'_>) -> u32 {
-    match value {
-        HeaderValue::Integer(number) => u32::try_from(*number).unwrap_or_default(),
-        _ => 0,
+    fn text(text: &str) -> HeaderValue<'_> {
+        HeaderValue::Text(text.into())
+    }
+
+    #[test]
+    fn a_task_has_its_facts_in_the_headers() {
+        let headers = headers(&[
+            ("lang", text("py")),
+            ("task", text("tasks.add")),
+            ("id", text("a")),
+            ("shadow", HeaderValue::Null),
+            ("eta", text("2026-11-22T08:53:23.736583+00:00")),
+            ("group", text("g")),
+            ("retries", HeaderValue::Integer(2)),
+            ("timelimit", HeaderValue::Other),
+            ("root_id", text("r")),
+            ("parent_id", text("p")),
+            ("replaced_task_nesting", HeaderValue::Integer(1)),
+        ]);
+        let task = Task {
+            name: "tasks.add".into(),
+            id: "a".into(),
+            root_id: Some("r".into()),
+            parent_id: Some("p".into()),
+            group: Some("g".into()),
+            eta: Some("2026-11-22T08:53:23.736583+00:00".into()),
+            retries: 2,
+            replaced: 1,
+            protocol: TaskProtocol::Two,
+        };
+        assert_eq!(headers.task(), Some(task));
+        assert_eq!(headers.traceparent, Carried::Absent);
+    }
+
+    #[test]
+    fn a_task_needs_a_name_and_an_id_of_some_kind() {
+        for (members, names_a_task, is_task) in [
+            (&[("task", text("a")), ("id", text("b"))][..], true, true),
+            (
+                &[("task", text("a")), ("id", HeaderValue::Null)],
+                true,
+                true,
+            ),
+            (&[("task", text("a"))], true, false),
+            (
+                &[("task", HeaderValue::Null), ("id", text("b"))],
+                true,
+                false,
+            ),
+            (&[("task", text("")), ("id", text("b"))], true, false),
+            (&[("id", text("b"))], false, false),
+            (&[("Task", text("a")), ("id", text("b"))], false, false),
+        ] {
+            let headers = headers(members);
+            assert_eq!(headers.names_a_task(), names_a_task, "{members:?}");
+            assert_eq!(headers.task().is_some(), is_task, "{members:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_headers_counts() {
+        let headers = headers(&[
+            ("task", HeaderValue::Null),
+            ("task", text("a")),
+            ("id", text("b")),
+            ("root_id", text("c")),
+            ("root_id", HeaderValue::Null),
+            ("traceparent", text("d")),
+            ("traceparent", HeaderValue::Null),
+            ("tracestate", HeaderValue::Other),
+            ("tracestate", text("e")),
+        ]);
+        let task = headers.task().unwrap();
+        assert_eq!((&*task.name, task.root_id), ("a", None));
+        assert_eq!(headers.traceparent, Carried::NotText);
+        assert_eq!(headers.tracestate, Carried::Text("e".into()));
+    }
+
+    #[test]
+    fn empty_text_says_nothing_except_as_context() {
+        let headers = headers(&[
+            ("task", text("a")),
+            ("id", text("b")),
+            ("root_id", text("")),
+            ("parent_id", text("")),
+            ("group", text("")),
+            ("compression", text("")),
+            ("traceparent", text("")),
+        ]);
+        let task = headers.task().unwrap();
+        assert_eq!(
+            (task.root_id, task.parent_id, task.group),
+            (None, None, None)
+        );
+        assert_eq!(headers.compression, None);
+        assert_eq!(headers.traceparent, Carried::Text("".into()));
+    }
+
+    #[test]
+    fn retries_are_counted_in_any_spelling() {
+        for (written, retries) in [
+            ("3", 3),
+            ("3.0", 3),
+            ("3e0", 3),
+            ("0", 0),
+            ("4294967295", u32::MAX),
+            ("3.5", 0),
+            ("-1", 0),
+            ("4294967296", 0),
+            ("1e400", 0),
+            ("NaN", 0),
+            ("null", 0),
+            ("true", 0),
+            ("[]", 0),
+            ("\"3\"", 0),
+        ] {
+            let value = Scan::new(written.as_bytes()).value().unwrap();
+            let headers = headers(&[
+                ("task", text("a")),
+                ("id", text("b")),
+                ("retries", value.into()),
+            ]);
+            assert_eq!(headers.task().unwrap().retries, retries, "{written}");
+        }
     }
 }

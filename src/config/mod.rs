@@ -1,17 +1,42 @@
 //! The configuration: text in, [`Config`] out, with every complaint at once.
 //!
 //! Past this module no address is a string and no number needs checking.
+//!
+//! Layers lie over each other, the later ones winning key by key: defaults, the file,
+//! `OTEL_…` variables, `TRACEHOP_…` variables, flags.
+
+mod address;
+mod complaint;
+mod draft;
+mod environment;
+mod file;
+mod keys;
+mod load;
+mod mask;
+mod otel;
+mod rules;
+mod spelling;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use complaint::Complaint;
+pub use complaint::Complaints;
+pub use complaint::Origin;
+pub use complaint::Place;
+pub use environment::CONFIG_VARIABLE;
+pub use load::Environment;
+pub use load::Flag;
+pub use load::Loaded;
+pub use load::Sources;
 
 use crate::trace::Sampler;
 
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// At least one; names and listen addresses are unique.
+    /// At least one; names and listen addresses are unique. Sorted by name.
     pub routes: Vec<Route>,
     pub policy: Policy,
     pub limits: Limits,
@@ -20,6 +45,22 @@ pub struct Config {
     pub log: Log,
     /// How long connections may take to come to a boundary when the proxy is stopped.
     pub drain_grace: Duration,
+}
+
+impl Config {
+    /// These routes, and the defaults for all else.
+    #[must_use]
+    pub fn new(routes: Vec<Route>) -> Self {
+        Self {
+            routes,
+            policy: Policy::default(),
+            limits: Limits::default(),
+            telemetry: Telemetry::default(),
+            admin: Admin::default(),
+            log: Log::default(),
+            drain_grace: Duration::from_secs(20),
+        }
+    }
 }
 
 /// One listener and the broker behind it.
@@ -114,6 +155,8 @@ pub struct Telemetry {
     pub protocol: OtlpProtocol,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`, as a base URL; `None`: what OpenTelemetry says.
     pub endpoint: Option<String>,
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, used as it is and before `endpoint`.
+    pub traces_endpoint: Option<String>,
     /// `OTEL_SERVICE_NAME`.
     pub service_name: String,
     /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
@@ -148,8 +191,8 @@ pub struct Admin {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     pub format: LogFormat,
-    /// A filter in the syntax of `RUST_LOG`.
-    pub filter: String,
+    /// A level, or a filter in the syntax of `RUST_LOG`.
+    pub level: String,
     /// How long a reason that was logged stays silent.
     pub repeat_interval: Duration,
 }
@@ -213,6 +256,7 @@ impl Default for Telemetry {
             export: true,
             protocol: OtlpProtocol::HttpProtobuf,
             endpoint: None,
+            traces_endpoint: None,
             service_name: "tracehop".to_owned(),
             sampler: Sampler::default(),
             queue_max: 16_384,
@@ -236,7 +280,7 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            filter: "info".to_owned(),
+            level: "info".to_owned(),
             repeat_interval: Duration::from_secs(60),
         }
     }

@@ -1,1 +1,24 @@
 //! The only sockets that carry traffic.
+//!
+//! ```text
+//! listener ──► connection ──► upstream          accept an app, find its broker
+//!                  └────────► relay             client ⇄ Session ⇄ broker
+//! proxy ─────► drain                            until both are done, or told to part
+//! ```
+//!
+//! One task per connection. What it waits for is only its own two sockets.
+
+mod connection;
+mod drain;
+mod listener;
+mod notices;
+mod proxy;
+mod relay;
+mod upstream;
+
+pub use drain::Drained;
+pub use listener::BindError;
+pub use proxy::Parts;
+pub use proxy::Proxy;
+pub use proxy::Serving;
+pub use proxy::View;

@@ -7,7 +7,6 @@ use std::ops::Range;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::celery::HeaderValue;
 use crate::celery::Headers;
 use crate::celery::Task;
 use crate::celery::body::read_protocol1;
@@ -56,7 +55,6 @@ enum HeadersPlace {
 struct Rest<'a> {
     body: Option<Value<'a>>,
     content_type: Option<Cow<'a, str>>,
-    content_encoding: Option<Cow<'a, str>>,
     body_encoding: Option<Cow<'a, str>>,
     has_properties: bool,
     redelivered: bool,
@@ -177,7 +175,6 @@ impl Rest<'_> {
         read_protocol1(
             body,
             self.content_type.as_deref()?,
-            self.content_encoding.as_deref().unwrap_or_default(),
             headers.compression.as_deref(),
             body_max,
         )
@@ -204,8 +201,6 @@ fn read_members<'a>(
             rest.body = Some(scan.value()?);
         } else if key.is("content-type") {
             rest.content_type = scan.value()?.text();
-        } else if key.is("content-encoding") {
-            rest.content_encoding = scan.value()?.text();
         } else if key.is("properties") {
             read_properties(&mut scan, rest)?;
         }
@@ -235,7 +230,7 @@ fn read_headers<'a>(
             "tracestate" => places.tracestate = Some(value.range.clone()),
             _ => {}
         }
-        headers.take(&name, header_value(&value));
+        headers.take(&name, value.into());
     }
     places.headers = HeadersPlace::Object { inside, is_empty };
     Ok(())
@@ -263,17 +258,6 @@ fn read_properties<'a>(scan: &mut Scan<'a>, rest: &mut Rest<'a>) -> Result<(), U
         }
     }
     Ok(())
-}
-
-fn header_value<'a>(value: &Value<'a>) -> HeaderValue<'a> {
-    match value.kind {
-        Kind::Null => HeaderValue::Null,
-        Kind::String => value.text().map_or(HeaderValue::Other, HeaderValue::Text),
-        Kind::Number => value
-            .integer()
-            .map_or(HeaderValue::Other, HeaderValue::Integer),
-        _ => HeaderValue::Other,
-    }
 }
 
 /// A JSON string. What is written here is ASCII without control characters.

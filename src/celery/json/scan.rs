@@ -1,0 +1,661 @@
+use memchr::memchr2;
+
+use crate::celery::json::Key;
+use crate::celery::json::Unreadable;
+use crate::celery::json::Value;
+use crate::celery::json::nesting::Container;
+use crate::celery::json::nesting::Nesting;
+
+/// A walk through one JSON text, from its first byte to its last.
+///
+/// Calls follow the text: [`enter_object`](Self::enter_object) or [`value`](Self::value)
+/// where a value is due, [`next_key`](Self::next_key) in an object, and [`end`](Self::end).
+/// A call out of turn is [`Unreadable`] too.
+#[derive(Clone, Debug)]
+pub struct Scan<'a> {
+    text: &'a [u8],
+    at: usize,
+    nesting: Nesting,
+    due: Due,
+}
+
+/// What the scan comes to next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Value,
+    /// A key or the end of the object, which was just entered.
+    FirstKey,
+    /// A comma and a key, or the end of the object.
+    NextKey,
+    End,
+}
+
+impl<'a> Scan<'a> {
+    #[must_use]
+    pub const fn new(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            at: 0,
+            nesting: Nesting::NONE,
+            due: Due::Value,
+        }
+    }
+
+    /// The position of the next unread byte.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Enters the object that is due; `false` leaves any other value where it is.
+    ///
+    /// Afterwards the position is right behind the opening brace.
+    pub fn enter_object(&mut self) -> Result<bool, Unreadable> {
+        self.must_be(Due::Value)?;
+        if self.peek()? != b'{' {
+            return Ok(false);
+        }
+        self.enter(Container::Object)?;
+        self.due = Due::FirstKey;
+        Ok(true)
+    }
+
+    /// The next key of the object entered last; `None` at its end, which is then left.
+    ///
+    /// Steps over the value of the key before if that was neither entered nor read.
+    /// Afterwards the position is right behind the colon, or behind the closing brace.
+    pub fn next_key(&mut self) -> Result<Option<Key<'a>>, Unreadable> {
+        if self.due == Due::Value && self.nesting.depth() > 0 {
+            self.value()?;
+        }
+        let first = match self.due {
+            Due::FirstKey => true,
+            Due::NextKey => false,
+            Due::Value | Due::End => return Err(Unreadable),
+        };
+        if self.another(first)? {
+            self.due = Due::Value;
+            self.key().map(Some)
+        } else {
+            self.due = self.due_after_value();
+            Ok(None)
+        }
+    }
+
+    /// Steps over the value that is due, whatever it is.
+    pub fn value(&mut self) -> Result<Value<'a>, Unreadable> {
+        self.must_be(Due::Value)?;
+        self.peek()?;
+        let start = self.at;
+        self.skip()?;
+        self.due = self.due_after_value();
+        let range = start..self.at;
+        let raw = self.text.get(range.clone()).ok_or(Unreadable)?;
+        Ok(Value::new(range, raw))
+    }
+
+    /// The text is over: nothing but white space may follow.
+    pub fn end(&mut self) -> Result<(), Unreadable> {
+        self.must_be(Due::End)?;
+        match self.peek() {
+            Ok(_) => Err(Unreadable),
+            Err(Unreadable) => Ok(()),
+        }
+    }
+
+    fn must_be(&self, due: Due) -> Result<(), Unreadable> {
+        if self.due == due {
+            Ok(())
+        } else {
+            Err(Unreadable)
+        }
+    }
+
+    const fn due_after_value(&self) -> Due {
+        if self.nesting.depth() > 0 {
+            Due::NextKey
+        } else {
+            Due::End
+        }
+    }
+
+    /// Consumes one value with everything in it.
+    fn skip(&mut self) -> Result<(), Unreadable> {
+        let outside = self.nesting.depth();
+        loop {
+            let mut first = true;
+            match self.peek()? {
+                b'{' => self.enter(Container::Object)?,
+                b'[' => self.enter(Container::Array)?,
+                _ => {
+                    self.scalar()?;
+                    first = false;
+                }
+            }
+            loop {
+                if self.nesting.depth() == outside {
+                    return Ok(());
+                }
+                if self.another(first)? {
+                    break;
+                }
+                first = false;
+            }
+            if self.nesting.innermost() == Container::Object {
+                self.key()?;
+            }
+        }
+    }
+
+    /// Consumes the opening bracket.
+    fn enter(&mut self, container: Container) -> Result<(), Unreadable> {
+        self.at += 1;
+        self.nesting.enter(container)
+    }
+
+    /// Whether the innermost container has another member: consumes the comma before it,
+    /// or leaves by the closing bracket.
+    fn another(&mut self, first: bool) -> Result<bool, Unreadable> {
+        let next = self.peek()?;
+        if next == self.nesting.innermost().closing() {
+            self.at += 1;
+            self.nesting.leave();
+            return Ok(false);
+        }
+        if !first {
+            self.consume(b',')?;
+        }
+        Ok(true)
+    }
+
+    /// Consumes a key and its colon.
+    fn key(&mut self) -> Result<Key<'a>, Unreadable> {
+        if self.peek()? != b'"' {
+            return Err(Unreadable);
+        }
+        let start = self.at;
+        let escaped = self.string()?;
+        let range = start..self.at;
+        let raw = self.text.get(range.clone()).ok_or(Unreadable)?;
+        self.peek()?;
+        self.consume(b':')?;
+        Ok(Key::new(range, raw, escaped))
+    }
+
+    fn scalar(&mut self) -> Result<(), Unreadable> {
+        match self.peek()? {
+            b'"' => self.string().map(|_| ()),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            b'N' => self.word(b"NaN"),
+            b'I' => self.word(b"Infinity"),
+            _ => self.number(),
+        }
+    }
+
+    /// Consumes a string from its opening quote on, and says whether it holds escapes.
+    fn string(&mut self) -> Result<bool, Unreadable> {
+        let mut escaped = false;
+        self.consume(b'"')?;
+        loop {
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let (plain, rest) = rest.split_at_checked(plain(rest)?).ok_or(Unreadable)?;
+            let consumed = match rest {
+                [b'"', ..] => {
+                    self.at += plain.len() + 1;
+                    return Ok(escaped);
+                }
+                [
+                    b'\\',
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+                    ..,
+                ] => 2,
+                [b'\\', b'u', a, b, c, d, ..]
+                    if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) =>
+                {
+                    6
+                }
+                _ => return Err(Unreadable),
+            };
+            self.at += plain.len() + consumed;
+            escaped = true;
+        }
+    }
+
+    fn number(&mut self) -> Result<(), Unreadable> {
+        if self.next() == Some(b'-') {
+            self.at += 1;
+            if self.next() == Some(b'I') {
+                return self.word(b"Infinity");
+            }
+        }
+        if self.next() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.next() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.next(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.next(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    /// Consumes one digit or more.
+    fn digits(&mut self) -> Result<(), Unreadable> {
+        let start = self.at;
+        while self.next().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at > start {
+            Ok(())
+        } else {
+            Err(Unreadable)
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<(), Unreadable> {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        if !rest.starts_with(word) {
+            return Err(Unreadable);
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn consume(&mut self, byte: u8) -> Result<(), Unreadable> {
+        if self.next() != Some(byte) {
+            return Err(Unreadable);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// The next byte that is not white space; the white space is consumed, the byte is not.
+    fn peek(&mut self) -> Result<u8, Unreadable> {
+        loop {
+            match self.next() {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                next => return next.ok_or(Unreadable),
+            }
+        }
+    }
+
+    fn next(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+}
+
+/// How many bytes of a string come before the next that is special.
+fn plain(string: &[u8]) -> Result<usize, Unreadable> {
+    let mut near = 0;
+    for block in string.as_chunks().0.iter().take(NEAR_BLOCKS) {
+        let special = special(u64::from_le_bytes(*block));
+        if special != 0 {
+            return Ok(near + special.trailing_zeros() as usize / 8);
+        }
+        near += block.len();
+    }
+    let far = string.get(near..).unwrap_or_default();
+    let plain = memchr2(b'"', b'\\', far).ok_or(Unreadable)?;
+    // Without an early exit, so that it is done many bytes at a time.
+    let is_control = |any, byte: &u8| any | (*byte < b' ');
+    if far.iter().take(plain).fold(false, is_control) {
+        return Err(Unreadable);
+    }
+    Ok(near + plain)
+}
+
+/// Most strings are short, and a search by `memchr` costs more to set out than to carry
+/// through: eight bytes at a time do better up to here.
+const NEAR_BLOCKS: usize = 8;
+
+/// Marks, by its high bit, the lowest byte that is a quote, a backslash or a control
+/// character. Bytes above it may be marked without being one.
+const fn special(block: u64) -> u64 {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    const fn below(limit: u8, block: u64) -> u64 {
+        block.wrapping_sub(EACH * limit as u64) & !block & (EACH << 7)
+    }
+    below(b' ', block)
+        | below(1, block ^ (EACH * b'"' as u64))
+        | below(1, block ^ (EACH * b'\\' as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::de::IgnoredAny;
+    use serde::de::MapAccess;
+    use serde::de::Visitor;
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::celery::json::Kind;
+    use crate::celery::json::NESTING_MAX;
+
+    fn read(text: &[u8]) -> Result<Value<'_>, Unreadable> {
+        let mut scan = Scan::new(text);
+        let value = scan.value()?;
+        scan.end()?;
+        assert_eq!(text.get(value.range.clone()), Some(value.raw));
+        Ok(value)
+    }
+
+    /// A key's text, its value, and where that starts.
+    type Member<'a> = (String, &'a [u8], usize);
+
+    fn members(text: &[u8]) -> Result<Vec<Member<'_>>, Unreadable> {
+        let mut scan = Scan::new(text);
+        let mut members = Vec::new();
+        assert!(scan.enter_object()?);
+        while let Some(key) = scan.next_key()? {
+            let value = scan.value()?;
+            let name = key.text().ok_or(Unreadable)?;
+            members.push((name.into_owned(), value.raw, value.range.start));
+        }
+        scan.end()?;
+        Ok(members)
+    }
+
+    #[test]
+    fn the_place_for_a_header_is_found() {
+        let text = br#"{"body": "\"headers\": {", "headers": {"id": 1}, "properties": {}}"#;
+        let mut scan = Scan::new(text);
+        assert_eq!(scan.enter_object(), Ok(true));
+        let mut found = Vec::new();
+        while let Some(key) = scan.next_key().unwrap() {
+            if key.is("headers") && scan.enter_object().unwrap() {
+                found.push(scan.position());
+                while scan.next_key().unwrap().is_some() {}
+            }
+        }
+        assert_eq!(scan.end(), Ok(()));
+        assert_eq!(found, [39]);
+        assert_eq!(&text[39..46], br#""id": 1"#);
+    }
+
+    #[test]
+    fn what_is_not_json_is_unreadable() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1}",
+            "{]",
+            "{,}",
+            "{1: 2}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a": 1,}"#,
+            r#"{"a" 1}"#,
+            r#"{"a": 1 "b": 2}"#,
+            r#"{"a": 1]"#,
+            "1 2",
+            "01",
+            "-",
+            "+1",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "-a",
+            "0x1",
+            "nul",
+            "True",
+            "nan",
+            "-NaN",
+            "+Infinity",
+            "Infinit",
+            "'a'",
+            r#"""#,
+            r#""a"#,
+            r#""\"#,
+            r#""\x41""#,
+            r#""\u12""#,
+            r#""\u12g4""#,
+            "\"\n\"",
+            "\"\u{0}\"",
+            "\u{feff}1",
+            "// a",
+        ] {
+            assert_eq!(read(text.as_bytes()), Err(Unreadable), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_byte_counts_wherever_it_stands_in_a_string() {
+        for place in 0..100 {
+            for byte in 0..=255 {
+                let mut text = [b"\"", &[b'\xa2'; 100][..], b"\""].concat();
+                text[place + 1] = byte;
+                let expected = serde_json::from_slice::<IgnoredAny>(&text).is_ok();
+                assert_eq!(read(&text).is_ok(), expected, "{byte:#x} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn nesting_is_read_to_its_limit_and_no_deeper() {
+        let depth_max = usize::from(NESTING_MAX);
+        let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert!(read(&nested(depth_max)).is_ok());
+        assert_eq!(read(&nested(depth_max + 1)), Err(Unreadable));
+
+        let objects = br#"{"a":"#.repeat(depth_max + 1);
+        let mut scan = Scan::new(&objects);
+        for _ in 0..depth_max {
+            assert_eq!(scan.enter_object(), Ok(true));
+            assert!(scan.next_key().unwrap().is_some());
+        }
+        assert_eq!(scan.enter_object(), Err(Unreadable));
+    }
+
+    #[test]
+    fn a_call_out_of_turn_is_unreadable() {
+        assert_eq!(Scan::new(b"{}").next_key(), Err(Unreadable));
+        assert_eq!(Scan::new(b"{}").end(), Err(Unreadable));
+        let mut scan = Scan::new(b"{}");
+        assert_eq!(scan.enter_object(), Ok(true));
+        assert_eq!(scan.value(), Err(Unreadable));
+        assert_eq!(scan.enter_object(), Err(Unreadable));
+        assert_eq!(scan.next_key(), Ok(None));
+        assert_eq!(scan.next_key(), Err(Unreadable));
+        assert_eq!(scan.end(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_that_is_no_object_is_not_entered() {
+        let mut scan = Scan::new(b" [{}]");
+        assert_eq!(scan.enter_object(), Ok(false));
+        assert_eq!(scan.value().unwrap().kind, Kind::Array);
+        assert_eq!(scan.end(), Ok(()));
+    }
+
+    /// Would never end if any byte were looked at more than a few times.
+    #[test]
+    fn long_hostile_texts_are_read_in_one_pass() {
+        let many = 1 << 20;
+        for (text, readable) in [
+            (vec![b'['; many], false),
+            (vec![b' '; many], false),
+            (vec![b'1'; many], true),
+            (vec![b'"'; many], false),
+            ([b"\"", &b"\\u0000".repeat(many)[..], b"\""].concat(), true),
+            ([b"[", &b"[],".repeat(many)[..], b"1]"].concat(), true),
+        ] {
+            assert_eq!(read(&text).is_ok(), readable);
+        }
+    }
+
+    /// An object's members as serde_json finds them, duplicates included.
+    struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+    impl<'de> Deserialize<'de> for Members<'de> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Pairs;
+            impl<'de> Visitor<'de> for Pairs {
+                type Value = Members<'de>;
+
+                fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    out.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Members<'de>, A::Error> {
+                    let mut members = Vec::new();
+                    while let Some(member) = map.next_entry()? {
+                        members.push(member);
+                    }
+                    Ok(Members(members))
+                }
+            }
+            deserializer.deserialize_map(Pairs)
+        }
+    }
+
+    fn space() -> impl Strategy<Value = &'static str> {
+        prop_oneof![4 => Just(""), 2 => Just(" "), 1 => Just("\n"), 1 => Just("\t\r\n ")]
+    }
+
+    /// A text, and one of the ways to write it.
+    fn string() -> impl Strategy<Value = (String, String)> {
+        let character = prop_oneof![4 => any::<char>(), 4 => proptest::char::range(' ', '~')];
+        let characters = vec((character, any::<bool>()), 0..12);
+        characters.prop_map(|characters| {
+            let mut written = String::from("\"");
+            for (character, escape) in &characters {
+                match character {
+                    '"' | '\\' if !escape => written.extend(['\\', *character]),
+                    '\n' if !escape => written.push_str("\\n"),
+                    _ if !escape && *character >= ' ' => written.push(*character),
+                    _ => {
+                        for unit in character.encode_utf16(&mut [0; 2]) {
+                            written.push_str(&format!("\\u{unit:04x}"));
+                        }
+                    }
+                }
+            }
+            written.push('"');
+            (
+                characters
+                    .into_iter()
+                    .map(|(character, _)| character)
+                    .collect(),
+                written,
+            )
+        })
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            Just("false".to_owned()),
+            Just(r#""\udc80""#.to_owned()),
+            "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,4})?([eE][+-]?[0-9]{1,3})?",
+            string().prop_map(|(_, written)| written),
+        ];
+        leaf.prop_recursive(5, 40, 6, |inner| {
+            prop_oneof![array(inner.clone()), object(inner)]
+        })
+    }
+
+    fn array(inner: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        let item = (space(), inner, space()).prop_map(|(a, item, b)| format!("{a}{item}{b}"));
+        (space(), vec(item, 0..5)).prop_map(|(a, items)| format!("[{a}{}]", items.join(",")))
+    }
+
+    fn object(inner: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        let member = (space(), string(), space(), space(), inner, space())
+            .prop_map(|(a, (_, key), b, c, value, d)| format!("{a}{key}{b}:{c}{value}{d}"));
+        (space(), vec(member, 0..5)).prop_map(|(a, all)| format!("{{{a}{}}}", all.join(",")))
+    }
+
+    proptest! {
+        #[test]
+        fn members_stand_where_serde_json_finds_them(text in object(value())) {
+            let expected: Members<'_> = serde_json::from_str(&text).unwrap();
+            let expected: Vec<_> = expected.0.into_iter().map(|(key, value)| {
+                let start = value.get().as_ptr() as usize - text.as_ptr() as usize;
+                (key, value.get().as_bytes(), start)
+            }).collect();
+            prop_assert_eq!(members(text.as_bytes()), Ok(expected));
+        }
+
+        #[test]
+        fn text_comes_out_as_it_was_written((text, written) in string()) {
+            let value = read(written.as_bytes()).unwrap();
+            prop_assert_eq!(value.text(), Some(text.as_str().into()));
+            let member = format!("{{{written}:0}}");
+            let mut scan = Scan::new(member.as_bytes());
+            prop_assert_eq!(scan.enter_object(), Ok(true));
+            let key = scan.next_key().unwrap().unwrap();
+            prop_assert!(key.is(&text));
+            prop_assert_eq!(key.text(), Some(text.as_str().into()));
+        }
+
+        #[test]
+        fn damaged_json_is_refused_where_serde_json_refuses_it(
+            text in prop_oneof![object(value()), value()],
+            damage in vec((any::<prop::sample::Index>(), 0..3u8, r#"[\[\]{}:,"\\0-9.eE+ \n\x01tfnu-]"#), 1..4),
+        ) {
+            let mut text: Vec<char> = text.chars().collect();
+            for (place, action, character) in damage {
+                let place = place.index(text.len() + 1);
+                match action {
+                    0 => text.truncate(place),
+                    1 if place < text.len() => drop(text.remove(place)),
+                    _ => text.splice(place..place, character.chars()).for_each(drop),
+                }
+            }
+            let text: String = text.into_iter().collect();
+            let expected = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(read(text.as_bytes()).is_ok(), expected, "{}", text);
+        }
+
+        #[test]
+        fn any_calls_on_any_bytes_end_within_them(
+            text in prop_oneof![
+                vec(any::<u8>(), 0..64),
+                "[{}\\[\\]\",:\\\\u0-9eN ]{0,64}".prop_map(String::into_bytes),
+                object(value()).prop_map(String::into_bytes),
+            ],
+            calls in vec(0..4u8, 0..32),
+        ) {
+            let mut scan = Scan::new(&text);
+            for call in calls {
+                let before = scan.position();
+                let _ = match call {
+                    0 => scan.enter_object().map(drop),
+                    1 => scan.next_key().map(drop),
+                    2 => scan.value().map(drop),
+                    _ => scan.end(),
+                };
+                prop_assert!(scan.position() >= before);
+                prop_assert!(scan.position() <= text.len());
+            }
+        }
+    }
+}

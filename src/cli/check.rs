@@ -1,0 +1,16 @@
+//! `tracehop check`: the configuration as it would be used.
+
+use std::io::Write;
+
+use crate::cli::settings::Settings;
+
+/// Prints the configuration as a file that loads to the same.
+pub(super) fn check(settings: &Settings) -> anyhow::Result<()> {
+    let loaded = settings.sources().load()?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    // A reader that has seen enough, such as `head`, is no failure.
+    let _ = std::io::stdout().write_all(loaded.to_toml().as_bytes());
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Every key there is. The file, the environment, `check` and the tests go by this list:
+//! a new key is one line here, a field, and its place in `proxy.toml`.
+
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use crate::config::LogFormat;
+use crate::config::Mode;
+use crate::config::OnInvalid;
+use crate::config::OnMissing;
+use crate::config::OnValid;
+use crate::config::OtlpProtocol;
+use crate::config::Protocol;
+use crate::config::Route;
+use crate::config::Upstream;
+use crate::config::address::Listen;
+use crate::config::address::Upstreams;
+use crate::config::spelling::Bytes;
+use crate::config::spelling::Count;
+use crate::config::spelling::Endpoint;
+use crate::config::spelling::Fault;
+use crate::config::spelling::Grace;
+use crate::config::spelling::Level;
+use crate::config::spelling::Optional;
+use crate::config::spelling::SamplerName;
+use crate::config::spelling::Spelling;
+use crate::config::spelling::Text;
+use crate::config::spelling::Time;
+use crate::config::spelling::Truth;
+use crate::config::spelling::Word;
+
+/// One key of a `T`: what it is called and how its value is read and written.
+pub(super) struct Key<T> {
+    /// `section.name`, or a bare name outside any section.
+    pub(super) path: &'static str,
+    pub(super) read: fn(&mut T, &str) -> Result<(), Fault>,
+    pub(super) write: fn(&T) -> String,
+}
+
+macro_rules! key {
+    ($first:ident $(. $next:ident)* : $spelling:ty) => {
+        Key {
+            path: concat!(stringify!($first) $(, ".", stringify!($next))*),
+            read: |target, text| {
+                target.$first $(. $next)* = <$spelling>::read(text)?;
+                Ok(())
+            },
+            write: |source| <$spelling>::write(&source.$first $(. $next)*),
+        }
+    };
+}
+
+/// The keys outside routes, a section at a time.
+pub(super) const KEYS: &[Key<Config>] = &[
+    key!(drain_grace: Grace),
+    key!(policy.mode: Word<Mode>),
+    key!(policy.on_missing: Word<OnMissing>),
+    key!(policy.on_valid: Word<OnValid>),
+    key!(policy.on_invalid: Word<OnInvalid>),
+    key!(policy.tracestate: Truth),
+    key!(limits.connections_max: Count),
+    key!(limits.hold_bytes_max: Bytes),
+    key!(limits.hold_total_bytes_max: Bytes),
+    key!(limits.buffer_bytes_max: Bytes),
+    key!(limits.pending_max: Count),
+    key!(limits.connect_timeout: Time),
+    key!(limits.open_hops_max: Count),
+    key!(limits.open_hop_age_max: Time),
+    key!(limits.memory_max: Count),
+    key!(limits.memory_age_max: Time),
+    key!(limits.sightings_max: Count),
+    key!(limits.label_values_max: Count),
+    key!(telemetry.export: Truth),
+    key!(telemetry.protocol: Word<OtlpProtocol>),
+    key!(telemetry.endpoint: Optional<Endpoint>),
+    key!(telemetry.traces_endpoint: Optional<Endpoint>),
+    key!(telemetry.service_name: Text),
+    key!(telemetry.sampler: SamplerName),
+    key!(telemetry.queue_max: Count),
+    key!(telemetry.batch_max: Count),
+    key!(telemetry.schedule_delay: Time),
+    key!(telemetry.export_timeout: Time),
+    key!(telemetry.flush_grace: Grace),
+    key!(admin.listen: Optional<Listen>),
+    key!(log.format: Word<LogFormat>),
+    key!(log.level: Level),
+    key!(log.repeat_interval: Grace),
+];
+
+/// The keys of one route, below `routes.<name>`.
+pub(super) const ROUTE_KEYS: &[Key<RouteDraft>] = &[
+    key!(protocol: Word<Protocol>),
+    key!(listen: Optional<Listen>),
+    key!(upstream: Upstreams),
+];
+
+/// A route of which not everything may be known yet.
+#[derive(Clone, Debug)]
+pub(super) struct RouteDraft {
+    pub(super) protocol: Protocol,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) upstream: Vec<Upstream>,
+}
+
+impl Default for RouteDraft {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Auto,
+            listen: None,
+            upstream: Vec::new(),
+        }
+    }
+}
+
+impl From<&Route> for RouteDraft {
+    fn from(route: &Route) -> Self {
+        Self {
+            protocol: route.protocol,
+            listen: Some(route.listen),
+            upstream: route.upstream.clone(),
+        }
+    }
+}
+
+/// Takes `routes.<name>.<key>` apart.
+pub(super) fn split_route(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("routes.")?.split_once('.')
+}
+
+/// A route's name must be a bare key of TOML and find its way into a variable's name.
+pub(super) fn is_route_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.bytes().all(legal)
+}
+
+/// Whether `name` is a table at the top of the file.
+pub(super) fn is_section(name: &str) -> bool {
+    name == "routes" || SECTIONS.contains(&name)
+}
+
+/// The keys of a section by name; those outside any for the empty section.
+pub(super) fn keys_in(section: &str) -> impl Iterator<Item = (&'static str, &'static Key<Config>)> {
+    KEYS.iter().filter_map(move |key| {
+        let (home, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        (home == section).then_some((name, key))
+    })
+}
+
+/// What may stand directly in a section, or outside any for the empty one.
+pub(super) fn names_in(section: &str) -> Vec<&'static str> {
+    if section.starts_with("routes.") {
+        return ROUTE_KEYS.iter().map(|key| key.path).collect();
+    }
+    let sections = ["routes"].into_iter().chain(SECTIONS);
+    let sections = sections.filter(|_| section.is_empty());
+    keys_in(section)
+        .map(|(name, _)| name)
+        .chain(sections)
+        .collect()
+}
+
+/// The section that has a key of this name.
+pub(super) fn home_of(name: &str) -> Option<&'static str> {
+    let mut sections = SECTIONS.into_iter();
+    sections.find(|section| names_in(section).contains(&name))
+}
+
+/// The tables besides `routes`, in the order in which they are written.
+pub(super) const SECTIONS: [&str; 5] = ["policy", "limits", "telemetry", "admin", "log"];

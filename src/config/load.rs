@@ -1,0 +1,484 @@
+//! From the layers to a [`Config`], and back to a file.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::config::Complaints;
+use crate::config::Config;
+use crate::config::Origin;
+use crate::config::Place;
+use crate::config::draft::Draft;
+use crate::config::environment;
+use crate::config::file;
+use crate::config::keys::ROUTE_KEYS;
+use crate::config::keys::RouteDraft;
+use crate::config::keys::SECTIONS;
+use crate::config::keys::keys_in;
+use crate::config::otel;
+
+/// What a configuration is made from. Loading it again after the file has changed gives
+/// the configuration anew. Not for printing: flags and variables may hold secrets.
+#[derive(Clone, Default)]
+pub struct Sources {
+    pub file: Option<PathBuf>,
+    pub environment: Environment,
+    pub flags: Vec<Flag>,
+}
+
+/// Variables by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// A key set on the command line.
+#[derive(Clone)]
+pub struct Flag {
+    /// As it is typed, dashes included.
+    pub name: &'static str,
+    /// The key, as in `limits.hold_bytes_max`.
+    pub path: &'static str,
+    pub value: String,
+}
+
+/// A configuration and how it came about.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// What was set aside without being a mistake; for the log.
+    pub warnings: Vec<String>,
+    /// What set each key that does not have its default, by path.
+    pub(super) origins: BTreeMap<String, Origin>,
+}
+
+impl Sources {
+    /// Reads everything, or says everything that is wrong.
+    pub fn load(&self) -> Result<Loaded, Complaints> {
+        let mut draft = Draft::new();
+        if let Some(path) = &self.file {
+            read_file(&mut draft, path);
+        }
+        self.lay_over(draft)
+    }
+
+    /// Lays everything but the file over what is there.
+    fn lay_over(&self, mut draft: Draft) -> Result<Loaded, Complaints> {
+        let flags_make_route = self
+            .flags
+            .iter()
+            .any(|flag| flag.path.starts_with("routes."));
+        if flags_make_route || environment::makes_route(&self.environment) {
+            draft.replace_routes();
+        }
+        otel::apply(&mut draft, &self.environment);
+        environment::apply(&mut draft, &self.environment);
+        for Flag { name, path, value } in &self.flags {
+            let place = Place::given(Origin::Flag(name), value);
+            let known = draft.set(path, value, place);
+            debug_assert!(known, "{name} stands for {path}");
+        }
+        draft.finish()
+    }
+}
+
+fn read_file(draft: &mut Draft, path: &Path) {
+    match std::fs::read_to_string(path) {
+        Ok(text) => file::apply(draft, &path.display().to_string(), &text),
+        Err(error) => {
+            draft.mark_incomplete();
+            draft.complain(
+                format!("cannot read {}: {error}", path.display()),
+                None,
+                "name a file with --config or TRACEHOP_CONFIG, or none at all",
+            );
+        }
+    }
+}
+
+impl Loaded {
+    /// A file that loads to the same configuration, each value with what set it.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut toml = String::new();
+        self.write_section(&mut toml, "");
+        for route in &self.config.routes {
+            let header = format!("routes.{}", route.name);
+            let _ = writeln!(toml, "\n[{header}]");
+            for key in ROUTE_KEYS {
+                let path = format!("{header}.{}", key.path);
+                let value = (key.write)(&RouteDraft::from(route));
+                self.write_line(&mut toml, key.path, &path, &value);
+            }
+        }
+        for section in SECTIONS {
+            let _ = writeln!(toml, "\n[{section}]");
+            self.write_section(&mut toml, section);
+        }
+        toml
+    }
+
+    fn write_section(&self, toml: &mut String, section: &str) {
+        for (name, key) in keys_in(section) {
+            self.write_line(toml, name, key.path, &(key.write)(&self.config));
+        }
+    }
+
+    fn write_line(&self, toml: &mut String, name: &str, path: &str, value: &str) {
+        let line = format!("{name} = {}", literal(value));
+        let origin = match self.origins.get(path) {
+            Some(Origin::File(_)) => "file".to_owned(),
+            Some(origin) => origin.to_string(),
+            None => "default".to_owned(),
+        };
+        let _ = writeln!(toml, "{line:44} # {origin}");
+    }
+}
+
+/// Numbers and truth values stand as they are, all else in quotes.
+fn literal(value: &str) -> String {
+    let number = value
+        .parse::<u64>()
+        .is_ok_and(|number| number.to_string() == value);
+    if number || ["true", "false"].contains(&value) {
+        value.to_owned()
+    } else {
+        toml::Value::from(value).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Mode;
+    use crate::config::OtlpProtocol;
+    use crate::config::Protocol;
+    use crate::config::Route;
+    use crate::config::Upstream;
+    use crate::config::keys::KEYS;
+
+    const PROXY_TOML: &str = include_str!("../../proxy.toml");
+
+    const ROUTE: &str = "[routes.redis]\nlisten = ':1'\nupstream = 'redis://broker'\n";
+
+    /// Loads a file with this text under these variables.
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, Complaints> {
+        let mut draft = Draft::new();
+        file::apply(&mut draft, "proxy.toml", text);
+        let variables = variables.iter();
+        let sources = Sources {
+            environment: variables
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..Sources::default()
+        };
+        sources.lay_over(draft)
+    }
+
+    /// The line of `check` about a key.
+    fn line<'a>(toml: &'a str, key: &str) -> &'a str {
+        let is_about = |line: &&str| line.split(" = ").next() == Some(key);
+        toml.lines().find(is_about).unwrap()
+    }
+
+    /// Asserts what the complaints are, each beginning with its place.
+    fn assert_complaints(text: &str, variables: &[(&str, &str)], expected: &[&str]) {
+        let Err(complaints) = load(text, variables) else {
+            panic!("this was taken: {text} {variables:?}");
+        };
+        let complaints = complaints.iter().map(|complaint| match &complaint.place {
+            Some(place) => format!("{place}: {}", complaint.wrong),
+            None => complaint.wrong.clone(),
+        });
+        assert_eq!(complaints.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_file_that_comes_along_holds_every_default() {
+        let loaded = load(PROXY_TOML, &[]).unwrap();
+        let route = Route {
+            name: "redis".into(),
+            protocol: Protocol::Redis,
+            listen: ([127, 0, 0, 1], 6380).into(),
+            upstream: vec![Upstream {
+                host: "127.0.0.1".into(),
+                port: 6379,
+            }],
+        };
+        assert_eq!(loaded.config, Config::new(vec![route]));
+        for key in KEYS {
+            assert!(loaded.origins.contains_key(key.path), "{}", key.path);
+        }
+        for key in ROUTE_KEYS {
+            assert!(
+                loaded
+                    .origins
+                    .contains_key(&format!("routes.redis.{}", key.path))
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_loads_to_the_same() {
+        // For each key the first of these that is a value of it and not its default.
+        let values = [
+            "7",
+            "7s",
+            "7KiB",
+            "false",
+            "observe",
+            "pass",
+            "restamp",
+            "grpc",
+            "json",
+            "debug",
+            "always_off",
+            "127.0.0.1:1",
+            "https://collector:1",
+        ];
+        let defaults = Config::new(Vec::new());
+        let mut text = String::new();
+        for key in KEYS {
+            let mut config = defaults.clone();
+            let other = values
+                .iter()
+                .find(|value| (key.read)(&mut config, value).is_ok() && config != defaults);
+            text.push_str(&format!("{} = '{}'\n", key.path, other.unwrap()));
+        }
+        text.push_str(
+            "routes.a = { listen = '[::1]:0', upstream = 'redis://[::1];redis://u:p@b:1/0' }\n",
+        );
+        text.push_str("routes.b = { protocol = 'redis', listen = ':2', upstream = 'redis://b' }\n");
+
+        let loaded = load(&text, &[]).unwrap();
+        assert_eq!(loaded.config.policy.mode, Mode::Observe);
+        assert_eq!(loaded.config.routes.len(), 2);
+        let written = loaded.to_toml();
+        assert!(
+            !written.contains("# default") || written.matches("# default").count() == 1,
+            "{written}"
+        );
+        assert_eq!(load(&written, &[]).unwrap().config, loaded.config);
+    }
+
+    #[test]
+    fn later_layers_win_key_by_key() {
+        let text = "[telemetry]\nservice_name = 'a'\nqueue_max = 1000\nbatch_max = 10\n";
+        let loaded = load(
+            &format!("{ROUTE}{text}"),
+            &[
+                ("OTEL_SERVICE_NAME", "b"),
+                ("OTEL_BSP_MAX_QUEUE_SIZE", "2000"),
+                ("TRACEHOP_TELEMETRY_SERVICE_NAME", "c"),
+            ],
+        );
+        let toml = loaded.unwrap().to_toml();
+        for (key, value, origin) in [
+            ("service_name", "\"c\"", "TRACEHOP_TELEMETRY_SERVICE_NAME"),
+            ("queue_max", "2000", "OTEL_BSP_MAX_QUEUE_SIZE"),
+            ("batch_max", "10", "file"),
+            ("schedule_delay", "\"5s\"", "default"),
+        ] {
+            let line: Vec<&str> = line(&toml, key).split_whitespace().collect();
+            assert_eq!(line, [key, "=", value, "#", origin]);
+        }
+    }
+
+    #[test]
+    fn variables_change_routes_and_add_them() {
+        let loaded = load(
+            &format!("{ROUTE}[routes.other-one]\nlisten = ':2'\n"),
+            &[
+                ("TRACEHOP_ROUTES_REDIS_LISTEN", ":3"),
+                ("TRACEHOP_ROUTES_OTHER_ONE_UPSTREAM", "redis://other"),
+                ("TRACEHOP_ROUTES_NEW_LISTEN", ":4"),
+                ("TRACEHOP_ROUTES_NEW_UPSTREAM", "redis://new"),
+            ],
+        );
+        let routes = loaded.unwrap().config.routes;
+        let routes = routes
+            .iter()
+            .map(|route| (&*route.name, route.listen.port()));
+        assert_eq!(
+            routes.collect::<Vec<_>>(),
+            [("new", 4), ("other-one", 2), ("redis", 3)]
+        );
+    }
+
+    #[test]
+    fn the_single_route_of_variables_takes_the_place_of_all_others() {
+        let short = [
+            ("TRACEHOP_LISTEN", ":3"),
+            ("TRACEHOP_UPSTREAM", "redis://b"),
+        ];
+        let routes = load(ROUTE, &short).unwrap().config.routes;
+        assert_eq!(routes.len(), 1);
+        assert_eq!(
+            (&*routes[0].name, routes[0].protocol),
+            ("default", Protocol::Auto)
+        );
+        assert_complaints(ROUTE, &short[..1], &["route `default` has no `upstream`"]);
+    }
+
+    #[test]
+    fn opentelemetry_is_followed_as_it_defines_its_variables() {
+        let loaded = load(
+            &format!("{ROUTE}[telemetry]\nprotocol = 'grpc'\ntraces_endpoint = 'http://a:1'\n"),
+            &[
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/Protobuf"),
+                ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", ""),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b:2"),
+                ("OTEL_RESOURCE_ATTRIBUTES", "a=b, service.name = shop ,c=d"),
+                ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+                ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+                ("OTEL_BSP_SCHEDULE_DELAY", "250"),
+                ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
+                ("OTEL_TRACES_EXPORTER", "otlp"),
+                ("OTEL_SDK_DISABLED", "True"),
+            ],
+        );
+        let loaded = loaded.unwrap();
+        let telemetry = loaded.config.telemetry;
+        assert_eq!(telemetry.protocol, OtlpProtocol::HttpProtobuf);
+        assert_eq!(telemetry.endpoint.as_deref(), Some("http://b:2"));
+        assert_eq!(telemetry.traces_endpoint, None);
+        assert_eq!(telemetry.service_name, "shop");
+        assert_eq!(
+            telemetry.sampler.to_string(),
+            "parentbased_traceidratio 0.25"
+        );
+        assert_eq!(telemetry.schedule_delay, Duration::from_millis(250));
+        assert!(!telemetry.export);
+        assert_eq!(telemetry.batch_max, 100);
+        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    }
+
+    #[test]
+    fn what_opentelemetry_would_not_take_is_a_warning() {
+        let variables = [
+            ("OTEL_SDK_DISABLED", "yes"),
+            ("OTEL_TRACES_EXPORTER", "console"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://u:secret@host"),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "half"),
+            ("OTEL_BSP_EXPORT_TIMEOUT", "5s"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ];
+        let loaded = load(ROUTE, &variables).unwrap();
+        let warnings = loaded.warnings.join("\n");
+        for (name, _) in variables
+            .iter()
+            .filter(|(name, _)| *name != "OTEL_TRACES_SAMPLER")
+        {
+            assert!(warnings.contains(name), "{name}: {warnings}");
+        }
+        assert!(!warnings.contains("secret"));
+        let sampler = loaded.config.telemetry.sampler.to_string();
+        assert_eq!(sampler, "parentbased_traceidratio 1");
+    }
+
+    #[test]
+    fn every_mistake_is_told_in_its_place() {
+        assert_complaints(
+            "drain_grace = 5\ngrace = 1\nlimits = 1\n[routes.redis]\nlisten = 'x'\nport = 1\n\
+             [routes.X]\n[log]\nlevel = ['info']\n\"policy.mode\" = 1\n[policy.mode]\n[[admin]]\n",
+            &[
+                ("TRACEHOP_LOG_FORMAT", "xml"),
+                ("TRACEHOP_FORMAT", "secret"),
+            ],
+            &[
+                "proxy.toml:1:15: `drain_grace`: not a length of time",
+                "proxy.toml:2:1: unknown key `grace`",
+                "proxy.toml:3:1: `limits`: not a table",
+                "proxy.toml:4:9: route `redis` has no `upstream`",
+                "proxy.toml:5:10: `routes.redis.listen`: not an IP address and a port",
+                "proxy.toml:6:1: unknown key `routes.redis.port`",
+                "proxy.toml:7:9: `X` cannot be the name of a route",
+                "proxy.toml:9:9: `log.level`: not a single value",
+                "proxy.toml:10:1: unknown key `log.policy.mode`",
+                "proxy.toml:11:1: `policy.mode`: not a single value",
+                "proxy.toml:12:3: `admin`: not a table",
+                "TRACEHOP_LOG_FORMAT: `log.format`: no such choice",
+                "unknown variable `TRACEHOP_FORMAT`",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_not_toml_does_not_hide_other_mistakes() {
+        assert_complaints(
+            "drain_grace = 5s\n[limits]\npending_max 5\nhold_bytes_max = '1MB'\n[policy]\n\
+             mode = inject\non_valid = 'keeep'\nmode = 'inject'\n[log]\nlevel: info\n[policy]\n",
+            &[],
+            &[
+                "proxy.toml:1:15: not TOML: a value without quotes",
+                "proxy.toml:3:13: not TOML: key with no value, expected `=`",
+                "proxy.toml:4:18: `limits.hold_bytes_max`: not a size",
+                "proxy.toml:6:8: not TOML: a value without quotes",
+                "proxy.toml:7:12: `policy.on_valid`: no such choice",
+                "proxy.toml:8:1: not TOML: given twice",
+                "proxy.toml:10:8: not TOML: key with no value, expected `=`",
+                "proxy.toml:11:2: not TOML: given twice",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told() {
+        for (text, expected) in [
+            ("", "there is no route, so nothing would be proxied"),
+            (
+                "[routes.a]\nlisten = ':1'\nupstream = 'redis://localhost:1'",
+                "proxy.toml:3:12: `routes.a.upstream`: leads back to 0.0.0.0:1, where this route \
+                 listens",
+            ),
+            (
+                "[routes.a]\nlisten = ':9464'\nupstream = 'redis://b'",
+                "proxy.toml:2:10: `routes.a.listen`: 0.0.0.0:9464 is taken by `admin.listen` (its \
+                 default)",
+            ),
+            (
+                "[routes.a]\nlisten = ':1'\nupstream = 'redis://b'\n\
+                 [routes.b]\nlisten = '127.0.0.1:1'\nupstream = 'redis://b'",
+                "proxy.toml:5:10: `routes.b.listen`: 0.0.0.0:1 is taken by `routes.a.listen` \
+                 (proxy.toml:2:10)",
+            ),
+            (
+                "limits.hold_bytes_max = '1GiB'\nroutes.a = { listen = ':1', upstream = 'redis://b' }",
+                "proxy.toml:1:25: `limits.hold_bytes_max`: more than `limits.hold_total_bytes_max` \
+                 allows for all sessions together",
+            ),
+        ] {
+            assert_complaints(text, &[], &[expected]);
+        }
+        let free_ports = "[routes.a]\nlisten = ':0'\nupstream = 'redis://b'\n\
+                          [routes.b]\nlisten = ':0'\nupstream = 'redis://b'\n\
+                          [admin]\nlisten = ':0'";
+        assert!(load(free_ports, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_stays_one_when_a_variable_overrides_it() {
+        assert_complaints(
+            &format!("drain_grace = 1\n{ROUTE}"),
+            &[("TRACEHOP_DRAIN_GRACE", "1s")],
+            &["proxy.toml:1:15: `drain_grace`: not a length of time"],
+        );
+    }
+
+    #[test]
+    fn no_text_is_too_broken_to_be_told_about() {
+        let whole = "a = \"\"\n[routes.redis]\nlisten = ':1' # here\nupstream = 'redis://u:p@b;'\n\
+                     [[log]]\nlevel = [1, { a.\"b\" = 1979-05-27 }]\nformat = '\u{e9}'\n[policy]\n";
+        for start in (0..whole.len()).filter(|start| whole.is_char_boundary(*start)) {
+            let (before, after) = whole.split_at(start);
+            let without = after.chars().skip(1).collect::<String>();
+            for text in [before, &format!("{before}{without}")] {
+                if let Err(complaints) = load(text, &[]) {
+                    assert!(complaints.to_string().contains("error: "));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What must hold between keys, each of which is right on its own.
+
+use std::net::SocketAddr;
+
+use crate::config::Complaint;
+use crate::config::address::clash;
+use crate::config::address::leads_back;
+use crate::config::draft::Draft;
+use crate::config::environment::SINGLE_ROUTE;
+use crate::config::environment::variable;
+
+/// What a draft must pass. A rule says nothing about keys whose value could not be read.
+pub(super) const RULES: [fn(&Draft) -> Vec<Complaint>; 4] = [
+    routes_are_whole,
+    listeners_stand_apart,
+    routes_lead_elsewhere,
+    one_message_fits_the_total,
+];
+
+fn routes_are_whole(draft: &Draft) -> Vec<Complaint> {
+    if draft.routes.is_empty() {
+        return vec![Complaint {
+            wrong: "there is no route, so nothing would be proxied".to_owned(),
+            place: None,
+            remedy: "give --listen 127.0.0.1:6380 --upstream redis://127.0.0.1:6379, \
+                     or --config with a file such as proxy.toml"
+                .to_owned(),
+        }];
+    }
+    let mut complaints = Vec::new();
+    for (name, route) in &draft.routes {
+        for (key, missing, example) in [
+            ("listen", route.listen.is_none(), "127.0.0.1:6380"),
+            (
+                "upstream",
+                route.upstream.is_empty(),
+                "redis://127.0.0.1:6379",
+            ),
+        ] {
+            let path = format!("routes.{name}.{key}");
+            if !missing || !draft.is_sound(&path) {
+                continue;
+            }
+            let place = draft.place(&format!("routes.{name}"));
+            let in_file = place.filter(|place| place.position().is_some());
+            complaints.push(Complaint {
+                wrong: format!("route `{name}` has no `{key}`"),
+                remedy: match (&in_file, name.as_str()) {
+                    (Some(_), _) => format!("add a line such as `{key} = \"{example}\"`"),
+                    (None, SINGLE_ROUTE) => format!("give one too, such as --{key} {example}"),
+                    (None, _) => format!("set {} too, such as {example}", variable(&path)),
+                },
+                place: in_file,
+            });
+        }
+    }
+    complaints
+}
+
+fn listeners_stand_apart(draft: &Draft) -> Vec<Complaint> {
+    let listeners = listeners(draft);
+    let mut complaints = Vec::new();
+    for (index, (path, listen)) in listeners.iter().enumerate() {
+        let mut earlier = listeners.iter().take(index);
+        let Some((other, taken)) = earlier.find(|(_, taken)| clash(*taken, *listen)) else {
+            continue;
+        };
+        // Point to the one that was written down; a default stands nowhere.
+        let (path, other) = match draft.place(path) {
+            Some(_) => (path, other),
+            None => (other, path),
+        };
+        let other_place = draft.place(other);
+        let other_place = other_place.map_or_else(|| "its default".to_owned(), |it| it.to_string());
+        complaints.push(Complaint {
+            wrong: format!("`{path}`: {taken} is taken by `{other}` ({other_place})"),
+            place: draft.place(path),
+            remedy: "give one of the two another port".to_owned(),
+        });
+    }
+    complaints
+}
+
+/// In the order in which they are bound.
+fn listeners(draft: &Draft) -> Vec<(String, SocketAddr)> {
+    let routes = draft
+        .routes
+        .iter()
+        .map(|(name, route)| (format!("routes.{name}.listen"), route.listen));
+    let admin = ("admin.listen".to_owned(), draft.config.admin.listen);
+    routes
+        .chain([admin])
+        .filter(|(path, _)| draft.is_sound(path))
+        .filter_map(|(path, listen)| Some((path, listen?)))
+        .collect()
+}
+
+fn routes_lead_elsewhere(draft: &Draft) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (name, route) in &draft.routes {
+        let Some(listen) = route.listen else {
+            continue;
+        };
+        let path = format!("routes.{name}.upstream");
+        let leads_back = route.upstream.iter().any(|to| leads_back(listen, to));
+        if leads_back && draft.is_sound(&path) && draft.is_sound(&format!("routes.{name}.listen")) {
+            complaints.push(Complaint {
+                wrong: format!("`{path}`: leads back to {listen}, where this route listens"),
+                place: draft.place(&path),
+                remedy: "write the broker's own address, or listen on another port".to_owned(),
+            });
+        }
+    }
+    complaints
+}
+
+fn one_message_fits_the_total(draft: &Draft) -> Vec<Complaint> {
+    const ONE: &str = "limits.hold_bytes_max";
+    const TOTAL: &str = "limits.hold_total_bytes_max";
+    let limits = &draft.config.limits;
+    let fits = limits.hold_bytes_max <= limits.hold_total_bytes_max;
+    if fits || !draft.is_sound(ONE) || !draft.is_sound(TOTAL) {
+        return Vec::new();
+    }
+    vec![Complaint {
+        wrong: format!("`{ONE}`: more than `{TOTAL}` allows for all sessions together"),
+        place: draft.place(ONE).or_else(|| draft.place(TOTAL)),
+        remedy: format!("lower `{ONE}` or raise `{TOTAL}`"),
+    }]
+}

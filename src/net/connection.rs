@@ -1,0 +1,190 @@
+//! One connection, from its acceptance to its end.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+
+use crate::config;
+use crate::config::Limits;
+use crate::config::Upstream;
+use crate::hop::Connection;
+use crate::hop::Injector;
+use crate::net::drain::Drain;
+use crate::net::drain::Signal;
+use crate::net::listener::reset;
+use crate::net::notices::Notices;
+use crate::net::proxy::OpenSession;
+use crate::net::relay::Ending;
+use crate::net::relay::Relay;
+use crate::net::upstream;
+use crate::protocol::HoldBudget;
+use crate::protocol::Session;
+use crate::protocol::Setup;
+use crate::telemetry::RouteMetrics;
+use crate::telemetry::Sightings;
+use crate::trace::IdSource;
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    pub(super) injector: Arc<Injector>,
+    pub(super) sightings: Sightings,
+    pub(super) open_session: OpenSession,
+    pub(super) budget: Arc<HoldBudget>,
+    /// One permit per connection.
+    pub(super) places: Arc<Semaphore>,
+    /// The number of the next session.
+    pub(super) sessions: AtomicU64,
+    pub(super) drain: Drain,
+}
+
+/// A route of the configuration, with what is told about it.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) config: config::Route,
+    pub(super) metrics: RouteMetrics,
+    pub(super) notices: Notices,
+}
+
+impl Deref for Route {
+    type Target = config::Route;
+
+    fn deref(&self) -> &config::Route {
+        &self.config
+    }
+}
+
+/// Serves one connection; the place is free again afterwards.
+pub(super) async fn serve(
+    client: TcpStream,
+    address: SocketAddr,
+    route: Arc<Route>,
+    shared: Arc<Shared>,
+    _place: OwnedSemaphorePermit,
+) {
+    let _open = Open::new(&route.metrics);
+    let signal = shared.drain.signal();
+    let Some((client, broker, upstream)) =
+        reach_broker(client, address, &route, &shared, &signal).await
+    else {
+        return;
+    };
+    let session = open_session(address, upstream, &route, &shared);
+    let relay = Relay::new(client, broker, session, &route.metrics, &shared);
+    let ending = relay.run(&signal).await;
+    shared.drain.book(ending);
+    tell(ending, address, upstream, &route);
+}
+
+/// Connects to the route's broker; without one, ends the app's connection as it would have
+/// ended without us.
+async fn reach_broker<'a>(
+    client: TcpStream,
+    address: SocketAddr,
+    route: &'a Route,
+    shared: &Shared,
+    signal: &Signal,
+) -> Option<(TcpStream, TcpStream, &'a Upstream)> {
+    let reached = tokio::select! {
+        biased;
+        () = signal.begun() => {
+            reset(client);
+            return None;
+        }
+        () = left(&client) => return None,
+        reached = upstream::connect(&route.upstream, shared.limits.connect_timeout) => reached,
+    };
+    match reached {
+        Ok((broker, upstream)) => Some((client, broker, upstream)),
+        Err(unreachable) => {
+            reset(client);
+            let why = unreachable.why();
+            route.metrics.failed(why);
+            if let Some(left_out) = route.notices.due(why, Instant::now()) {
+                tracing::warn!(
+                    route = &*route.name,
+                    client = %address,
+                    broker = %unreachable,
+                    left_out,
+                    "no broker could be reached"
+                );
+            }
+            None
+        }
+    }
+}
+
+/// Waits until the app has left without a word, or has been reset.
+///
+/// An app that has spoken and then sent its end may still wait for the answer.
+async fn left(client: &TcpStream) {
+    if let Ok(1..) = client.peek(&mut [0]).await {
+        let _ = client.ready(Interest::ERROR).await;
+    }
+}
+
+fn open_session(
+    client: SocketAddr,
+    upstream: &Upstream,
+    route: &Route,
+    shared: &Shared,
+) -> Box<dyn Session> {
+    let connection = Connection {
+        session: shared.sessions.fetch_add(1, Ordering::Relaxed),
+        route: Arc::clone(&route.name),
+        server_address: Arc::clone(&upstream.host),
+        server_port: upstream.port,
+        client_address: client.to_string().into(),
+    };
+    let setup = Setup {
+        connection: Arc::new(connection),
+        injector: Arc::clone(&shared.injector),
+        limits: shared.limits,
+        budget: Arc::clone(&shared.budget),
+        ids: IdSource::from_entropy(),
+    };
+    (shared.open_session)(route.protocol, setup)
+}
+
+/// Counts and logs an ending that is not the peers' own.
+fn tell(ending: Ending, client: SocketAddr, broker: &Upstream, route: &Route) {
+    let (why, what) = match ending {
+        Ending::Closed | Ending::Parted | Ending::Cut => return,
+        Ending::BrokerLost => ("broker_lost", "the broker reset the connection"),
+        Ending::Panicked => ("panic", "a session panicked: its connection was reset"),
+    };
+    route.metrics.failed(why);
+    if let Some(left_out) = route.notices.due(why, Instant::now()) {
+        tracing::warn!(
+            route = &*route.name,
+            %client,
+            broker = %format_args!("{}:{}", broker.host, broker.port),
+            left_out,
+            "{what}"
+        );
+    }
+}
+
+/// Counts a connection as open for as long as it lives, however it ends.
+struct Open<'a>(&'a RouteMetrics);
+
+impl<'a> Open<'a> {
+    fn new(metrics: &'a RouteMetrics) -> Self {
+        metrics.opened();
+        Self(metrics)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}

@@ -1,0 +1,245 @@
+//! Accepting apps.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::SockRef;
+use socket2::Socket;
+use socket2::TcpKeepalive;
+use socket2::Type;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::net::connection;
+use crate::net::connection::Route;
+use crate::net::connection::Shared;
+
+/// The listening socket of one route.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    route: Arc<Route>,
+}
+
+/// A listen address cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("route {route}: cannot listen on {address}: {source}{}", Remedy(.source))]
+pub struct BindError {
+    pub route: Arc<str>,
+    pub address: SocketAddr,
+    pub source: io::Error,
+}
+
+impl Listener {
+    /// Listens on the route's address. From here on the kernel takes connections.
+    pub(super) fn bind(route: Arc<Route>) -> Result<Self, BindError> {
+        let bound = listen(route.listen).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        match bound {
+            Ok((address, socket)) => Ok(Self {
+                socket,
+                address,
+                route,
+            }),
+            Err(source) => Err(BindError {
+                route: Arc::clone(&route.name),
+                address: route.listen,
+                source,
+            }),
+        }
+    }
+
+    pub(super) fn route(&self) -> &str {
+        &self.route.name
+    }
+
+    /// The address in fact: the port is never 0.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts connections until the drain begins. Nothing else ends it.
+    pub(super) async fn accept(self, shared: Arc<Shared>) {
+        let signal = shared.drain.signal();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = signal.begun() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            let pause = match accepted {
+                Ok((client, address)) => {
+                    self.admit(client, address, &shared);
+                    continue;
+                }
+                Err(error) => self.complain(&error),
+            };
+            if pause {
+                tokio::select! {
+                    biased;
+                    () = signal.begun() => return,
+                    () = sleep(PAUSE) => {}
+                }
+            }
+        }
+    }
+
+    /// Gives a connection a task of its own, or refuses it when there are too many.
+    fn admit(&self, client: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
+        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+            reset(client);
+            self.route.metrics.failed("connections_max");
+            if let Some(left_out) = self.route.notices.due("connections_max", Instant::now()) {
+                tracing::warn!(
+                    route = self.route(),
+                    client = %address,
+                    left_out,
+                    "connection refused: there are as many as limits.connections_max allows"
+                );
+            }
+            return;
+        };
+        tune(&client);
+        let (route, shared) = (Arc::clone(&self.route), Arc::clone(shared));
+        let drain = &Arc::clone(&shared).drain;
+        drain.spawn(connection::serve(client, address, route, shared, place));
+    }
+
+    /// Tells of a failed accept, and says whether to pause before the next one.
+    fn complain(&self, error: &io::Error) -> bool {
+        let (why, pause) = match Refusal::of(error) {
+            Refusal::Connection => ("accept", false),
+            Refusal::Descriptors => ("no_descriptors", true),
+            Refusal::System => ("accept", true),
+        };
+        self.route.metrics.failed(why);
+        if let Some(left_out) = self.route.notices.due(why, Instant::now()) {
+            tracing::warn!(
+                route = self.route(),
+                listen = %self.address,
+                %error,
+                left_out,
+                "a connection could not be accepted"
+            );
+        }
+        pause
+    }
+}
+
+/// Whose fault it is that an accept failed.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// This connection's own: it went away before it was accepted. The next may be fine.
+    Connection,
+    /// No file descriptor is left. The connection waits in the backlog until one is.
+    Descriptors,
+    /// Something else of the system's. The next accept may fail alike, so not at once.
+    System,
+}
+
+impl Refusal {
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted => Self::Connection,
+            _ if is_out_of_descriptors(error) => Self::Descriptors,
+            _ => Self::System,
+        }
+    }
+}
+
+/// Whether this process (EMFILE) or the whole system (ENFILE) has no file descriptor left.
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // The same numbers on Linux, macOS and the BSDs; the standard library has no stable kind.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A proxy that is restarted shall not wait for the connections of its predecessor.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Sends small writes at once, and finds out about a peer that is gone without a word.
+pub(super) fn tune(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    // Either fails only on a connection that is dead already, and then the first read tells.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Closes a connection so that the peer sees a reset, not an orderly end.
+pub(super) fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// What can be done about a failed bind.
+struct Remedy<'a>(&'a io::Error);
+
+impl fmt::Display for Remedy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.kind() {
+            io::ErrorKind::AddrInUse => {
+                ": stop the process that listens there, or choose another address"
+            }
+            io::ErrorKind::PermissionDenied => {
+                ": choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                ": this machine has no such address; 0.0.0.0 stands for all it has"
+            }
+            _ => "",
+        })
+    }
+}
+
+/// How many connections may wait to be accepted. The kernel lowers it to its own limit.
+const BACKLOG: i32 = 4096;
+
+/// How long accepting rests when the system has nothing to accept with.
+const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_of_its_own_fault_is_followed_by_the_next_at_once() {
+        let cases = [
+            (103, Refusal::Connection), // ECONNABORTED
+            (104, Refusal::Connection), // ECONNRESET
+            (4, Refusal::Connection),   // EINTR
+            (24, Refusal::Descriptors), // EMFILE
+            (23, Refusal::Descriptors), // ENFILE
+            (105, Refusal::System),     // ENOBUFS
+            (12, Refusal::System),      // ENOMEM
+            (1, Refusal::System),       // EPERM, by a firewall
+            (22, Refusal::System),      // EINVAL
+        ];
+        for (number, refusal) in cases {
+            let error = io::Error::from_raw_os_error(number);
+            assert_eq!(Refusal::of(&error), refusal, "{error}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The proxy as a whole: bound, serving, drained.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::config;
+use crate::config::Limits;
+use crate::config::Protocol;
+use crate::hop::Injector;
+use crate::net::connection::Route;
+use crate::net::connection::Shared;
+use crate::net::drain::Drain;
+use crate::net::drain::Drained;
+use crate::net::drain::Signal;
+use crate::net::listener::BindError;
+use crate::net::listener::Listener;
+use crate::net::notices::Notices;
+use crate::protocol;
+use crate::protocol::HoldBudget;
+use crate::protocol::Session;
+use crate::protocol::Setup;
+use crate::telemetry::Metrics;
+use crate::telemetry::Sightings;
+
+/// Makes the session of a new connection.
+pub(super) type OpenSession = Arc<dyn Fn(Protocol, Setup) -> Box<dyn Session> + Send + Sync>;
+
+/// What the proxy works with besides its configuration.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    pub injector: Arc<Injector>,
+    pub sightings: Sightings,
+    pub metrics: Arc<Metrics>,
+    /// How long a failure that was logged stays silent.
+    pub repeat_interval: Duration,
+}
+
+/// A proxy that holds its listen addresses and does not accept yet.
+pub struct Proxy {
+    listeners: Vec<Listener>,
+    shared: Shared,
+}
+
+impl Proxy {
+    /// Binds the listen address of every route, or none.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn bind(routes: &[config::Route], limits: Limits, parts: Parts) -> Result<Self, BindError> {
+        let listeners = routes
+            .iter()
+            .map(|route| {
+                Listener::bind(Arc::new(Route {
+                    config: route.clone(),
+                    metrics: parts.metrics.route(&route.name),
+                    notices: Notices::new(parts.repeat_interval),
+                }))
+            })
+            .collect::<Result<_, _>>()?;
+        let places = limits.connections_max.min(Semaphore::MAX_PERMITS);
+        let shared = Shared {
+            limits,
+            injector: parts.injector,
+            sightings: parts.sightings,
+            open_session: Arc::new(protocol::session),
+            budget: HoldBudget::new(limits.hold_total_bytes_max),
+            places: Arc::new(Semaphore::new(places)),
+            sessions: AtomicU64::new(0),
+            drain: Drain::default(),
+        };
+        Ok(Self { listeners, shared })
+    }
+
+    /// Replaces the sessions that the routes' protocols call for. For tests.
+    #[must_use]
+    pub fn with_sessions(
+        mut self,
+        open: impl Fn(Protocol, Setup) -> Box<dyn Session> + Send + Sync + 'static,
+    ) -> Self {
+        self.shared.open_session = Arc::new(open);
+        self
+    }
+
+    /// Each route's name, with the address it really listens on: no port is 0.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.listeners
+            .iter()
+            .map(|listener| (listener.route(), listener.address()))
+    }
+
+    /// What may be known about the proxy while it runs.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            places: Arc::clone(&self.shared.places),
+            places_max: self.shared.places.available_permits(),
+            budget: Arc::clone(&self.shared.budget),
+            signal: self.shared.drain.signal(),
+        }
+    }
+
+    /// Starts accepting connections.
+    #[must_use = "a proxy is stopped by draining it"]
+    pub fn serve(self) -> Serving {
+        let shared = Arc::new(self.shared);
+        for listener in self.listeners {
+            shared.drain.spawn(listener.accept(Arc::clone(&shared)));
+        }
+        Serving { shared }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.addresses()).finish()
+    }
+}
+
+/// A proxy at work.
+pub struct Serving {
+    shared: Arc<Shared>,
+}
+
+impl Serving {
+    /// Stops accepting, lets each connection come to a boundary with nothing in flight, and
+    /// after `grace` closes those that have not. Returns when no connection is left.
+    pub async fn drain(self, grace: Duration) -> Drained {
+        self.shared.drain.run(grace).await
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").finish_non_exhaustive()
+    }
+}
+
+/// Reads a proxy's state while it runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct View {
+    places: Arc<Semaphore>,
+    places_max: usize,
+    budget: Arc<HoldBudget>,
+    signal: Signal,
+}
+
+impl View {
+    /// How many connections there are, over all routes.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.places_max - self.places.available_permits()
+    }
+
+    /// How many bytes all sessions hold back together.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.budget.held()
+    }
+
+    /// Whether the proxy has stopped accepting.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.signal.has_begun()
+    }
+}

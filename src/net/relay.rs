@@ -1,0 +1,333 @@
+//! The one loop around a session: read either side, write either side.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::pin::Pin;
+use std::pin::pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::SystemTime;
+
+use bytes::Buf;
+use bytes::BytesMut;
+use socket2::SockRef;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+use crate::net::connection::Shared;
+use crate::net::drain::Signal;
+use crate::net::listener::reset;
+use crate::protocol::Outbox;
+use crate::protocol::Session;
+use crate::protocol::Side;
+use crate::telemetry::RouteMetrics;
+use crate::telemetry::Sightings;
+use crate::trace::Timestamp;
+
+/// Both directions of one connection, with the session between them.
+///
+/// A side is read only while less than `buffer_bytes_max` waits for the other, so a slow
+/// reader slows its own peer; neither direction ever waits for the other.
+pub(super) struct Relay<'a> {
+    client: Peer,
+    broker: Peer,
+    session: Box<dyn Session>,
+    out: Outbox,
+    buffer_bytes_max: usize,
+    metrics: &'a RouteMetrics,
+    sightings: &'a Sightings,
+    draining: bool,
+}
+
+/// One of the two sockets.
+struct Peer {
+    stream: TcpStream,
+    /// It may still send something: neither its end nor an error has been read.
+    speaking: bool,
+    hearing: Hearing,
+}
+
+/// What a peer can still be told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    Open,
+    /// It has been told that nothing more comes.
+    Finished,
+    /// It cannot be reached any more; what was meant for it is dropped.
+    Lost,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Both peers came to their end.
+    Closed,
+    /// The broker's connection failed, and so the app's was reset.
+    BrokerLost,
+    /// At a boundary, because the proxy drains.
+    Parted,
+    /// The grace of the drain was over.
+    Cut,
+    /// The session cannot be trusted any more; both connections were reset.
+    Panicked,
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn new(
+        client: TcpStream,
+        broker: TcpStream,
+        session: Box<dyn Session>,
+        metrics: &'a RouteMetrics,
+        shared: &'a Shared,
+    ) -> Self {
+        Self {
+            client: Peer::new(client),
+            broker: Peer::new(broker),
+            session,
+            out: Outbox::default(),
+            buffer_bytes_max: shared.limits.buffer_bytes_max,
+            metrics,
+            sightings: &shared.sightings,
+            draining: false,
+        }
+    }
+
+    /// Relays until there is nothing more to relay, or until `signal` says so.
+    pub(super) async fn run(mut self, signal: &Signal) -> Ending {
+        let mut begun = pin!(signal.begun());
+        let mut cut = pin!(signal.cut());
+        let ending = poll_fn(|cx| {
+            self.draining = self.draining || begun.as_mut().poll(cx).is_ready();
+            if self.draining && cut.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ending::Cut);
+            }
+            self.poll(cx)
+        })
+        .await;
+        self.end(ending);
+        ending
+    }
+
+    /// Moves bytes until neither side can go on, but not for ever: others want their turn.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        for _ in 0..ROUNDS_MAX {
+            match self.round(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(ending) => return Poll::Ready(ending),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// At most one read from and one write to each side. Says whether anything moved.
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        // Asked first, so that what the session has to say about it is written below.
+        let may_part = self.draining && self.ask(|session, now, out| session.part(now, out))?;
+
+        let mut moved = false;
+        for (from, to) in [(Side::Client, Side::Broker), (Side::Broker, Side::Client)] {
+            moved |= self.read(from, cx)?;
+            moved |= self.write(to, cx);
+        }
+
+        // A broker's failure is the app's, at once. The failure of an app is its end: what it
+        // had said still counts, and what the broker answers tells what became of it.
+        if self.broker.is_gone() && !self.client.is_gone() {
+            return Err(Ending::BrokerLost);
+        }
+        if !self.client.speaking && self.out.to_broker.is_empty() {
+            self.broker.finish(cx);
+        }
+        if !self.broker.speaking && self.out.to_client.is_empty() {
+            self.client.finish(cx);
+        }
+        match self.is_flushed() {
+            true if !self.client.speaking && !self.broker.speaking => Err(Ending::Closed),
+            true if may_part && !moved && !self.has_unread() => Err(Ending::Parted),
+            _ => Ok(moved),
+        }
+    }
+
+    /// Reads once from a side that may be read, and has the session act on it.
+    fn read(&mut self, from: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let waiting = match from {
+            Side::Client => &self.out.to_broker,
+            Side::Broker => &self.out.to_client,
+        };
+        if waiting.len() >= self.buffer_bytes_max {
+            return Ok(false);
+        }
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut heard = ReadBuf::new(buffer);
+            if self.peer(from).hear(&mut heard, cx).is_pending() {
+                return Ok(false);
+            }
+            match heard.filled() {
+                [] => self.ask(|session, now, out| session.finish(from, now, out))?,
+                bytes => {
+                    self.metrics.received(from == Side::Client, bytes.len());
+                    self.ask(|session, now, out| session.receive(from, bytes, now, out))?;
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// Writes once what waits for a side.
+    fn write(&mut self, to: Side, cx: &mut Context<'_>) -> bool {
+        match to {
+            Side::Client => self.client.tell(&mut self.out.to_client, cx),
+            Side::Broker => self.broker.tell(&mut self.out.to_broker, cx),
+        }
+    }
+
+    const fn peer(&mut self, side: Side) -> &mut Peer {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Broker => &mut self.broker,
+        }
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.out.to_client.is_empty() && self.out.to_broker.is_empty()
+    }
+
+    fn has_unread(&self) -> bool {
+        self.client.has_unread() || self.broker.has_unread()
+    }
+
+    /// Asks the session something, and records what it saw before its bytes can be written:
+    /// a delivery must never be booked ahead of its publication.
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut dyn Session, Timestamp, &mut Outbox) -> T,
+    ) -> Result<T, Ending> {
+        // Sessions guard themselves and turn blind; this is for what slips through.
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            question(&mut *self.session, now(), &mut self.out)
+        }));
+        if !self.out.sightings.is_empty() {
+            self.sightings.record(&mut self.out.sightings);
+            self.out.sightings.shrink_to(KEPT_SIGHTINGS_MAX);
+        }
+        answer.map_err(|_| Ending::Panicked)
+    }
+
+    /// Lets the session book what stays open, and closes the sockets as the ending calls for.
+    fn end(mut self, ending: Ending) {
+        for side in [Side::Client, Side::Broker] {
+            if self.peer(side).speaking && ending != Ending::Panicked {
+                // The connection ends either way.
+                let _ = self.ask(|session, now, out| session.finish(side, now, out));
+            }
+        }
+        match ending {
+            Ending::Closed | Ending::Parted | Ending::Cut => {}
+            Ending::BrokerLost => reset(self.client.stream),
+            Ending::Panicked => {
+                reset(self.client.stream);
+                reset(self.broker.stream);
+            }
+        }
+    }
+}
+
+impl Peer {
+    const fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            speaking: true,
+            hearing: Hearing::Open,
+        }
+    }
+
+    /// Takes what it has sent; nothing means that no more will come. Ready once only with
+    /// nothing.
+    fn hear(&mut self, bytes: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.speaking {
+            return Poll::Pending;
+        }
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, bytes));
+        self.speaking = !bytes.filled().is_empty();
+        if read.is_err() {
+            self.hearing = Hearing::Lost;
+        }
+        Poll::Ready(())
+    }
+
+    /// Sends `bytes` as far as they will go. Says whether any went.
+    fn tell(&mut self, bytes: &mut BytesMut, cx: &mut Context<'_>) -> bool {
+        if self.hearing != Hearing::Open {
+            bytes.clear();
+        }
+        if bytes.is_empty() {
+            return false;
+        }
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(written)) => bytes.advance(written),
+            // Its last words may be there to be read all the same.
+            Poll::Ready(Err(_)) => {
+                self.hearing = Hearing::Lost;
+                bytes.clear();
+            }
+        }
+        if bytes.is_empty() && bytes.capacity() > KEPT_BYTES_MAX {
+            *bytes = BytesMut::new();
+        }
+        true
+    }
+
+    /// Tells it, once, that no more will come.
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        if self.hearing == Hearing::Open {
+            self.hearing = Hearing::Finished;
+            // Never waits, and fails only where the peer is gone, which reading from it tells.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+        }
+    }
+
+    /// Whether bytes have come that were not read yet. Asks the kernel: it may know of some
+    /// that no wake-up has told of.
+    fn has_unread(&self) -> bool {
+        let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+        self.speaking && matches!(peeked, Ok(1..))
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.speaking && self.hearing == Hearing::Lost
+    }
+}
+
+fn now() -> Timestamp {
+    let since_epoch = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_nanos(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
+}
+
+thread_local! {
+    /// Where the bytes of one read stay until the session has acted on them, which it does
+    /// without waiting. One per thread and not per connection, so that idle ones hold none.
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES_MAX]);
+}
+
+/// Enough to make the cost of a system call small against that of copying.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// The room that an empty buffer may keep for the next message.
+const KEPT_BYTES_MAX: usize = 4 << 10;
+
+/// The same for the list of sightings.
+const KEPT_SIGHTINGS_MAX: usize = 16;
+
+/// How often one connection may move bytes before it is another's turn.
+const ROUNDS_MAX: usize = 16;

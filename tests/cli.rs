@@ -1,0 +1,353 @@
+//! What the command line promises, held by the program itself.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+
+#[test]
+fn every_mistake_is_shown_at_once_with_its_place_and_a_remedy() {
+    let file = file(
+        "mistakes.toml",
+        "[routes.redis]\n\
+         listen = \"127.0.0.1\"\n\
+         upstream = \"rediss://broker\"\n\
+         \n\
+         [policy]\n\
+         on_valid = \"restmap\"\n\
+         on_mising = \"add\"\n",
+    );
+    let answer = ask(
+        &["run", "--config", &file],
+        &[("TRACEHOP_LOG_FORMAT", "xml")],
+    );
+    let place = format!("{file}:");
+    assert_eq!(
+        answer.stderr.replace(&place, "mistakes.toml:"),
+        r#"error: `routes.redis.listen`: not an IP address and a port
+ --> mistakes.toml:2:10
+  |
+2 | listen = "127.0.0.1"
+  |          ^^^^^^^^^^^
+  = help: write for example "127.0.0.1:6380", or "0.0.0.0:6380" for every interface; port 0 takes any free one
+
+error: `routes.redis.upstream`: TLS to the broker is not supported by this version
+ --> mistakes.toml:3:12
+  |
+3 | upstream = "rediss://broker"
+  |            ^^^^^^^^^^^^^^^^^
+  = help: write redis://host:port of a port without TLS, or of a TLS tunnel beside the proxy
+
+error: `policy.on_valid`: no such choice
+ --> mistakes.toml:6:12
+  |
+6 | on_valid = "restmap"
+  |            ^^^^^^^^^
+  = help: did you mean "restamp"? write "keep" or "restamp"
+
+error: unknown key `policy.on_mising`
+ --> mistakes.toml:7:1
+  |
+7 | on_mising = "add"
+  | ^^^^^^^^^
+  = help: did you mean `on_missing`?
+
+error: `log.format`: no such choice
+ --> TRACEHOP_LOG_FORMAT
+  |
+  | xml
+  | ^^^
+  = help: write "text" or "json"
+
+5 mistakes in the configuration
+"#
+    );
+    assert_eq!((answer.code, answer.stdout.as_str()), (64, ""));
+}
+
+#[test]
+fn check_and_run_find_the_same_mistakes() {
+    let file = file("same.toml", "drain_grace = 5s\n[limits]\nmemory_max = 0\n");
+    let run = ask(&["run", "--config", &file], &[]);
+    let check = ask(&["check", "--config", &file], &[]);
+    assert_eq!((run.code, check.code), (64, 64));
+    assert_eq!(run.stderr, check.stderr);
+    assert!(run.stderr.ends_with("2 mistakes in the configuration\n"));
+}
+
+#[test]
+fn nothing_is_bound_where_something_is_wrong() {
+    // Whoever tried to bind this address as well would fail, and in another way.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let upstream = "redis://127.0.0.1:6379";
+    let answer = ask(
+        &[
+            "run",
+            "--listen",
+            &listen,
+            "--upstream",
+            upstream,
+            "--log-level",
+            "inof",
+        ],
+        &[],
+    );
+    assert_eq!(answer.code, 64);
+    assert!(
+        answer
+            .stderr
+            .ends_with("\n1 mistake in the configuration\n")
+    );
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let good = "redis://user:s3cret@broker:1/0;redis://:s3cret@[::1]/1";
+    let bad = "redis://user:s3cret@broker:port;redis://:s3cret";
+    let broken = format!("[routes.redis]\nlisten = \":1\"\nupstream = redis://u:s3cret@{bad}\n");
+    let broken = file("broken.toml", &broken);
+    let written = |name, url| {
+        file(
+            name,
+            &format!("[routes.redis]\nlisten = \":1\"\nupstream = \"{url}\"\n"),
+        )
+    };
+    let (good_file, bad_file) = (written("good.toml", good), written("bad.toml", bad));
+    for (arguments, variables, code) in [
+        (&["check", "--config", &good_file][..], &[][..], 0),
+        (&["check", "--config", &bad_file], &[], 64),
+        (&["check", "--config", &broken], &[], 64),
+        (&["check", "--listen", ":1", "--upstream", good], &[], 0),
+        (&["check", "--listen", ":1", "--upstream", bad], &[], 64),
+        (&["check", "--listen", good, "--upstream", bad], &[], 64),
+        (
+            &["check"],
+            &[("TRACEHOP_UPSTREAM", good), ("TRACEHOP_LISTEN", ":1")],
+            0,
+        ),
+        (&["check"], &[("TRACEHOP_UPSTREAM", bad)], 64),
+        (&["check"], &[("TRACEHOP_TOKEN", "s3cret")], 64),
+        (
+            &["check", "--config", &good_file],
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://u:s3cret@collector")],
+            0,
+        ),
+    ] {
+        let answer = ask(arguments, variables);
+        let shown = answer.stdout + &answer.stderr;
+        assert_eq!(answer.code, code, "{arguments:?} {shown}");
+        assert!(!shown.contains("s3cret"), "{arguments:?} {shown}");
+    }
+}
+
+#[test]
+fn flags_win_over_variables_and_these_over_the_file() {
+    let file = file(
+        "layers.toml",
+        "drain_grace = \"1s\"\n[routes.redis]\nlisten = \":1\"\nupstream = \"redis://b\"\n\
+         [log]\nlevel = \"warn\"\nformat = \"json\"\n",
+    );
+    let answer = ask(
+        &["check", "--config", &file, "--log-level", "debug"],
+        &[
+            ("TRACEHOP_LOG_LEVEL", "error"),
+            ("TRACEHOP_DRAIN_GRACE", "2s"),
+            ("TRACEHOP_ROUTES_REDIS_LISTEN", ":2"),
+        ],
+    );
+    assert_eq!(answer.line("drain_grace"), "\"2s\" # TRACEHOP_DRAIN_GRACE");
+    assert_eq!(
+        answer.line("routes.redis.listen"),
+        "\"0.0.0.0:2\" # TRACEHOP_ROUTES_REDIS_LISTEN"
+    );
+    assert_eq!(
+        answer.line("routes.redis.upstream"),
+        "\"redis://b:6379\" # file"
+    );
+    assert_eq!(answer.line("log.level"), "\"debug\" # --log-level");
+    assert_eq!(answer.line("log.format"), "\"json\" # file");
+    assert_eq!(answer.line("log.repeat_interval"), "\"1m\" # default");
+}
+
+#[test]
+fn opentelemetry_variables_stand_between_the_file_and_our_own() {
+    let file = file(
+        "otel.toml",
+        "[routes.redis]\nlisten = \":1\"\nupstream = \"redis://b\"\n\
+         [telemetry]\nservice_name = \"a\"\nprotocol = \"grpc\"\nqueue_max = 1000\n",
+    );
+    let answer = ask(
+        &[
+            "check",
+            "--config",
+            &file,
+            "--otlp-endpoint",
+            "http://flag:1",
+        ],
+        &[
+            ("OTEL_SERVICE_NAME", "b"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b:2"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+            ("TRACEHOP_TELEMETRY_SERVICE_NAME", "c"),
+        ],
+    );
+    assert_eq!(
+        answer.line("telemetry.service_name"),
+        "\"c\" # TRACEHOP_TELEMETRY_SERVICE_NAME"
+    );
+    assert_eq!(
+        answer.line("telemetry.endpoint"),
+        "\"http://flag:1\" # --otlp-endpoint"
+    );
+    assert_eq!(
+        answer.line("telemetry.protocol"),
+        "\"http/protobuf\" # OTEL_EXPORTER_OTLP_PROTOCOL"
+    );
+    assert_eq!(answer.line("telemetry.queue_max"), "1000 # file");
+    assert_eq!(
+        answer.stderr,
+        "warning: OTEL_BSP_MAX_QUEUE_SIZE is ignored: not a whole number\n"
+    );
+}
+
+#[test]
+fn what_check_prints_can_be_checked_and_is_the_same() {
+    let first = ask(&["check", "--config", "proxy.toml"], &[]);
+    assert_eq!((first.code, first.stderr.as_str()), (0, ""));
+    let printed = file("printed.toml", &first.stdout);
+    let second = ask(&["check", "--config", &printed], &[]);
+    assert_eq!(second.stdout, first.stdout);
+}
+
+#[test]
+fn the_file_may_be_named_by_a_variable() {
+    let named = ask(&["check"], &[("TRACEHOP_CONFIG", "proxy.toml")]);
+    assert_eq!(named.code, 0);
+    let missing = ask(&["check"], &[("TRACEHOP_CONFIG", "nowhere.toml")]);
+    assert_eq!(missing.code, 64);
+    assert!(
+        missing
+            .stderr
+            .starts_with("error: cannot read nowhere.toml: ")
+    );
+}
+
+#[test]
+fn a_kubernetes_service_of_our_name_does_no_harm() {
+    let answer = ask(
+        &["check", "--config", "proxy.toml"],
+        &[
+            ("TRACEHOP_SERVICE_HOST", "10.0.0.1"),
+            ("TRACEHOP_PORT", "tcp://10.0.0.1:6379"),
+            ("TRACEHOP_PORT_6379_TCP_ADDR", "10.0.0.1"),
+        ],
+    );
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_wrong_command_line_is_told_apart_from_a_failure() {
+    for arguments in [
+        &[][..],
+        &["walk"],
+        &["run", "--listne", ":1"],
+        &["run", "--listen"],
+    ] {
+        let answer = ask(arguments, &[]);
+        assert_eq!(answer.code, 64, "{arguments:?}");
+        assert!(answer.stderr.contains("--help"), "{arguments:?}");
+    }
+    let nothing = ask(&["run"], &[]);
+    assert_eq!(nothing.code, 64);
+    assert!(nothing.stderr.contains("--listen") && nothing.stderr.contains("--config"));
+    let help = ask(&["run", "--help"], &[]);
+    assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+    assert!(help.stdout.contains("--upstream <URL>"));
+    let version = ask(&["--version"], &[]);
+    assert_eq!(
+        version.stdout,
+        concat!("tracehop ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[test]
+fn it_runs_without_a_file_until_it_is_told_to_stop() {
+    let mut child = command(
+        &[
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--upstream",
+            "redis://127.0.0.1:6379",
+            "--admin-listen",
+            "off",
+            "--log-format",
+            "json",
+        ],
+        &[("OTEL_SDK_DISABLED", "true")],
+    )
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let running = log.find(|line| line.as_ref().unwrap().contains("tracehop is running"));
+    let running: serde_json::Value = serde_json::from_str(&running.unwrap().unwrap()).unwrap();
+    assert_eq!(running["level"], "INFO");
+    let kill = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(kill.unwrap().success());
+    assert!(log.any(|line| line.unwrap().contains("\"stopping\"")));
+    assert!(child.wait().unwrap().success());
+}
+
+/// What the program said to a question.
+struct Answer {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Answer {
+    /// The value of a key and its origin, as `check` printed them.
+    fn line(&self, path: &str) -> String {
+        let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let mut lines = self.stdout.lines();
+        if !section.is_empty() {
+            let header = format!("[{section}]");
+            assert!(lines.any(|line| line == header), "{}", self.stdout);
+        }
+        let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        let words: Vec<&str> = value.unwrap().split_whitespace().collect();
+        words.join(" ")
+    }
+}
+
+fn ask(arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
+    let output = command(arguments, variables).output().unwrap();
+    Answer {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The program, with no variables but these.
+fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracehop"));
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+fn file(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}

@@ -1,0 +1,395 @@
+//! What one side of a connection sees of the other: the same as without the proxy.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use tracehop::config::Limits;
+use tracehop::protocol::Side;
+
+use support::TestProxy;
+use support::log::Log;
+use support::patiently;
+use support::peer::AbsentBroker;
+use support::peer::Broker;
+use support::peer::Peer;
+use support::redis::Redis;
+use support::sessions;
+use support::until;
+
+/// A proxy with one connection through it.
+async fn joined() -> (TestProxy, Peer, Peer) {
+    joined_with(Limits::default(), sessions::passing).await
+}
+
+async fn joined_with(
+    limits: Limits,
+    open: impl Fn() -> Box<dyn tracehop::protocol::Session> + Send + Sync + 'static,
+) -> (TestProxy, Peer, Peer) {
+    let broker = Broker::listen().await;
+    let proxy = TestProxy::start_with(&[broker.address], limits, open);
+    let (mut app, mut broker) = tokio::join!(proxy.connect(), broker.accept());
+    // The kernel may have accepted what the proxy has not noticed yet.
+    broker.say("welcome").await;
+    app.expect("welcome").await;
+    (proxy, app, broker)
+}
+
+// Ends and resets.
+
+#[tokio::test]
+async fn an_app_that_has_finished_still_hears_the_broker() {
+    let (_proxy, mut app, mut broker) = joined().await;
+    app.say("last words").await;
+    app.finish().await;
+    broker.expect("last words").await;
+    broker.expect_end().await;
+    broker.say("an answer").await;
+    app.expect("an answer").await;
+    broker.finish().await;
+    app.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_has_finished_still_hears_the_app() {
+    let (proxy, mut app, mut broker) = joined().await;
+    broker.say("last words").await;
+    broker.finish().await;
+    app.expect("last words").await;
+    app.expect_end().await;
+    app.say("still here").await;
+    broker.expect("still here").await;
+    app.finish().await;
+    broker.expect_end().await;
+    until(|| proxy.view.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_reset_by_the_broker_resets_the_app() {
+    let (proxy, mut app, broker) = joined().await;
+    broker.reset();
+    app.expect_reset().await;
+    until(|| proxy.view.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn what_the_broker_said_before_its_reset_is_heard() {
+    let (_proxy, mut app, mut broker) = joined().await;
+    broker.say("-ERR max number of clients reached\r\n").await;
+    broker.reset();
+    app.expect("-ERR max number of clients reached\r\n").await;
+    app.expect_reset().await;
+}
+
+#[tokio::test]
+async fn what_the_broker_said_is_heard_though_it_listens_no_more() {
+    let (_proxy, mut app, mut broker) = joined().await;
+    app.say("never read by the broker").await;
+    patiently(broker.stream.peek(&mut [0])).await.unwrap();
+    broker.say("-ERR go away\r\n").await;
+    // To close with bytes unread is to reset.
+    drop(broker);
+    app.expect("-ERR go away\r\n").await;
+    app.expect_reset().await;
+}
+
+#[tokio::test]
+async fn an_app_that_talks_to_a_broker_that_has_left_is_reset() {
+    let (_proxy, mut app, broker) = joined().await;
+    drop(broker);
+    app.expect_end().await;
+    let error = patiently(async {
+        loop {
+            if let Err(error) = app.stream.write_all(b"is anybody there?").await {
+                break error;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(matches!(
+        error.kind(),
+        std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset
+    ));
+}
+
+#[tokio::test]
+async fn all_that_an_app_said_before_its_reset_reaches_the_broker() {
+    let (proxy, mut app, mut broker) = joined().await;
+    app.say("a whole message").await;
+    app.reset();
+    broker.expect("a whole message").await;
+    broker.expect_end().await;
+    // What the broker still answers is read for what it tells, and goes nowhere.
+    broker.say("an answer to nobody").await;
+    drop(broker);
+    until(|| proxy.view.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn what_a_session_holds_is_let_go_before_the_end() {
+    let broker = Broker::listen().await;
+    let proxy = TestProxy::start_with(&[broker.address], Limits::default(), sessions::holding);
+    let (mut app, mut broker) = tokio::join!(proxy.connect(), broker.accept());
+    app.say("an unfinished mess").await;
+    app.finish().await;
+    broker.expect("an unfinished mess").await;
+    broker.expect_end().await;
+    broker.say("half an ans").await;
+    broker.finish().await;
+    app.expect("half an ans").await;
+    app.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_panic_resets_its_own_connection_and_no_other() {
+    let broker = Broker::listen().await;
+    let proxy = TestProxy::start_with(&[broker.address], Limits::default(), sessions::fragile);
+    let (mut app, mut its_broker) = tokio::join!(proxy.connect(), broker.accept());
+    let (mut other, mut others_broker) = tokio::join!(proxy.connect(), broker.accept());
+    app.say("boom").await;
+    app.expect_reset().await;
+    its_broker.expect_reset().await;
+    other.say("fine").await;
+    others_broker.expect("fine").await;
+}
+
+// The way to the broker.
+
+#[tokio::test]
+async fn a_broker_that_refuses_resets_the_app() {
+    let broker = AbsentBroker::new();
+    let proxy = TestProxy::start(&[broker.address]);
+    proxy.connect().await.expect_reset().await;
+}
+
+#[tokio::test]
+async fn that_no_broker_can_be_reached_is_logged_once_with_all_addresses() {
+    let log = Log::capture();
+    let brokers = [AbsentBroker::new(), AbsentBroker::new()];
+    let proxy = TestProxy::start(&[brokers[0].address, brokers[1].address]);
+    let mut app = proxy.connect().await;
+    let address = app.stream.local_addr().unwrap();
+    app.expect_reset().await;
+    proxy.connect().await.expect_reset().await;
+    let lines = log.lines("no broker could be reached");
+    let [line] = &*lines else {
+        panic!("one line, not {lines:?}");
+    };
+    for address in [address, brokers[0].address, brokers[1].address] {
+        assert!(line.contains(&address.to_string()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_upstream_is_tried_when_one_refuses() {
+    let absent = AbsentBroker::new();
+    let proxy = TestProxy::start(&[absent.address, Broker::echoing().await]);
+    let mut app = proxy.connect().await;
+    app.say("hello").await;
+    app.expect("hello").await;
+}
+
+#[tokio::test]
+async fn the_next_upstream_is_tried_when_one_does_not_answer() {
+    let mute = AbsentBroker::new().fall_mute().await;
+    let limits = Limits {
+        connect_timeout: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let proxy = TestProxy::start_with(
+        &[mute.address, Broker::echoing().await],
+        limits,
+        sessions::passing,
+    );
+    let mut app = proxy.connect().await;
+    app.say("hello").await;
+    app.expect("hello").await;
+}
+
+#[tokio::test]
+async fn a_broker_that_comes_back_is_found_again() {
+    let broker = AbsentBroker::new();
+    let proxy = TestProxy::start(&[broker.address]);
+    proxy.connect().await.expect_reset().await;
+    let broker = broker.listen();
+    let (mut app, mut broker) = tokio::join!(proxy.connect(), broker.accept());
+    app.say("hello").await;
+    broker.expect("hello").await;
+}
+
+#[tokio::test]
+async fn an_app_that_leaves_is_not_kept_waiting_for() {
+    let mute = AbsentBroker::new().fall_mute().await;
+    let limits = Limits {
+        connect_timeout: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let proxy = TestProxy::start_with(&[mute.address], limits, sessions::passing);
+    let silent = proxy.connect().await;
+    let mut talking = proxy.connect().await;
+    talking.say("PING\r\n").await;
+    until(|| proxy.view.connections() == 2).await;
+    drop(silent);
+    talking.reset();
+    until(|| proxy.view.connections() == 0).await;
+}
+
+// Slow readers.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_does_not_read_stops_its_broker_and_nothing_else() {
+    let (proxy, app, broker) = joined_watched().await;
+    one_side_does_not_read(broker, app).await;
+    drop(proxy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_does_not_read_stops_its_app_and_nothing_else() {
+    let (proxy, app, broker) = joined_watched().await;
+    one_side_does_not_read(app, broker).await;
+    drop(proxy);
+}
+
+/// A connection whose session sees to it that no more waits than may.
+async fn joined_watched() -> (TestProxy, Peer, Peer) {
+    let limits = Limits {
+        buffer_bytes_max: 64 << 10,
+        ..Limits::default()
+    };
+    joined_with(limits, move || {
+        sessions::watching(move |_: Side, waiting| assert!(waiting < limits.buffer_bytes_max))
+    })
+    .await
+}
+
+/// `sender` has far more to say than all buffers on the way can take. `reader` reads none of
+/// it, yet everything it says itself is heard at once. Then it reads, and nothing is missing.
+async fn one_side_does_not_read(sender: Peer, reader: Peer) {
+    // Otherwise the kernel alone may take all of it.
+    let small = 256 << 10;
+    SockRef::from(&sender.stream)
+        .set_send_buffer_size(small)
+        .unwrap();
+    SockRef::from(&reader.stream)
+        .set_recv_buffer_size(small)
+        .unwrap();
+
+    let bulk = bulk();
+    let (mut sender_hears, sender_says) = sender.stream.into_split();
+    let (reader_hears, mut reader_says) = reader.stream.into_split();
+    let all_said = tokio::spawn(pour(sender_says, Arc::clone(&bulk)));
+    for number in 0..2_000_u32 {
+        patiently(reader_says.write_all(&number.to_be_bytes()))
+            .await
+            .unwrap();
+        assert_eq!(patiently(sender_hears.read_u32()).await.unwrap(), number);
+    }
+    assert!(!all_said.is_finished(), "all of it went into buffers");
+    patiently(drink(reader_hears, bulk)).await;
+    all_said.await.unwrap();
+}
+
+// Bulk.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_goes_both_ways_at_once_and_arrives_as_it_was_sent() {
+    let (proxy, app, broker) = joined_watched().await;
+    let bulk = bulk();
+    let (app_hears, app_says) = app.stream.into_split();
+    let (broker_hears, broker_says) = broker.stream.into_split();
+    let flows = [
+        tokio::spawn(pour(app_says, Arc::clone(&bulk))),
+        tokio::spawn(drink(broker_hears, Arc::clone(&bulk))),
+        tokio::spawn(pour(broker_says, Arc::clone(&bulk))),
+        tokio::spawn(drink(app_hears, bulk)),
+    ];
+    for flow in flows {
+        patiently(flow).await.unwrap();
+    }
+    until(|| proxy.view.connections() == 0).await;
+}
+
+/// 64 MiB in which no part is like another.
+fn bulk() -> Arc<[u8]> {
+    let mut bytes = vec![0; 64 << 20];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
+    bytes.into()
+}
+
+/// Says all of it in pieces of odd sizes, then the end.
+async fn pour(mut to: OwnedWriteHalf, bulk: Arc<[u8]>) {
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut left = &*bulk;
+    while !left.is_empty() {
+        let (piece, rest) = left.split_at(random.usize(1..256 << 10).min(left.len()));
+        to.write_all(piece).await.unwrap();
+        left = rest;
+    }
+    to.shutdown().await.unwrap();
+}
+
+/// Reads to the end, and expects to find all of it.
+async fn drink(mut from: OwnedReadHalf, bulk: Arc<[u8]>) {
+    let mut piece = vec![0; 128 << 10];
+    let mut left = &*bulk;
+    loop {
+        let count = from.read(&mut piece).await.unwrap();
+        if count == 0 {
+            break assert!(left.is_empty(), "{} bytes are missing", left.len());
+        }
+        let (expected, rest) = left.split_at(count);
+        assert!(piece[..count] == *expected, "other bytes than were sent");
+        left = rest;
+    }
+}
+
+// With a real broker.
+
+#[tokio::test]
+async fn a_redis_that_is_killed_looks_as_it_does_without_the_proxy() {
+    let mut redis = Redis::start().await;
+    let proxy = TestProxy::start_redis(redis.address);
+    let mut direct = Peer::connect(redis.address).await;
+    let mut through = proxy.connect().await;
+    for app in [&mut direct, &mut through] {
+        app.say("PING\r\n").await;
+        app.expect("+PONG\r\n").await;
+        app.say("BRPOP celery 0\r\n").await;
+    }
+    redis.kill();
+    assert_eq!(
+        through.next().await.map_err(|error| error.kind()),
+        direct.next().await.map_err(|error| error.kind())
+    );
+    proxy.connect().await.expect_reset().await;
+
+    let redis = Redis::start_on(redis.address).await;
+    assert!(redis.is_some(), "the address is still free");
+    let mut app = proxy.connect().await;
+    app.say("PING\r\n").await;
+    app.expect("+PONG\r\n").await;
+}
+
+#[tokio::test]
+async fn a_value_of_64_mib_goes_to_redis_and_comes_back() {
+    let redis = Redis::start().await;
+    let proxy = TestProxy::start_redis(redis.address);
+    let value = bulk();
+    let mut app = proxy.connect().await;
+    app.say("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$67108864\r\n").await;
+    app.say(&value).await;
+    app.say("\r\n").await;
+    app.expect("+OK\r\n").await;
+    app.say("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n").await;
+    app.expect("$67108864\r\n").await;
+    app.expect(&value).await;
+    app.expect("\r\n").await;
+}

@@ -1,0 +1,135 @@
+//! What the tests on real sockets share: a proxy of one route, and the peers around it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test file is a crate of its own and uses a part of this"
+)]
+
+pub mod log;
+pub mod peer;
+pub mod redis;
+pub mod sessions;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use tracehop::config::Limits;
+use tracehop::config::Protocol;
+use tracehop::config::Route;
+use tracehop::config::Upstream;
+use tracehop::hop::Injector;
+use tracehop::net::Drained;
+use tracehop::net::Parts;
+use tracehop::net::Proxy;
+use tracehop::net::Serving;
+use tracehop::net::View;
+use tracehop::protocol::Session;
+use tracehop::telemetry::Metrics;
+use tracehop::telemetry::Sightings;
+
+use peer::Peer;
+
+/// A proxy of one route on a free port, with sessions that pass everything on.
+pub struct TestProxy {
+    pub address: SocketAddr,
+    pub view: View,
+    serving: Serving,
+}
+
+impl TestProxy {
+    /// In front of `brokers`, in the order in which they are tried.
+    pub fn start(brokers: &[SocketAddr]) -> Self {
+        Self::start_with(brokers, Limits::default(), sessions::passing)
+    }
+
+    pub fn start_with(
+        brokers: &[SocketAddr],
+        limits: Limits,
+        open: impl Fn() -> Box<dyn Session> + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(Self::bind(brokers, limits).with_sessions(move |_, _| open()))
+    }
+
+    /// With the sessions that the route's protocol calls for.
+    pub fn start_redis(broker: SocketAddr) -> Self {
+        Self::serve(Self::bind(&[broker], Limits::default()))
+    }
+
+    fn bind(brokers: &[SocketAddr], limits: Limits) -> Proxy {
+        Proxy::bind(&[route(brokers)], limits, parts()).expect("port 0 is always free")
+    }
+
+    fn serve(proxy: Proxy) -> Self {
+        let (_, address) = proxy.addresses().next().expect("there is one route");
+        Self {
+            address,
+            view: proxy.view(),
+            serving: proxy.serve(),
+        }
+    }
+
+    pub async fn connect(&self) -> Peer {
+        Peer::connect(self.address).await
+    }
+
+    pub async fn drain(self, grace: Duration) -> Drained {
+        patiently(self.serving.drain(grace)).await
+    }
+}
+
+pub fn route(brokers: &[SocketAddr]) -> Route {
+    Route {
+        name: "test".into(),
+        protocol: Protocol::Redis,
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        upstream: brokers
+            .iter()
+            .map(|address| Upstream {
+                host: address.ip().to_string().into(),
+                port: address.port(),
+            })
+            .collect(),
+    }
+}
+
+pub fn parts() -> Parts {
+    Parts {
+        injector: Arc::new(Injector {}),
+        sightings: Sightings {},
+        metrics: Arc::new(Metrics::default()),
+        repeat_interval: Duration::from_secs(60),
+    }
+}
+
+/// Sets how many file descriptors this process may have open.
+pub fn allow_descriptors(count: usize) {
+    let status = Command::new("prlimit")
+        .args(["--pid", &std::process::id().to_string()])
+        .arg(format!("--nofile={count}:"))
+        .status()
+        .expect("prlimit is installed");
+    assert!(status.success());
+}
+
+/// Waits for something that will come. What never comes fails the test instead of hanging it;
+/// no test says anything about how long.
+pub async fn patiently<T>(awaited: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(120), awaited)
+        .await
+        .expect("what was waited for never came")
+}
+
+/// Waits until something is so.
+pub async fn until(mut fact: impl FnMut() -> bool) {
+    patiently(async {
+        while !fact() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
