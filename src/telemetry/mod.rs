@@ -29,6 +29,7 @@ pub use otlp::StartError;
 pub use otlp::Unusable;
 pub use pipeline::Sightings;
 pub use repeats::QuietSdk;
+pub use repeats::Repeats;
 
 use crate::config;
 use crate::hop::Ledger;
