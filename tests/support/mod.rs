@@ -30,6 +30,7 @@ use tracehop::net::Proxy;
 use tracehop::net::Serving;
 use tracehop::net::View;
 use tracehop::protocol::Session;
+use tracehop::protocol::Setup;
 use tracehop::telemetry::Metrics;
 use tracehop::telemetry::Sightings;
 use tracehop::trace::Sampler;
@@ -40,6 +41,7 @@ use peer::Peer;
 pub struct TestProxy {
     pub address: SocketAddr,
     pub view: View,
+    metrics: Arc<Metrics>,
     serving: Serving,
 }
 
@@ -54,25 +56,52 @@ impl TestProxy {
         limits: Limits,
         open: impl Fn() -> Box<dyn Session> + Send + Sync + 'static,
     ) -> Self {
-        Self::serve(Self::bind(brokers, limits).with_sessions(move |_, _| open()))
+        Self::start_seeing(brokers, limits, parts(), move |_| open())
+    }
+
+    /// With parts of the test's own, and sessions that need what a session is made of.
+    pub fn start_seeing(
+        brokers: &[SocketAddr],
+        limits: Limits,
+        parts: Parts,
+        open: impl Fn(Setup) -> Box<dyn Session> + Send + Sync + 'static,
+    ) -> Self {
+        Self::bind_and_serve(brokers, limits, parts, |proxy| {
+            proxy.with_sessions(move |_, setup| open(setup))
+        })
     }
 
     /// With the sessions that the route's protocol calls for.
     pub fn start_redis(broker: SocketAddr) -> Self {
-        Self::serve(Self::bind(&[broker], Limits::default()))
+        Self::bind_and_serve(&[broker], Limits::default(), parts(), |proxy| proxy)
     }
 
-    fn bind(brokers: &[SocketAddr], limits: Limits) -> Proxy {
-        Proxy::bind(&[route(brokers)], limits, parts()).expect("port 0 is always free")
-    }
-
-    fn serve(proxy: Proxy) -> Self {
+    fn bind_and_serve(
+        brokers: &[SocketAddr],
+        limits: Limits,
+        parts: Parts,
+        adapt: impl FnOnce(Proxy) -> Proxy,
+    ) -> Self {
+        let metrics = Arc::clone(&parts.metrics);
+        let proxy = Proxy::bind(&[route(brokers)], limits, parts).expect("port 0 is always free");
+        let proxy = adapt(proxy);
         let (_, address) = proxy.addresses().next().expect("there is one route");
         Self {
             address,
             view: proxy.view(),
+            metrics,
             serving: proxy.serve(),
         }
+    }
+
+    /// The counters of failed connections, as far as there are any: labels and value.
+    pub fn failures(&self) -> Vec<String> {
+        self.metrics
+            .encode()
+            .lines()
+            .filter_map(|line| line.strip_prefix("tracehop_connections_failed_total"))
+            .map(str::to_owned)
+            .collect()
     }
 
     pub async fn connect(&self) -> Peer {
