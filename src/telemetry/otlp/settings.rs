@@ -158,8 +158,8 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
     /// The variable for traces is used as it is; to the other one, and to the
     /// configuration's, HTTP adds the path of traces.
     fn endpoint(&mut self, config: &Telemetry) -> Option<Url> {
-        let (name, text, whole) = match (self.variable(names::TRACES_ENDPOINT), &config.endpoint) {
-            (Some(text), _) => (names::TRACES_ENDPOINT, text, true),
+        let (name, text, whole) = match (&config.traces_endpoint, &config.endpoint) {
+            (Some(text), _) => (names::TRACES_ENDPOINT, text.clone(), true),
             (None, Some(text)) if self.variable(names::ENDPOINT).as_ref() == Some(text) => {
                 (names::ENDPOINT, text.clone(), false)
             }
@@ -408,59 +408,67 @@ mod tests {
     fn endpoint(
         protocol: OtlpProtocol,
         configured: Option<&str>,
+        for_traces: Option<&str>,
         variables: &[(&str, &str)],
     ) -> Option<Url> {
         let mut reading = Reading {
             variable: |name: &str| value(variables, name),
             unusable: Vec::new(),
         };
-        reading.endpoint(&config(protocol, configured))
+        reading.endpoint(&Telemetry {
+            traces_endpoint: for_traces.map(str::to_owned),
+            ..config(protocol, configured)
+        })
     }
 
     #[test]
     fn the_endpoint_follows_the_specification() {
         let generic = "OTEL_EXPORTER_OTLP_ENDPOINT";
-        let traces = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-        for (protocol, configured, variables, expected) in [
-            (GRPC, None, &[][..], "http://localhost:4317/"),
-            (HTTP, None, &[], "http://localhost:4318/v1/traces"),
-            (HTTP, Some("http://c:1"), &[], "http://c:1/v1/traces"),
-            (HTTP, Some("http://c:1/a/"), &[], "http://c:1/a/v1/traces"),
+        for (protocol, configured, for_traces, variables, expected) in [
+            (GRPC, None, None, &[][..], "http://localhost:4317/"),
+            (HTTP, None, None, &[], "http://localhost:4318/v1/traces"),
+            (HTTP, Some("http://c:1"), None, &[], "http://c:1/v1/traces"),
+            (
+                HTTP,
+                Some("http://c:1/a/"),
+                None,
+                &[],
+                "http://c:1/a/v1/traces",
+            ),
             (
                 HTTP,
                 Some("http://c:1?k=v"),
+                None,
                 &[(generic, "http://c:1?k=v")],
                 "http://c:1/v1/traces?k=v",
             ),
             (
                 HTTP,
                 Some("http://c:1"),
-                &[(traces, "http://t:2/")],
+                Some("http://t:2/"),
+                &[],
                 "http://t:2/",
             ),
             (
-                HTTP,
-                Some("http://c:1"),
-                &[(traces, "")],
-                "http://c:1/v1/traces",
-            ),
-            (
                 GRPC,
                 Some("http://c:1"),
-                &[(traces, "https://t:2")],
+                Some("https://t:2"),
+                &[],
                 "https://t:2/",
             ),
-            (GRPC, Some("http://[::1]:1"), &[], "http://[::1]:1/"),
-            (GRPC, Some("c:1"), &[], "https://c:1/"),
+            (GRPC, Some("http://[::1]:1"), None, &[], "http://[::1]:1/"),
+            (GRPC, Some("c:1"), None, &[], "https://c:1/"),
             (
                 GRPC,
                 Some("c:1"),
+                None,
                 &[("OTEL_EXPORTER_OTLP_INSECURE", "True")],
                 "http://c:1/",
             ),
             (
                 GRPC,
                 Some("c:1"),
+                None,
                 &[
                     ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
                     ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "false"),
@@ -470,12 +478,17 @@ mod tests {
             (
                 GRPC,
                 Some("https://c:1"),
+                None,
                 &[("OTEL_EXPORTER_OTLP_INSECURE", "true")],
                 "https://c:1/",
             ),
         ] {
-            let found = endpoint(protocol, configured, variables).unwrap();
-            assert_eq!(found.as_str(), expected, "{configured:?} {variables:?}");
+            let found = endpoint(protocol, configured, for_traces, variables).unwrap();
+            assert_eq!(
+                found.as_str(),
+                expected,
+                "{configured:?} {for_traces:?} {variables:?}"
+            );
         }
     }
 
@@ -513,11 +526,11 @@ mod tests {
     #[test]
     fn a_password_in_an_endpoint_is_refused_and_not_told() {
         let error = read(
-            &config(HTTP, None),
-            &[(
-                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-                "http://me:secret@c:1/",
-            )],
+            &Telemetry {
+                traces_endpoint: Some("http://me:secret@c:1/".to_owned()),
+                ..config(HTTP, None)
+            },
+            &[],
         )
         .unwrap_err()
         .to_string();
