@@ -1,13 +1,24 @@
 //! `tracehop run`: the proxy.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use tokio::runtime::Builder;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
+use crate::admin::Admin;
+use crate::admin::Readiness;
+use crate::admin::State;
 use crate::cli::logging;
 use crate::cli::settings::Settings;
 use crate::config::Config;
+use crate::config::Upstream;
+use crate::hop::Injector;
+use crate::net::Drained;
+use crate::net::Parts;
+use crate::net::Proxy;
+use crate::telemetry::Telemetry;
 
 /// Loads the configuration, then serves until told to stop.
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
@@ -30,10 +41,65 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
 /// Everything that runs: started in order, stopped in reverse.
 async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let _ = config;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "tracehop is running");
+    let readiness = Readiness::default();
+
+    let telemetry = Telemetry::start(&config.telemetry, &config.limits, &config.log)?;
+    let metrics = telemetry.metrics();
+    let parts = Parts {
+        injector: Arc::new(Injector::new(
+            config.policy,
+            config.telemetry.sampler.clone(),
+            &config.limits,
+        )),
+        sightings: telemetry.sightings(),
+        metrics: Arc::clone(&metrics),
+        repeat_interval: config.log.repeat_interval,
+    };
+    let proxy = Proxy::bind(&config.routes, config.limits, parts)?;
+    let admin = Admin::bind(&config.admin, Arc::clone(&metrics), readiness.clone()).await?;
+    let view = proxy.view();
+    metrics.watch_held(move || view.held_bytes() as u64);
+    announce(&config, &proxy, admin.as_ref());
+
+    let admin = admin.map(Admin::serve);
+    let proxy = proxy.serve();
+    readiness.set(State::Ready);
     stop.await;
+
+    readiness.set(State::Draining);
+    let Drained { parted, cut } = proxy.drain(config.drain_grace).await;
+    tracing::info!(parted, cut, "no connection is left");
+    telemetry.flush(config.telemetry.flush_grace).await;
+    // Last, so that "draining" stays visible.
+    if let Some(admin) = admin {
+        admin.close().await;
+    }
     Ok(())
+}
+
+/// Tells the real addresses: a port 0 has become one.
+fn announce(config: &Config, proxy: &Proxy, admin: Option<&Admin>) {
+    for (route, listen) in proxy.addresses() {
+        let upstream = config
+            .routes
+            .iter()
+            .find(|known| &*known.name == route)
+            .map(|known| join(&known.upstream))
+            .unwrap_or_default();
+        tracing::info!(route, %listen, upstream, "route");
+    }
+    if let Some(admin) = admin {
+        tracing::info!(listen = %admin.address(), "admin");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "tracehop is running");
+}
+
+fn join(upstream: &[Upstream]) -> String {
+    let addresses: Vec<String> = upstream
+        .iter()
+        .map(|Upstream { host, port }| format!("{host}:{port}"))
+        .collect();
+    addresses.join(";")
 }
 
 /// Completes when the process is told to stop. Signals count from the call on.

@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Shows what tracehop does: a Celery app without a line of tracing sends an order through it,
+# and the spans that come out make one trace.
+#
+#   deploy/demo.sh          keeps everything running to be played with, until Ctrl-C
+#   deploy/demo.sh --once   ends after the first trace
+#
+# Everything it starts listens on free ports of the loopback interface, and ends with it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. deploy/demo/install.sh
+
+once=no
+case ${1:-} in
+--once) once=yes ;;
+'') ;;
+*) fail "unknown option '$1'; there is only --once" ;;
+esac
+
+need_python
+need_redis
+venv demo deploy/demo/requirements.txt
+python=$PWD/.cache/venv/demo/bin/python
+
+if [ -n "${TRACEHOP_BINARY:-}" ]; then
+    tracehop=$(realpath "$TRACEHOP_BINARY")
+else
+    need_rust
+    say "building tracehop"
+    cargo build --release
+    tracehop=${CARGO_TARGET_DIR:-$PWD/target}/release/tracehop
+fi
+
+place=$(mktemp -d)
+started=()
+
+# Ends what was started, the last one first: the worker says goodbye through tracehop.
+cleanup() {
+    local i
+    trap - EXIT INT TERM
+    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
+        kill "${started[$i]}" 2>/dev/null || true
+        wait "${started[$i]}" 2>/dev/null || true
+    done
+    rm -rf "$place"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# start NAME COMMAND…: in the background, with its output in a file.
+start() {
+    local name=$1
+    shift
+    "$@" >"$place/$name.log" 2>&1 &
+    started+=($!)
+}
+
+# await WHAT LOG COMMAND…: until the command succeeds.
+await() {
+    local what=$1 log=$place/$2.log tries
+    shift 2
+    for ((tries = 0; tries < 300; tries++)); do
+        if "$@" >/dev/null 2>&1; then return; fi
+        kill -0 "${started[-1]}" 2>/dev/null || break
+        sleep 0.1
+    done
+    cat "$log" >&2
+    fail "$what did not start, see above"
+}
+
+free_port() {
+    "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+redis_port=$(free_port) port=$(free_port) admin_port=$(free_port)
+
+say "Redis, a fresh one, on port $redis_port"
+start redis redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$place" --save ''
+await Redis redis redis-cli -p "$redis_port" ping
+
+say "a receiver for spans (OTLP), where a collector would be"
+if [ $once = yes ]; then
+    start watch "$python" deploy/demo/watch.py "$place/endpoint" --once
+else
+    # Its trees are for the terminal.
+    "$python" deploy/demo/watch.py "$place/endpoint" 2>"$place/watch.log" &
+    started+=($!)
+fi
+watch=${started[-1]}
+await "the receiver" watch test -e "$place/endpoint"
+
+say "tracehop between port $port and Redis"
+export OTEL_EXPORTER_OTLP_ENDPOINT OTEL_BSP_SCHEDULE_DELAY=200
+OTEL_EXPORTER_OTLP_ENDPOINT=$(cat "$place/endpoint")
+export TRACEHOP_ADMIN_LISTEN=127.0.0.1:$admin_port
+start tracehop "$tracehop" run --listen "127.0.0.1:$port" --upstream "redis://127.0.0.1:$redis_port"
+await tracehop tracehop "$python" -c \
+    "import urllib.request as u; u.urlopen('http://127.0.0.1:$admin_port/readyz')"
+
+say "a Celery worker (deploy/demo/shop.py) with two pool processes; its broker URL is tracehop's"
+export BROKER=redis://127.0.0.1:$port/0 PYTHONPATH=deploy/demo C_FORCE_ROOT=1
+start worker "$python" -m celery -A shop worker -c 2 --loglevel INFO
+await "the worker" worker grep -q 'ready\.$' "$place/worker.log"
+
+say "an order: a chain of three tasks, one of which retries and one of which starts another"
+"$python" deploy/demo/order.py
+
+if [ $once = yes ]; then
+    say "what tracehop saw"
+    result=0
+    wait "$watch" || result=$?
+    cat "$place/watch.log"
+    exit $result
+fi
+
+cat <<END
+
+Everything keeps running until Ctrl-C. Traces appear here as they happen.
+    another order   BROKER=$BROKER PYTHONPATH=deploy/demo .cache/venv/demo/bin/python deploy/demo/order.py
+    your own app    set its broker URL to $BROKER
+    metrics         http://127.0.0.1:$admin_port/metrics
+END
+wait "$watch"

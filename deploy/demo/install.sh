@@ -1,0 +1,68 @@
+# Sourced by tests/run.sh and deploy/demo.sh: finds or installs what they need. Whatever is
+# installed besides Debian packages lies under .cache/, which git does not see.
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+
+fail() {
+    printf '\nFailed: %s\n' "$*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# apt_install WHY PACKAGE…
+apt_install() {
+    local why=$1
+    shift
+    command -v apt-get >/dev/null || fail "$why; install it yourself, there is no apt-get here"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+        fail "$why; 'apt-get install $*' needs root or sudo"
+    say "$why: installing $* with apt-get"
+    as_root apt-get update -qq || fail "apt-get update, see above"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" ||
+        fail "apt-get install $*, see above"
+}
+
+need_rust() {
+    command -v cargo >/dev/null ||
+        fail "cargo is not installed; https://rustup.rs tells how to get Rust"
+    command -v cc >/dev/null || apt_install "there is no C compiler to link with" gcc libc6-dev
+}
+
+need_python() {
+    command -v python3 >/dev/null || apt_install "Python 3 is not installed" python3 python3-venv
+    python3 -c 'import ensurepip, venv' 2>/dev/null ||
+        apt_install "Python cannot make virtual environments" python3-venv
+}
+
+# Debian's package would start a server of its own. We start ours, on other ports, so the
+# package is told not to; a server that is already there is left alone.
+need_redis() {
+    if command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null; then return; fi
+    local policy=/usr/sbin/policy-rc.d had_policy=yes
+    if [ ! -e $policy ]; then
+        had_policy=no
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+        as_root chmod 755 $policy
+    fi
+    (apt_install "Redis is not installed" redis-server redis-tools)
+    local result=$?
+    [ $had_policy = yes ] || as_root rm -f $policy
+    [ $result = 0 ] || exit 1
+}
+
+# venv NAME REQUIREMENTS: a virtual environment, .cache/venv/NAME, with exactly the packages
+# of that file. It is made anew when the file or Python has changed.
+venv() {
+    local place=.cache/venv/$1 requirements=$2 state
+    state=$(python3 --version && sha256sum <"$requirements")
+    if [ "$(cat "$place/state" 2>/dev/null)" = "$state" ]; then return; fi
+    say "installing the packages of $requirements into $place"
+    rm -rf "$place"
+    python3 -m venv "$place" || fail "python3 -m venv $place, see above"
+    "$place/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements" ||
+        fail "pip install of $requirements, see above"
+    echo "$state" >"$place/state"
+}

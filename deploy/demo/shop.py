@@ -1,0 +1,30 @@
+"""A shop, without a line of tracing."""
+
+import os
+
+from celery import Celery
+
+app = Celery("shop", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
+
+
+@app.task
+def validate(order):
+    return order
+
+
+@app.task(bind=True)
+def charge(self, order):
+    if self.request.retries == 0:
+        raise self.retry(countdown=0.5)  # the bank is busy
+    return order
+
+
+@app.task
+def ship(order):
+    notify.delay(f"{order} is on its way")
+    return order
+
+
+@app.task
+def notify(text):
+    return len(text)

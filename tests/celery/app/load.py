@@ -1,0 +1,34 @@
+"""A producer at full speed: publishes as fast as it can while the queue is short enough.
+
+    load.py SECONDS QUEUED_MAX
+
+Prints a line for each publication: "ok ID" when the broker confirmed it, "lost ID" when it
+did not answer. A lost one is not published again, another one is.
+"""
+
+import sys
+import time
+import uuid
+
+from kombu.exceptions import OperationalError
+
+from tasks import NOTES, QUEUE, count
+from tracing import start_tracing
+
+start_tracing("producer")
+seconds, queued_max = float(sys.argv[1]), int(sys.argv[2])
+end = time.monotonic() + seconds
+published = 0
+while time.monotonic() < end:
+    if published % 100 == 0:
+        while NOTES.llen(QUEUE) > queued_max and time.monotonic() < end:
+            time.sleep(0.005)
+    task_id = str(uuid.uuid4())
+    try:
+        count.apply_async(("executed",), task_id=task_id, retry=False)
+    except (OperationalError, OSError):
+        print("lost", task_id, flush=True)
+        time.sleep(0.02)
+    else:
+        print("ok", task_id, flush=True)
+    published += 1

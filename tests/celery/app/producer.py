@@ -1,0 +1,121 @@
+"""A producer: reads orders from standard input, a JSON object a line, and answers alike.
+
+An order names one of the flows below and a tag, which is an argument of every task and by
+which their runs are found. The answer holds the ids and what the flow came to.
+"""
+
+import json
+import sys
+
+from celery import chain, chord, group
+from celery.exceptions import ChordError
+from kombu import Exchange
+
+from tasks import add, failing, flaky, held, parent, picky, replaced, told, total
+from tracing import span, start_tracing
+
+
+def delay(tag):
+    return add.delay(1, 2, tag=tag)
+
+
+def countdown(tag, seconds=0.3):
+    return add.apply_async((1, 2), {"tag": tag}, countdown=seconds)
+
+
+def custom_header(tag):
+    return add.apply_async((1, 2), {"tag": tag}, headers={"tenant": "Zürich"})
+
+
+def compressed_pickle(tag):
+    return add.apply_async((1, 2), {"tag": tag}, serializer="pickle", compression="gzip")
+
+
+def retry(tag):
+    return flaky.delay(2, tag=tag)
+
+
+def chain_of_three(tag):
+    return chain(add.s(1, 2, tag=tag), add.s(3, tag=tag), add.s(4, tag=tag))()
+
+
+def group_of_three(tag):
+    return group(add.s(n, 0, tag=tag) for n in (1, 2, 3))()
+
+
+def chord_of_two(tag):
+    return chord([add.s(1, 2, tag=tag), add.s(3, 4, tag=tag)])(total.s(tag=tag))
+
+
+def chain_with_group(tag):
+    return chain(add.s(1, 2, tag=tag), group(add.s(1, tag=tag), add.s(2, tag=tag)), total.s(tag=tag))()
+
+
+def subtask(tag):
+    return parent.delay(5, tag=tag)
+
+
+def replace(tag):
+    return replaced.delay(5, tag=tag)
+
+
+def link(tag):
+    return add.apply_async((1, 2), {"tag": tag}, link=add.s(10, tag=tag))
+
+
+def link_error(tag):
+    return failing.apply_async((), {"tag": tag}, link_error=told.s())
+
+
+def priorities(tag):
+    """One message in each of Redis' four lists."""
+    return group(add.s(p, 0, tag=tag).set(priority=p) for p in (0, 3, 6, 9))()
+
+
+def requeue(tag):
+    return picky.delay(tag=tag)
+
+
+def hold(tag):
+    return held.delay(tag=tag)
+
+
+def burst(tag, count):
+    return group(add.s(n, 0, tag=tag) for n in range(count))()
+
+
+def broadcast(tag, exchange):
+    fanout = Exchange(exchange, type="fanout")
+    return add.apply_async(
+        (1, 2), {"tag": tag}, exchange=exchange, exchange_type="fanout", routing_key="all", declare=[fanout]
+    )
+
+
+def outcome(result):
+    """What a flow came to; of a task that fails, the name of its error."""
+    try:
+        return result.get(timeout=60)
+    except (ValueError, ChordError) as error:
+        return type(error).__name__
+
+
+def obey(order):
+    flow = globals()[order.pop("flow")]
+    wait = order.pop("wait", True)
+    with span("request"):
+        result = flow(**order)
+    return {"id": result.id, "value": outcome(result) if wait else None}
+
+
+def main():
+    start_tracing("producer")
+    for line in sys.stdin:
+        try:
+            answer = obey(json.loads(line))
+        except Exception as error:  # the test shall see it, whatever it is
+            answer = {"error": repr(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The Celery app under test. What it shall do comes from the environment:
+
+BROKER   where it believes Redis to be: the proxy, or Redis itself
+REDIS    Redis itself: what a task did is noted there, past the proxy
+QUEUE    where it publishes to and takes its tasks from
+TRACING  the OTLP endpoint of an instrumented app; empty for one without any tracing
+SETTINGS more Celery settings, as JSON
+BROADCAST  the exchange of a broadcast queue to listen to, if any
+"""
+
+import json
+import os
+import time
+
+import redis
+from celery import Celery
+from celery.exceptions import Reject
+from celery.signals import worker_process_init, worker_ready
+from kombu import Queue
+from kombu.common import Broadcast
+
+from tracing import start_tracing
+
+NOTES = redis.Redis.from_url(os.environ["REDIS"], decode_responses=True)
+QUEUE = os.environ["QUEUE"]
+
+app = Celery("tests", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
+app.conf.update(
+    task_default_queue=QUEUE,
+    broker_connection_retry_on_startup=True,
+    worker_prefetch_multiplier=1,
+    accept_content=["json", "pickle"],
+)
+app.conf.update(json.loads(os.environ.get("SETTINGS", "{}")))
+if os.environ.get("BROADCAST"):
+    app.conf.task_queues = [Queue(QUEUE), Broadcast(os.environ["BROADCAST"], routing_key="all")]
+
+
+@worker_process_init.connect
+def trace_pool_child(**_):
+    start_tracing("worker")
+
+
+@worker_ready.connect
+def tell_ready(sender, **_):
+    NOTES.rpush(f"ready:{sender.hostname}", "ready")
+
+
+def note(task, tag):
+    """Notes that `task` runs, and what its message said of it."""
+    request = task.request
+    facts = {
+        "task": task.name,
+        "id": request.id,
+        "root_id": getattr(request, "root_id", None),
+        "parent_id": getattr(request, "parent_id", None),
+        "group": request.group,
+        "eta": request.eta,
+        "retries": request.retries,
+        "queue": QUEUE,
+        "pid": os.getpid(),
+        "tenant": getattr(request, "tenant", None),
+        "traceparent": getattr(request, "traceparent", None),
+        "tracestate": getattr(request, "tracestate", None),
+    }
+    NOTES.rpush(f"runs:{tag}", json.dumps(facts))
+
+
+@app.task(bind=True, name="add")
+def add(self, x, y, tag):
+    note(self, tag)
+    return x + y
+
+
+@app.task(bind=True, name="total")
+def total(self, numbers, tag):
+    note(self, tag)
+    return sum(numbers)
+
+
+@app.task(bind=True, name="flaky", max_retries=3)
+def flaky(self, failures, tag):
+    note(self, tag)
+    if self.request.retries < failures:
+        raise self.retry(countdown=0.1)
+    return self.request.retries
+
+
+@app.task(bind=True, name="parent")
+def parent(self, x, tag):
+    note(self, tag)
+    add.delay(x, 1, tag=tag)
+    return x
+
+
+@app.task(bind=True, name="replaced")
+def replaced(self, x, tag):
+    note(self, tag)
+    raise self.replace(add.s(x, 1, tag=tag))
+
+
+@app.task(bind=True, name="picky", acks_late=True)
+def picky(self, tag):
+    """Sends its message back to the queue once."""
+    note(self, tag)
+    if not self.request.delivery_info["redelivered"]:
+        raise Reject("later", requeue=True)
+    return "taken"
+
+
+@app.task(bind=True, name="held", acks_late=True)
+def held(self, tag):
+    """Ends when it is released."""
+    note(self, tag)
+    while not NOTES.exists(f"release:{tag}"):
+        time.sleep(0.02)
+    return "released"
+
+
+@app.task(bind=True, name="failing")
+def failing(self, tag):
+    note(self, tag)
+    NOTES.set(f"tag:{self.request.id}", tag)
+    raise ValueError("as ordered")
+
+
+@app.task(bind=True, name="told")
+def told(self, failed_id):
+    """A callback for a failure. With this one argument it is sent as a message."""
+    note(self, NOTES.get(f"tag:{failed_id}"))
+
+
+@app.task(name="tick")
+def tick():
+    """What beat fires."""
+    NOTES.rpush("ticks", "tick")
+
+
+@app.task(name="count", ignore_result=True)
+def count(key):
+    """The shortest task there is, for load."""
+    NOTES.incr(key)

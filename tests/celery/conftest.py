@@ -1,0 +1,38 @@
+import pytest
+
+from harness import missing_tools
+from stage import Stage
+
+
+def pytest_sessionstart(session):
+    missing = list(missing_tools())
+    if missing:
+        pytest.exit("run tests/run.sh: " + "; ".join(missing), returncode=2)
+
+
+FIGURES = []
+
+
+@pytest.fixture
+def figures():
+    """What is put here is printed at the end."""
+    return FIGURES
+
+
+def pytest_terminal_summary(terminalreporter):
+    for figure in FIGURES:
+        terminalreporter.write_line(figure)
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory):
+    """The stage that most tests share."""
+    with Stage(tmp_path_factory.mktemp("stage")) as stage:
+        yield stage
+
+
+@pytest.fixture
+def own_stage(tmp_path):
+    """A stage for one test, which may do harm to it."""
+    with Stage(tmp_path) as stage:
+        yield stage

@@ -1,0 +1,101 @@
+"""What holds for every flow that was played through the proxy: laws about a `Journey`."""
+
+import uuid
+
+from harness import counted
+from stage import message_of
+
+
+def holds_all(journey, port):
+    runs_as_without_the_proxy(journey)
+    every_hop_tells_its_message(journey, port)
+    every_hop_has_its_place_in_the_trace(journey)
+    every_run_is_a_child_of_what_its_message_carried(journey)
+    is_one_trace(journey)
+
+
+def runs_as_without_the_proxy(journey):
+    assert counted(journey.runs) == journey.expected_runs
+    assert journey.value == journey.expected_value
+
+
+def every_hop_tells_its_message(journey, port):
+    for message, run in journey.messages.items():
+        span = journey.send(message)
+        said = span.attributes
+        assert span.start <= span.end and not span.error
+        assert said["messaging.system"] == "redis"
+        assert said["messaging.operation.type"] == "send"
+        assert said["messaging.destination.name"].startswith(run["queue"])
+        assert span.name == f"send {said['messaging.destination.name']}"
+        assert said["messaging.message.id"] == run["id"]
+        assert said["server.address"] == "127.0.0.1"
+        assert said["server.port"] == port
+        assert said["celery.task_name"] == run["task"]
+        assert said["celery.retries"] == run["retries"]
+        assert ("celery.eta" in said) == (run["eta"] is not None)
+        if journey.mode.protocol == 2:
+            for key in ("root_id", "parent_id", "group"):
+                assert said.get(f"celery.{key}") == run[key]
+        assert journey.tag not in span.text, "an argument"
+
+
+def every_hop_has_its_place_in_the_trace(journey):
+    """The table of who adds, keeps and renews, and whose child each hop is."""
+    mode = journey.mode
+    for message, run in journey.messages.items():
+        span = journey.send(message)
+        retried = run["retries"] > 0
+        by_worker = retried or run["parent_id"] is not None
+        # Neither OpenTelemetry nor, before 5.3, a retry carries headers further than this.
+        traced = (mode.worker if by_worker else mode.producer) and mode.protocol == 2
+        copied = mode.version != "4.4"
+        verdict = span.attributes["tracehop.context.verdict"]
+        origin = span.attributes["tracehop.context.origin"]
+        if traced:
+            assert (verdict, origin, span.kind) == ("kept", "carried", "CLIENT")
+            assert journey.published(span), "the parent is the app's own span"
+        elif retried and mode.producer and mode.protocol == 2:
+            # The app's own context, copied to the retry by Celery.
+            assert (verdict, origin, span.kind) == ("kept", "carried", "CLIENT")
+            assert span.parent_id == journey.send(before(message)).parent_id
+        elif retried:
+            expected = ("renewed", "carried") if copied else ("added", "inherited")
+            assert (verdict, origin) == expected and span.kind == "PRODUCER"
+            assert span.parent_id == journey.send(before(message)).span_id
+        elif by_worker:
+            assert (verdict, origin, span.kind) == ("added", "inherited", "PRODUCER")
+            parents = journey.sends_of(run["parent_id"])
+            assert span.parent_id in [parent.span_id for parent in parents]
+        else:
+            assert (verdict, span.kind, span.parent_id) == ("added", "PRODUCER", "")
+            assert origin == "derived" or run["group"] and origin == "inherited"
+            assert span.trace_id == uuid.UUID(run["group"] or run["id"]).hex
+
+
+def every_run_is_a_child_of_what_its_message_carried(journey):
+    if journey.mode.version == "4.4" and journey.mode.protocol == 1:
+        return  # such a worker does not read the headers
+    for message, run in journey.messages.items():
+        span = journey.send(message)
+        assert run["traceparent"][:52] == f"00-{span.trace_id}-{carried(span)}"
+        if span.kind == "PRODUCER":
+            assert run["tracestate"].startswith(f"tracehop={span.span_id}-")
+    if journey.mode.worker:
+        contexts = [carried(journey.send(message_of(run))) for run in journey.runs]
+        assert sorted(span.parent_id for span in journey.run_spans) == sorted(contexts)
+
+
+def is_one_trace(journey):
+    spans = journey.sends + journey.run_spans
+    assert len({span.trace_id for span in spans}) == 1
+
+
+def carried(span):
+    """The span id in the message that this hop is about."""
+    return span.parent_id if span.kind == "CLIENT" else span.span_id
+
+
+def before(message):
+    task, task_id, retries = message
+    return task, task_id, retries - 1

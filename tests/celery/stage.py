@@ -1,0 +1,185 @@
+"""Where the flows are played: one Redis, one receiver, one proxy, and workers and producers
+of every kind, started when first needed and kept until the end.
+
+A flow is played by a producer and a worker, each of them with or without OpenTelemetry. What
+it leaves behind is a `Journey`. Before it is judged, the same flow is played past the proxy:
+that tells how often its tasks run and what they come to.
+"""
+
+import uuid
+from dataclasses import dataclass
+
+from harness import (
+    CURRENT,
+    DEADLINE,
+    Producer,
+    Redis,
+    Tracehop,
+    Worker,
+    app_env,
+    counted,
+    eventually,
+    python,
+)
+from otlp_grpc import Receiver
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Who is instrumented, and what they speak."""
+
+    producer: bool = False
+    worker: bool = False
+    protocol: int = 2
+    version: str = CURRENT
+    direct: bool = False
+
+    def __str__(self):
+        words = {True: "traced", False: "plain"}
+        name = f"{words[self.producer]}-to-{words[self.worker]}"
+        name += f"-protocol-{self.protocol}" if self.protocol != 2 else ""
+        name += f"-celery-{self.version}" if self.version != CURRENT else ""
+        return name + ("-direct" if self.direct else "")
+
+    def installed(self):
+        return python(self.version).exists()
+
+    def queue(self):
+        kind = "direct" if self.direct else "traced" if self.worker else "plain"
+        return f"queue-{kind}-{self.protocol}-{self.version}"
+
+
+class Stage:
+    """`endpoint` replaces our receiver, `otel` are further settings of the proxy."""
+
+    def __init__(self, directory, grpc=False, durable=False, endpoint=None, **otel):
+        self.directory = directory
+        self.server = Redis(directory, durable=durable)
+        self.receiver = Receiver()
+        if grpc:
+            otel["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
+            endpoint = endpoint or self.receiver.grpc_endpoint
+        endpoint = endpoint or self.receiver.endpoint
+        self.hop = Tracehop(directory, self.server.port, endpoint, **otel)
+        self._workers, self._producers, self._direct = {}, {}, {}
+        self.journeys = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in [*self._producers.values(), *self._workers.values()]:
+            process.signal(15)
+        for process in [*self._producers.values(), *self._workers.values(), self.hop, self.server]:
+            process.close()
+        self.receiver.close()
+
+    def env(self, mode, traced, broker=None, **settings):
+        """The environment of an app in this mode, behind the proxy unless it is direct."""
+        url = self.server.url if mode.direct else self.hop.url
+        tracing = self.receiver.endpoint if traced else ""
+        settings = {"task_protocol": mode.protocol} | settings
+        return app_env(broker or url, self.server.url, mode.queue(), tracing, mode.version, **settings)
+
+    def worker(self, mode):
+        queue = mode.queue()
+        if queue not in self._workers:
+            env = self.env(mode, mode.worker)
+            self._workers[queue] = Worker(
+                self.directory, queue.removeprefix("queue-"), self.server, env, mode.version
+            )
+        return self._workers[queue]
+
+    def producer(self, mode):
+        if mode not in self._producers:
+            env = self.env(mode, mode.producer)
+            self._producers[mode] = Producer(self.directory, str(mode), env, mode.version)
+        return self._producers[mode]
+
+    def direct(self, flow, mode, runs):
+        """What a flow does without the proxy: how often which task runs, and its value."""
+        mode = Mode(protocol=mode.protocol, version=mode.version, direct=True)
+        if (flow, mode) not in self._direct:
+            tag, answer = self._play(flow, mode, runs)
+            self._direct[flow, mode] = counted(self.server.runs(tag)), answer["value"]
+        return self._direct[flow, mode]
+
+    def play(self, flow, mode, runs):
+        """Plays a flow whose tasks run `runs` times in all."""
+        self.worker(mode), self.producer(mode)  # they start while the other ones play
+        expected, value = self.direct(flow, mode, runs)
+        tag, answer = self._play(flow, mode, runs)
+        journey = Journey(self, mode, tag, answer, expected, value)
+        self.journeys.append(journey)
+        return journey
+
+    def _play(self, flow, mode, runs):
+        self.worker(mode).ready()
+        tag = new_tag()
+        answer = self.producer(mode).order(flow, tag)
+        eventually(
+            lambda: len(self.server.runs(tag)) >= runs and self.server.idle(),
+            f"{flow}, {mode}: {runs} runs and nothing left in a queue",
+        )
+        return tag, answer
+
+
+class Journey:
+    """What was left behind by a flow: its runs and the spans of all who took part."""
+
+    def __init__(self, stage, mode, tag, answer, expected, value):
+        self.mode, self.tag, self.id, self.value = mode, tag, answer["id"], answer["value"]
+        self.expected_runs, self.expected_value = expected, value
+        self.runs = stage.server.runs(tag)
+        self.messages = {message_of(run): run for run in self.runs}
+        self._receiver = stage.receiver
+        self._ids = {run["id"] for run in self.runs}
+        count = len(self.messages)
+        self.sends = self._spans("tracehop", count, "send spans")
+        count = len(self.runs) if mode.worker else 0
+        self.run_spans = self._spans("worker", count, "spans of runs", "run/")
+
+    def _spans(self, service, count, what, prefix=""):
+        def found(spans):
+            mine = [span for span in spans if span.service == service and self._mine(span)]
+            return [span for span in mine if span.name.startswith(prefix)]
+
+        self._receiver.wait(lambda spans: len(found(spans)) >= count, DEADLINE)
+        spans = found(self._receiver.spans())
+        assert len(spans) == count, f"{count} {what} expected, not {spans}"
+        return spans
+
+    def _mine(self, span):
+        return span.attributes.get("messaging.message.id") in self._ids
+
+    def send(self, message):
+        """The one hop of this message."""
+        found = [span for span in self.sends if hop_of(span) == message]
+        assert len(found) == 1, f"one hop of {message} expected, not {found}"
+        return found[0]
+
+    def sends_of(self, task_id):
+        """The hops of all attempts of a task."""
+        return [span for span in self.sends if span.attributes["messaging.message.id"] == task_id]
+
+    def published(self, span):
+        """The app's own span of the publication that this hop is about, if there is one."""
+        for other in self._receiver.spans():
+            if other.span_id == span.parent_id and other.name.startswith("apply_async/"):
+                return other
+        return None
+
+
+def message_of(run):
+    """Names the message by which a task ran: redeliveries share it, retries do not."""
+    return run["task"], run["id"], run["retries"]
+
+
+def hop_of(span):
+    said = span.attributes
+    return said["celery.task_name"], said["messaging.message.id"], said["celery.retries"]
+
+
+def new_tag():
+    """A text that occurs in the arguments of a flow's tasks and nowhere else."""
+    return f"secret-{uuid.uuid4()}"

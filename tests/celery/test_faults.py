@@ -1,0 +1,375 @@
+"""What may go wrong around tracehop, with real processes: traffic goes on as it would without
+it, memory stays bounded, and the metrics tell."""
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import uuid
+
+import pytest
+import redis
+
+from harness import (
+    APP,
+    CURRENT,
+    DEADLINE,
+    Process,
+    Producer,
+    Redis,
+    Tracehop,
+    Worker,
+    eventually,
+    free_port,
+    python,
+)
+from otlp_grpc import Receiver
+from stage import Mode, Stage, new_tag
+
+MIB = 1 << 20
+PLAIN = Mode()
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Redis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def hop(tmp_path, server):
+    """A proxy whose collector does not exist."""
+    with Tracehop(tmp_path, server.port, f"http://127.0.0.1:{free_port()}") as hop:
+        yield hop
+
+
+def client_of(hop, **options):
+    return redis.Redis(port=hop.port, socket_timeout=DEADLINE, **options)
+
+
+def connect(port):
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.settimeout(DEADLINE)
+    return connection
+
+
+def serves(hop):
+    """New connections work."""
+    key = str(uuid.uuid4())
+    with client_of(hop) as client:
+        assert client.set(key, "value") and client.get(key) == b"value"
+
+
+# The broker
+
+
+def test_what_redis_confirmed_is_there_after_it_was_killed(tmp_path):
+    with Stage(tmp_path, durable=True) as stage, Redis(tmp_path, name="notes") as notes:
+        env = stage.env(PLAIN, False) | {"REDIS": notes.url}
+        other = env | {"QUEUE": "queue-other"}
+        command = [python(CURRENT), APP / "load.py", 600, 10**9]
+        with (
+            Worker(tmp_path, "survivor", notes, other) as survivor,
+            Process("load", command, tmp_path, env, cwd=APP) as load,
+        ):
+            survivor.ready()
+            for _ in range(2):
+                confirmed, lost = len(told(load, "ok")), len(told(load, "lost"))
+                eventually(lambda: len(told(load, "ok")) > confirmed + 200, "confirmed messages")
+                stage.server.kill()
+                eventually(lambda: len(told(load, "lost")) > lost, "the producer notices")
+                stage.server = Redis(tmp_path, port=stage.server.port, durable=True)
+            confirmed = len(told(load, "ok"))
+            eventually(lambda: len(told(load, "ok")) > confirmed + 200, "confirmed messages again")
+            load.kill()
+            with Producer(tmp_path, "other", other) as producer:
+                assert producer.order("delay", new_tag())["value"] == 3, "the worker is back"
+
+        confirmed, lost = told(load, "ok"), told(load, "lost")
+        queued = queued_ids(stage.server, PLAIN.queue())
+        assert len(queued) == len(set(queued)), "a message is there twice"
+        assert confirmed <= set(queued), "a confirmed message is not there"
+        assert len(set(queued) - confirmed - lost) <= 1, "but for the one that was cut short"
+        assert stage.hop.metric("tracehop_connections_failed_total") > 0
+
+        spans = stage.receiver.wait(lambda spans: one_for_each(spans, confirmed), DEADLINE)
+        assert spans, "every confirmed message has its hop"
+        assert not any(span.error for span in spans)
+        with Worker(tmp_path, "heir", notes, env):
+            eventually(
+                lambda: int(notes.client.get("executed") or 0) == len(queued),
+                "every message in the queue is executed",
+            )
+
+
+def told(load, word):
+    """The ids that this producer printed after `word`."""
+    lines = [line.split() for line in load.log.read_text().splitlines()]
+    return {line[1] for line in lines if len(line) == 2 and line[0] == word}
+
+
+def queued_ids(server, queue):
+    return [json.loads(each)["headers"]["id"] for each in server.client.lrange(queue, 0, -1)]
+
+
+def one_for_each(spans, ids):
+    """The hops of these messages, when each of them has exactly one."""
+    found = [span for span in spans if span.attributes.get("messaging.message.id") in ids]
+    return len(found) == len(ids) and found
+
+
+def test_a_broker_that_is_not_there_is_refused_as_it_would_be_without_us(tmp_path):
+    receiver_port = free_port()
+    with Tracehop(tmp_path, free_port(), f"http://127.0.0.1:{receiver_port}") as hop:
+        with pytest.raises(redis.ConnectionError), client_of(hop) as client:
+            client.ping()
+        assert hop.metric("tracehop_connections_failed_total") > 0
+
+
+# The app
+
+
+def test_a_client_that_vanishes_in_mid_command_leaves_nothing_behind(server, hop):
+    before = len(server.client.client_list())
+    for command in (b"*3\r\n$5\r\nLPUSH\r\n$5\r\nqueue\r\n$1000\r\nhalf", b"*3\r\n$5\r\nLPU"):
+        with connect(hop.port) as connection:
+            connection.sendall(b"PING\r\n")
+            assert connection.recv(64) == b"+PONG\r\n"
+            connection.sendall(command)
+            reset = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    eventually(lambda: len(server.client.client_list()) == before, "Redis has no client left")
+    eventually(lambda: hop.metric("tracehop_connections") == 0, "tracehop has none either")
+    assert server.client.llen("queue") == 0
+    serves(hop)
+
+
+HOSTILE = [
+    b"*1\r\n$9223372036854775807\r\n",
+    b"*1099511627776\r\n",
+    b"*-9223372036854775808\r\n",
+    b"*99999999999999999999999999\r\n",
+    b"*1\r\n$-2\r\n",
+    b"*1\r\n:1\r\n",
+    b"*1\r\n" * 5000,
+    b"*2\r\n$4\r\nPING\r\n$0\r\n*1\r\n$4\r\nPING\r\n",
+    b"a" * 70000,
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    bytes(range(256)) * 300,
+]
+
+
+def test_hostile_requests_are_answered_as_redis_answers_them(server, hop):
+    for request in HOSTILE:
+        assert answer_to(hop.port, request) == answer_to(server.port, request), request[:40]
+        serves(hop)
+    assert hop.metric("tracehop_blind_sessions_total") > 0
+    assert hop.resident_bytes() < 64 * MIB
+
+
+def answer_to(port, request):
+    """All that comes back to a client that says this and then no more."""
+    with connect(port) as connection:
+        try:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it was sent away before it had said everything
+        answer = b""
+        try:
+            while piece := connection.recv(65536):
+                answer += piece
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+def test_a_client_that_does_not_read_costs_no_memory(server, hop):
+    value = os.urandom(4 * MIB)
+    server.client.set("big", value)
+    before = hop.resident_bytes()
+    with connect(hop.port) as connection:
+        connection.sendall(b"*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n" * 64)
+        # Redis has answered all of it: what is not on the way lies in its own buffer.
+        eventually(lambda: server.client.info("commandstats")["cmdstat_get"]["calls"] >= 64, "GETs")
+        eventually(lambda: stalled(hop), "nothing more moves")
+        assert hop.resident_bytes() - before < 16 * MIB
+        serves(hop)
+        for _ in range(64):
+            assert read_exactly(connection, 10) == b"$4194304\r\n"
+            assert read_exactly(connection, len(value)) == value
+            assert read_exactly(connection, 2) == b"\r\n"
+
+
+def test_a_broker_that_does_not_read_costs_no_memory(server, hop):
+    value = os.urandom(4 * MIB)
+    before = hop.resident_bytes()
+    with connect(hop.port) as connection, connect(hop.port) as other:
+        server.signal(signal.SIGSTOP)
+        command = b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$4194304\r\n" + value + b"\r\n"
+        sender = threading.Thread(target=connection.sendall, args=(command * 32,))
+        sender.start()
+        eventually(lambda: hop.metric("tracehop_received_bytes_total", peer="client") > 0, "bytes")
+        eventually(lambda: stalled(hop), "nothing more moves")
+        assert sender.is_alive() and hop.resident_bytes() - before < 16 * MIB
+        other.sendall(b"PING\r\n")
+        server.signal(signal.SIGCONT)
+        assert other.recv(64) == b"+PONG\r\n"
+        sender.join(DEADLINE)
+        assert read_exactly(connection, 32 * 5) == b"+OK\r\n" * 32
+    assert hashlib.sha256(client_of(hop).get("big")).digest() == hashlib.sha256(value).digest()
+
+
+def stalled(hop):
+    """Whether the number of bytes received is the same at two moments."""
+    received = hop.metric("tracehop_received_bytes_total")
+    return not threading.Event().wait(0.3) and hop.metric("tracehop_received_bytes_total") == received
+
+
+def read_exactly(connection, count):
+    data = bytearray(count)
+    view = memoryview(data)
+    while view:
+        got = connection.recv_into(view)
+        assert got, "the connection ended"
+        view = view[got:]
+    return bytes(data)
+
+
+# Size
+
+
+def test_a_value_of_64_mib_passes_unchanged_and_is_not_held(server, hop):
+    value = os.urandom(64 * MIB)
+    with client_of(hop) as client:
+        client.set("huge", value)
+        back = client.get("huge")
+        client.lpush("huge-list", value)
+        assert hashlib.sha256(back).digest() == hashlib.sha256(value).digest()
+        assert client.rpop("huge-list") == value
+    assert hop.peak_bytes() < 64 * MIB
+
+
+def test_ten_thousand_idle_connections_are_cheap(tmp_path, figures):
+    count = 10_000
+    if not files_allowed(2 * count + 1000):
+        pytest.skip("the limit of open files is too low")
+    with Redis(tmp_path) as server:
+        with Tracehop(tmp_path, server.port, f"http://127.0.0.1:{free_port()}") as hop:
+            serves(hop)
+            before = hop.resident_bytes()
+            connections = []
+            try:
+                for _ in range(count):
+                    connections.append(connect(hop.port))
+                    connections[-1].sendall(b"PING\r\n")
+                for connection in connections:
+                    assert connection.recv(64) == b"+PONG\r\n"
+                assert hop.metric("tracehop_connections") >= count
+                each = (hop.resident_bytes() - before) / count
+                figures.append(f"{each:.0f} bytes of memory for each of {count} idle connections")
+                assert each < 16 << 10
+                serves(hop)
+            finally:
+                for connection in connections:
+                    connection.close()
+            eventually(lambda: hop.metric("tracehop_connections") == 0, "all are gone")
+
+
+def files_allowed(count):
+    """Raises the limit of open files, for us and for what we start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= count:
+        return True
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, max(hard, count)))
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("pipeline", [1, 16])
+def test_redis_benchmark_runs_without_an_error(server, hop, pipeline):
+    command = ["redis-benchmark", "-p", hop.port, "-n", 2000, "-P", pipeline, "-q"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0 and "rror" not in done.stdout + done.stderr, done
+    assert "MSET" in done.stdout
+    assert hop.metric("tracehop_blind_sessions_total") == 0
+
+
+# The collector
+
+
+class Deaf:
+    """Accepts connections and never answers."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+
+
+def play_burst(stage, tag):
+    """Publishes and runs five hundred tasks."""
+    answer = stage.producer(PLAIN).order("burst", tag, count=500)
+    assert len(answer["value"]) == 500
+
+
+SMALL_QUEUE = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "50"}
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("collector", ["absent", "deaf"])
+def test_without_a_collector_spans_are_dropped_and_nothing_else(tmp_path, collector, protocol):
+    with Deaf() as deaf:
+        endpoint = deaf.endpoint if collector == "deaf" else f"http://127.0.0.1:{free_port()}"
+        exporter = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_BSP_EXPORT_TIMEOUT": "500"}
+        with Stage(tmp_path, endpoint=endpoint, **SMALL_QUEUE, **exporter) as stage:
+            stage.worker(PLAIN).ready()
+            tag = new_tag()
+            play_burst(stage, tag)
+            assert len(stage.server.runs(tag)) == 500
+            hop = stage.hop
+            eventually(lambda: hop.metric("tracehop_spans_dropped_total") == 500, "drops are told")
+            assert hop.metric("tracehop_spans_exported_total") == 0
+            assert hop.stop() == 0
+
+
+def test_a_collector_that_is_killed_and_comes_back_is_used_again(own_stage):
+    stage = own_stage
+    stage.worker(PLAIN).ready()
+    play_burst(stage, new_tag())
+    exported = lambda: stage.hop.metric("tracehop_spans_exported_total")  # noqa: E731
+    eventually(lambda: exported() == 500, "spans are exported")
+    port = stage.receiver.port
+    stage.receiver.close()
+    play_burst(stage, new_tag())
+    dropped = lambda: stage.hop.metric("tracehop_spans_dropped_total")  # noqa: E731
+    eventually(lambda: dropped() > 0, "drops are told")
+    stage.receiver = Receiver(port)
+    eventually(lambda: exported() + dropped() == 1000, "all spans have ended one way or other")
+    play_burst(stage, new_tag())
+    eventually(lambda: exported() + dropped() == 1500 and exported() >= 1000, "spans arrive again")
+
+
+# The end
+
+
+def test_at_sigterm_the_last_spans_are_sent_and_workers_go_elsewhere(tmp_path):
+    with Stage(tmp_path, OTEL_BSP_SCHEDULE_DELAY="600000") as stage:
+        stage.worker(PLAIN).ready()
+        tag = new_tag()
+        play_burst(stage, tag)
+        assert stage.hop.stop() == 0
+        assert len([s for s in stage.receiver.spans() if s.service == "tracehop"]) == 500
+        assert len(stage.server.runs(tag)) == 500

@@ -1,0 +1,92 @@
+"""What is not a task message passes, works, and is no hop: remote control, events, results."""
+
+import subprocess
+
+import pytest
+
+from harness import APP, CLEAN, Process, Producer, Worker, eventually, python
+from stage import Mode, new_tag
+
+PLAIN = Mode()
+
+
+@pytest.fixture(scope="module")
+def env(stage):
+    return stage.env(PLAIN, False, worker_send_task_events=True, task_send_sent_event=True)
+
+
+@pytest.fixture(scope="module")
+def watched(stage, env):
+    """A worker that sends events, and a monitor that prints them."""
+    command = [python(PLAIN.version), "-m", "celery", "-A", "tasks", "events", "--dump"]
+    unbuffered = env | {"PYTHONUNBUFFERED": "1"}
+    with Process("monitor", command, stage.directory, unbuffered, cwd=APP) as monitor:
+        with Worker(stage.directory, "watched", stage.server, env, options=["-E"]) as worker:
+            worker.ready()
+            yield worker, monitor
+
+
+def celery(env, *words):
+    """What `celery` prints when it is called so; it must succeed."""
+    command = [python(PLAIN.version), "-m", "celery", "-A", "tasks", *words]
+    done = subprocess.run(command, env=CLEAN | env, cwd=APP, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_remote_control_reaches_the_worker_and_its_answers_come_back(env, watched):
+    worker, _ = watched
+    assert f"{worker.host}: OK" in celery(env, "inspect", "ping", "-d", worker.host)
+    assert f"{worker.host}: OK" in celery(env, "status")
+    assert "new rate limit set successfully" in celery(env, "control", "rate_limit", "add", "1000/s")
+    assert '"broker_url"' in celery(env, "inspect", "conf", "-d", worker.host, "-j")
+
+
+def test_events_reach_the_monitor_and_only_the_task_is_a_hop(stage, env, watched):
+    _, monitor = watched
+    with Producer(stage.directory, "watched", env) as producer:
+        answer = producer.order("retry", new_tag())
+    for event in ("sent", "received", "started", "retried", "succeeded"):
+        eventually(lambda: told(monitor, event, answer["id"]), f"the monitor prints {event}")
+    eventually(lambda: len(hops(stage, answer["id"])) == 3, "three hops: two retries")
+
+
+def told(monitor, event, task_id):
+    lines = monitor.log.read_text().splitlines()
+    return any(f"task {event}" in line.lower() and task_id in line for line in lines)
+
+
+def test_every_firing_of_beat_is_a_trace_of_its_own(stage, env, watched):
+    schedule = {"tick": {"task": "tick", "schedule": 0.2}}
+    env = stage.env(PLAIN, False, beat_schedule=schedule, beat_max_loop_interval=0.2)
+    place = stage.directory / "beat"
+    command = [python(PLAIN.version), "-m", "celery", "-A", "tasks", "beat"]
+    command += ["-s", place, "--pidfile="]
+    with Process("beat", command, stage.directory, env, cwd=APP) as beat:
+        eventually(lambda: stage.server.client.llen("ticks") >= 3, "three ticks")
+        assert beat.stop() == 0
+    eventually(stage.server.idle, "all ticks are taken")
+
+    def ticks():
+        count = stage.server.client.llen("ticks")
+        return count, [s for s in all_hops(stage) if s.attributes["celery.task_name"] == "tick"]
+
+    eventually(lambda: len(ticks()[1]) >= ticks()[0], "a hop for each tick")
+    count, spans = ticks()
+    assert len(spans) == count == len({span.trace_id for span in spans})
+    assert {span.parent_id for span in spans} == {""}
+
+
+def test_nothing_but_task_messages_ever_became_a_hop(stage):
+    names = {"add", "total", "flaky", "parent", "replaced", "picky", "failing", "told", "tick"}
+    assert {span.attributes["celery.task_name"] for span in all_hops(stage)} <= names
+    left = stage.hop.get("/metrics")
+    assert stage.hop.metric("tracehop_blind_sessions_total") == 0, left
+
+
+def all_hops(stage):
+    return [span for span in stage.receiver.spans() if span.service == "tracehop"]
+
+
+def hops(stage, task_id):
+    return [s for s in all_hops(stage) if s.attributes["messaging.message.id"] == task_id]

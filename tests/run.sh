@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs what is missing and runs every test.
+#
+#   tests/run.sh                  all of it
+#   tests/run.sh rust             formatting, lints, tests of the crate
+#   tests/run.sh celery [ARGS…]   the suite with real Redis and real Celery; ARGS go to pytest
+#
+# Needs Rust, Python 3 and, for what is missing, apt with root or sudo.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+. deploy/demo/install.sh
+
+part=${1:-all}
+shift || true
+case $part in all | rust | celery) ;; *) fail "unknown part '$part': rust or celery" ;; esac
+
+logs=.cache/logs
+mkdir -p $logs
+names=() verdicts=()
+passed=0 failed=0
+
+# check NAME COMMAND…: runs it, whatever became of those before.
+check() {
+    local name=$1 started=$SECONDS
+    shift
+    say "$name: $*"
+    if "$@" 2>&1 | tee "$logs/$name.log"; then
+        verdicts+=("passed in $((SECONDS - started)) s")
+    else
+        verdicts+=("FAILED after $((SECONDS - started)) s; see $logs/$name.log")
+    fi
+    names+=("$name")
+}
+
+# count LOG WORD: the sum of the numbers before WORD in the closing lines of a test runner.
+count() {
+    grep -E '^test result:|^=+ .* in [0-9.]+s|^[0-9]+ (passed|failed|skipped).* in ' "$logs/$1.log" |
+        grep -oE "[0-9]+ $2" | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+tests() {
+    local name=$1
+    check "$@"
+    passed=$((passed + $(count "$name" passed)))
+    failed=$((failed + $(count "$name" failed) + $(count "$name" errors?)))
+}
+
+rust_part() {
+    check format cargo fmt --check
+    check lints cargo clippy --all-targets --quiet -- -D warnings
+    tests crate cargo test
+}
+
+celery_part() {
+    need_python
+    need_redis
+    venv celery-5.7 tests/celery/requirements.txt
+    venv celery-5.3 tests/celery/requirements-5.3.txt
+    # Celery 4.4 does not run on Python 3.12 and later; its tests say so when they are skipped.
+    if python3 -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then
+        venv celery-4.4 tests/celery/requirements-4.4.txt
+    fi
+    # The same build as that of `cargo test`.
+    check build cargo build
+    tests celery .cache/venv/celery-5.7/bin/python -m pytest tests/celery "$@"
+}
+
+need_rust
+[ "$part" = celery ] || rust_part
+[ "$part" = rust ] || celery_part "$@"
+
+say "what was checked, in $SECONDS s"
+for i in "${!names[@]}"; do printf '%-8s %s\n' "${names[$i]}" "${verdicts[$i]}"; done
+echo "tests: $passed passed, $failed failed"
+case "${verdicts[*]}" in *FAILED*) exit 1 ;; esac
+[ "$passed" -gt 0 ] || fail "no test ran"
