@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use tracehop::config::Limits;
+use tracehop::config::Policy;
 use tracehop::config::Protocol;
 use tracehop::config::Route;
 use tracehop::config::Upstream;
@@ -31,6 +32,7 @@ use tracehop::net::View;
 use tracehop::protocol::Session;
 use tracehop::telemetry::Metrics;
 use tracehop::telemetry::Sightings;
+use tracehop::trace::Sampler;
 
 use peer::Peer;
 
@@ -98,10 +100,18 @@ pub fn route(brokers: &[SocketAddr]) -> Route {
 }
 
 pub fn parts() -> Parts {
+    let limits = Limits::default();
+    let metrics = Arc::new(Metrics::new(limits.label_values_max));
+    // Nobody reads them; what finds no reader is dropped.
+    let (sightings, _) = Sightings::queue(limits.sightings_max, Arc::clone(&metrics));
     Parts {
-        injector: Arc::new(Injector {}),
-        sightings: Sightings {},
-        metrics: Arc::new(Metrics::default()),
+        injector: Arc::new(Injector::new(
+            Policy::default(),
+            Sampler::default(),
+            &limits,
+        )),
+        sightings,
+        metrics,
         repeat_interval: Duration::from_secs(60),
     }
 }
