@@ -129,14 +129,17 @@ pub fn route(brokers: &[SocketAddr]) -> Route {
 }
 
 pub fn parts() -> Parts {
-    let metrics = Arc::new(Metrics::default());
+    let limits = Limits::default();
+    let metrics = Arc::new(Metrics::new(limits.label_values_max));
+    // Nobody reads them; what finds no reader is dropped.
+    let (sightings, _) = Sightings::queue(limits.sightings_max, Arc::clone(&metrics));
     Parts {
         injector: Arc::new(Injector::new(
             Policy::default(),
             Sampler::default(),
-            &Limits::default(),
+            &limits,
         )),
-        sightings: Sightings::queue(1, Arc::clone(&metrics)).0,
+        sightings,
         metrics,
         repeat_interval: Duration::from_secs(60),
     }
