@@ -93,7 +93,7 @@ async fn a_taken_port_is_told_with_the_setting() {
     assert_eq!(
         error,
         format!(
-            "admin.listen = \"{address}\": somebody listens there already; choose another port"
+            "admin.listen = \"{address}\": somebody listens there already; choose another port, or off"
         )
     );
 }

@@ -29,4 +29,8 @@ async fn accepting_pauses_without_file_descriptors_and_goes_on_with_them() {
     app.say("hello").await;
     app.expect("hello").await;
     assert_eq!(log.lines("could not be accepted").len(), 1);
+    let [counted] = &*proxy.failures() else {
+        panic!("one reason, not {:?}", proxy.failures());
+    };
+    assert!(counted.contains(r#"reason="no_descriptors""#), "{counted}");
 }

@@ -29,6 +29,8 @@ async fn a_connection_too_many_is_reset_and_a_free_place_is_given_away() {
         app.expect("hello").await;
     }
     proxy.connect().await.expect_reset().await;
+    let refused = r#"{route="test",reason="connections_max"} 1"#;
+    assert_eq!(proxy.failures(), [refused]);
     first.say("still here").await;
     first.expect("still here").await;
     drop(second);

@@ -317,13 +317,12 @@ fn the_environment_says_how_to_export() {
     for protocol in [Grpc, HttpProtobuf] {
         let papers = Papers::issue(&format!("{protocol:?}"));
         let collector = Collector::start_with_tls(protocol, &papers);
-        let path = if protocol == Grpc { "" } else { "/v1/traces" };
-        let endpoint = format!("https://localhost:{}{path}", collector.address.port());
+        let endpoint = format!("https://localhost:{}", collector.address.port());
         let process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "export_from_a_process_of_its_own"])
             .args(["--ignored", "--nocapture"])
             .env("TEST_PROTOCOL", format!("{protocol:?}"))
-            .env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
+            .env("TEST_ENDPOINT", endpoint)
             .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=wrong")
             .env("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=a%20key, x=y")
             .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
@@ -335,7 +334,7 @@ fn the_environment_says_how_to_export() {
             .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", papers.client_key())
             .env(
                 "OTEL_RESOURCE_ATTRIBUTES",
-                "service.name=front%20door,team=payments",
+                "service.version=front%20door,team=payments",
             )
             .output()
             .unwrap();
@@ -361,6 +360,7 @@ async fn export_from_a_process_of_its_own() {
     };
     let telemetry = start(&config::Telemetry {
         protocol,
+        endpoint: Some(std::env::var("TEST_ENDPOINT").unwrap()),
         ..config::Telemetry::default()
     });
     send(&telemetry, 0..10);

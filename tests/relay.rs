@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -12,10 +13,13 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use tracehop::config::Limits;
+use tracehop::net::Parts;
 use tracehop::protocol::Side;
+use tracehop::telemetry::Sightings;
 
 use support::TestProxy;
 use support::log::Log;
+use support::parts;
 use support::patiently;
 use support::peer::AbsentBroker;
 use support::peer::Broker;
@@ -77,6 +81,8 @@ async fn a_reset_by_the_broker_resets_the_app() {
     broker.reset();
     app.expect_reset().await;
     until(|| proxy.view.connections() == 0).await;
+    let failures = [r#"{route="test",reason="broker_lost"} 1"#];
+    assert_eq!(proxy.failures(), failures);
 }
 
 #[tokio::test]
@@ -159,6 +165,64 @@ async fn a_panic_resets_its_own_connection_and_no_other() {
     its_broker.expect_reset().await;
     other.say("fine").await;
     others_broker.expect("fine").await;
+    assert_eq!(proxy.failures(), [r#"{route="test",reason="panic"} 1"#]);
+}
+
+// What a session is told, and what it tells.
+
+#[tokio::test]
+async fn however_a_connection_ends_its_session_is_told_of_both_ends_once() {
+    let ways: [fn(Peer, Peer); 4] = [
+        |app, _broker| drop(app),
+        |app, _broker| app.reset(),
+        |_app, broker| drop(broker),
+        |_app, broker| broker.reset(),
+    ];
+    for end in ways {
+        let (proxy, app, broker, ends) = joined_finishing().await;
+        end(app, broker);
+        until(|| proxy.view.connections() == 0).await;
+        assert_told_of_both(ends);
+    }
+    let (proxy, app, broker, ends) = joined_finishing().await;
+    proxy.drain(Duration::ZERO).await;
+    assert_told_of_both(ends);
+    drop((app, broker));
+}
+
+async fn joined_finishing() -> (TestProxy, Peer, Peer, mpsc::Receiver<Side>) {
+    let (told, ends) = mpsc::channel();
+    let (proxy, app, broker) = joined_with(Limits::default(), move || {
+        let told = told.clone();
+        sessions::finishing(move |side| told.send(side).unwrap())
+    })
+    .await;
+    (proxy, app, broker, ends)
+}
+
+fn assert_told_of_both(ends: mpsc::Receiver<Side>) {
+    let ends: Vec<_> = ends.try_iter().collect();
+    assert_eq!(ends.len(), 2, "{ends:?}");
+    assert!(
+        ends.contains(&Side::Client) && ends.contains(&Side::Broker),
+        "{ends:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sighting_is_recorded_before_its_bytes_arrive() {
+    let parts = parts();
+    let (sightings, mut recorded) = Sightings::queue(1, Arc::clone(&parts.metrics));
+    let parts = Parts { sightings, ..parts };
+    let broker = Broker::listen().await;
+    let brokers = [broker.address];
+    let proxy = TestProxy::start_seeing(&brokers, Limits::default(), parts, sessions::sighting);
+    let (mut app, mut broker) = tokio::join!(proxy.connect(), broker.accept());
+    for _ in 0..1_000 {
+        app.say("x").await;
+        broker.expect("x").await;
+        recorded.try_recv().expect("it is there already");
+    }
 }
 
 // The way to the broker.
@@ -179,6 +243,8 @@ async fn that_no_broker_can_be_reached_is_logged_once_with_all_addresses() {
     let address = app.stream.local_addr().unwrap();
     app.expect_reset().await;
     proxy.connect().await.expect_reset().await;
+    let failures = [r#"{route="test",reason="unreachable"} 2"#];
+    assert_eq!(proxy.failures(), failures);
     let lines = log.lines("no broker could be reached");
     let [line] = &*lines else {
         panic!("one line, not {lines:?}");

@@ -47,7 +47,7 @@ pub struct Serving {
 /// Why the admin listener cannot be bound.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    #[error("admin.listen = \"{0}\": somebody listens there already; choose another port")]
+    #[error("admin.listen = \"{0}\": somebody listens there already; choose another port, or off")]
     AddressInUse(SocketAddr),
     #[error("admin.listen = \"{address}\": {source}")]
     Bind {

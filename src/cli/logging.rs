@@ -16,23 +16,31 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Log;
 use crate::config::LogFormat;
+use crate::telemetry::QuietSdk;
 
 /// Starts the log of this process, and has panics written to it.
 pub(super) fn start(config: &Log) -> anyhow::Result<Flush> {
     let lines = Lines::start(io::stderr())?;
     let flush = Flush(lines.clone());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().parse(&config.level)?)
+    let wanted = EnvFilter::builder().parse(&config.level)?;
+    let layer = fmt::layer()
         .with_ansi(io::stderr().is_terminal())
         .with_writer(move || lines.clone());
-    match config.format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    }
-    .map_err(anyhow::Error::from_boxed)?;
+    let layer = match config.format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(wanted.and(QuietSdk::new(config.repeat_interval))))
+        .try_init()?;
     panic::set_hook(Box::new(log_panic));
     Ok(flush)
 }

@@ -13,6 +13,7 @@ use clap::Subcommand;
 
 use crate::cli::settings::Settings;
 use crate::config::Complaints;
+use crate::telemetry::StartError;
 
 /// Runs the command that `arguments` name, the program's own name first.
 ///
@@ -42,7 +43,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => {
             eprintln!("tracehop: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(StartError::Unusable(_)) => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::admin::State;
 use crate::cli::logging;
 use crate::cli::settings::Settings;
 use crate::config::Config;
+use crate::config::Limits;
 use crate::config::Upstream;
 use crate::hop::Injector;
 use crate::net::Drained;
@@ -27,6 +28,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    allow_descriptors(&loaded.config.limits);
     let runtime = Builder::new_multi_thread()
         .thread_name("tracehop")
         .enable_all()
@@ -36,6 +38,22 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     // A name server that does not answer must not hold up the end.
     runtime.shutdown_background();
     served
+}
+
+/// Takes as many file descriptors as the system gives: shells and container runtimes hand
+/// out few unless they are asked.
+fn allow_descriptors(limits: &Limits) {
+    let wanted = 2 * limits.connections_max as u64 + DESCRIPTORS_BESIDES;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(allowed) if allowed < wanted => tracing::warn!(
+            allowed,
+            wanted,
+            "fewer file descriptors than limits.connections_max needs; raise the hard limit \
+             (ulimit -Hn, LimitNOFILE=) or lower limits.connections_max"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of file descriptors"),
+    }
 }
 
 /// Everything that runs: started in order, stopped in reverse.
@@ -114,3 +132,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
         tracing::info!(signal = name, "stopping");
     })
 }
+
+/// What is open besides the two sockets of each connection: listeners, the exporter, the
+/// admin listener and its connections.
+const DESCRIPTORS_BESIDES: u64 = 128;

@@ -4,6 +4,8 @@
 //! any case, and what cannot be understood is warned about and left aside. Headers,
 //! certificates, compression and timeouts are read where the exporter is built.
 
+use percent_encoding::percent_decode_str;
+
 use crate::config::Environment;
 use crate::config::Origin;
 use crate::config::Place;
@@ -126,6 +128,7 @@ fn disabled(value: &str) -> Option<String> {
 fn service_name(attributes: &str) -> Option<String> {
     attributes.split(',').find_map(|attribute| {
         let (key, value) = attribute.split_once('=')?;
-        (key.trim() == "service.name").then(|| value.trim().to_owned())
+        let value = percent_decode_str(value.trim()).decode_utf8_lossy();
+        (key.trim() == "service.name").then(|| value.into_owned())
     })
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -20,7 +22,6 @@ use crate::hop::Injector;
 use crate::net::drain::Drain;
 use crate::net::drain::Signal;
 use crate::net::listener::reset;
-use crate::net::notices::Notices;
 use crate::net::proxy::OpenSession;
 use crate::net::relay::Ending;
 use crate::net::relay::Relay;
@@ -28,6 +29,7 @@ use crate::net::upstream;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
 use crate::protocol::Setup;
+use crate::telemetry::Repeats;
 use crate::telemetry::RouteMetrics;
 use crate::telemetry::Sightings;
 use crate::trace::IdSource;
@@ -51,7 +53,19 @@ pub(super) struct Shared {
 pub(super) struct Route {
     pub(super) config: config::Route,
     pub(super) metrics: RouteMetrics,
-    pub(super) notices: Notices,
+    pub(super) repeats: Mutex<Repeats<&'static str>>,
+}
+
+impl Route {
+    /// Counts a failure. `Some` when it is to be logged as well, with how often it was not
+    /// since it last was.
+    pub(super) fn failed(&self, why: &'static str) -> Option<u64> {
+        self.metrics.failed(why);
+        self.repeats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(why, Instant::now())
+    }
 }
 
 impl Deref for Route {
@@ -106,14 +120,12 @@ async fn reach_broker<'a>(
         Ok((broker, upstream)) => Some((client, broker, upstream)),
         Err(unreachable) => {
             reset(client);
-            let why = unreachable.why();
-            route.metrics.failed(why);
-            if let Some(left_out) = route.notices.due(why, Instant::now()) {
+            if let Some(suppressed) = route.failed(unreachable.why()) {
                 tracing::warn!(
                     route = &*route.name,
                     client = %address,
                     broker = %unreachable,
-                    left_out,
+                    suppressed,
                     "no broker could be reached"
                 );
             }
@@ -161,13 +173,12 @@ fn tell(ending: Ending, client: SocketAddr, broker: &Upstream, route: &Route) {
         Ending::BrokerLost => ("broker_lost", "the broker reset the connection"),
         Ending::Panicked => ("panic", "a session panicked: its connection was reset"),
     };
-    route.metrics.failed(why);
-    if let Some(left_out) = route.notices.due(why, Instant::now()) {
+    if let Some(suppressed) = route.failed(why) {
         tracing::warn!(
             route = &*route.name,
             %client,
             broker = %format_args!("{}:{}", broker.host, broker.port),
-            left_out,
+            suppressed,
             "{what}"
         );
     }

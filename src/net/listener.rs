@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use socket2::Domain;
 use socket2::Protocol;
@@ -31,11 +30,11 @@ pub(super) struct Listener {
 
 /// A listen address cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("route {route}: cannot listen on {address}: {source}{}", Remedy(.source))]
+#[error("route {route}: cannot listen on {address}: {cause}{}", Remedy(.cause))]
 pub struct BindError {
     pub route: Arc<str>,
     pub address: SocketAddr,
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 impl Listener {
@@ -48,10 +47,10 @@ impl Listener {
                 address,
                 route,
             }),
-            Err(source) => Err(BindError {
+            Err(cause) => Err(BindError {
                 route: Arc::clone(&route.name),
                 address: route.listen,
-                source,
+                cause,
             }),
         }
     }
@@ -95,12 +94,11 @@ impl Listener {
     fn admit(&self, client: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
         let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
             reset(client);
-            self.route.metrics.failed("connections_max");
-            if let Some(left_out) = self.route.notices.due("connections_max", Instant::now()) {
+            if let Some(suppressed) = self.route.failed("connections_max") {
                 tracing::warn!(
                     route = self.route(),
                     client = %address,
-                    left_out,
+                    suppressed,
                     "connection refused: there are as many as limits.connections_max allows"
                 );
             }
@@ -119,13 +117,12 @@ impl Listener {
             Refusal::Descriptors => ("no_descriptors", true),
             Refusal::System => ("accept", true),
         };
-        self.route.metrics.failed(why);
-        if let Some(left_out) = self.route.notices.due(why, Instant::now()) {
+        if let Some(suppressed) = self.route.failed(why) {
             tracing::warn!(
                 route = self.route(),
                 listen = %self.address,
                 %error,
-                left_out,
+                suppressed,
                 "a connection could not be accepted"
             );
         }

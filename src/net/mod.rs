@@ -11,7 +11,6 @@
 mod connection;
 mod drain;
 mod listener;
-mod notices;
 mod proxy;
 mod relay;
 mod upstream;

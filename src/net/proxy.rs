@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -19,12 +20,12 @@ use crate::net::drain::Drained;
 use crate::net::drain::Signal;
 use crate::net::listener::BindError;
 use crate::net::listener::Listener;
-use crate::net::notices::Notices;
 use crate::protocol;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
 use crate::protocol::Setup;
 use crate::telemetry::Metrics;
+use crate::telemetry::Repeats;
 use crate::telemetry::Sightings;
 
 /// Makes the session of a new connection.
@@ -59,7 +60,7 @@ impl Proxy {
                 Listener::bind(Arc::new(Route {
                     config: route.clone(),
                     metrics: parts.metrics.route(&route.name),
-                    notices: Notices::new(parts.repeat_interval),
+                    repeats: Mutex::new(Repeats::new(parts.repeat_interval)),
                 }))
             })
             .collect::<Result<_, _>>()?;

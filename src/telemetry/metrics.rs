@@ -350,7 +350,7 @@ impl SpanMetrics {
         );
         registry.register(
             "spans_exported",
-            "Spans in batches that the collector took",
+            "Spans in batches that the collector took; what it refused of one is in the log",
             spans.exported.clone(),
         );
         registry.register(
@@ -502,7 +502,6 @@ const SEND_BUCKETS: [f64; 16] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::celery::Task;
     use crate::hop::Connection;
     use crate::hop::HopId;
     use crate::hop::Origin;
@@ -525,7 +524,7 @@ mod tests {
 
     fn publication(destination: &str, task: &'static str) -> Box<Publication> {
         let mut ids = IdSource::seeded(1);
-        Box::new(Publication {
+        let mut publication = Box::new(Publication {
             hop: HopId {
                 session: 1,
                 number: 1,
@@ -534,10 +533,7 @@ mod tests {
             system: "some-broker",
             at: Timestamp::from_nanos(1_000_000),
             destination: destination.into(),
-            task: Task {
-                name: task.into(),
-                ..Task::default()
-            },
+            task: Default::default(),
             size: 1,
             context: TraceContext {
                 trace_id: ids.trace_id(),
@@ -551,7 +547,9 @@ mod tests {
             invalid: None,
             origin: Origin::Derived,
             recorded: true,
-        })
+        });
+        publication.task.name = task.into();
+        publication
     }
 
     #[track_caller]

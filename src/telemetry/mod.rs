@@ -29,6 +29,7 @@ pub use otlp::StartError;
 pub use otlp::Unusable;
 pub use pipeline::Sightings;
 pub use repeats::QuietSdk;
+pub use repeats::Repeats;
 
 use crate::config;
 use crate::hop::Ledger;
@@ -52,9 +53,11 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Whether telemetry could be started as things are. Connects to nothing.
-    pub fn check(config: &config::Telemetry) -> Result<(), StartError> {
-        settings(config).map(drop)
+    /// Whether telemetry could be started as things are, and what would be left aside.
+    /// Connects to nothing.
+    pub fn check(config: &config::Telemetry) -> Result<Vec<Unusable>, StartError> {
+        let settings = settings(config)?;
+        Ok(settings.map_or_else(Vec::new, |settings| settings.ignored))
     }
 
     /// Starts counting and exporting. A collector that is not there is not an error.
@@ -64,6 +67,9 @@ impl Telemetry {
         log: &config::Log,
     ) -> Result<Self, StartError> {
         let settings = settings(config)?;
+        for ignored in settings.iter().flat_map(|settings| &settings.ignored) {
+            warn!("{ignored} (ignored)");
+        }
         let runtime = runtime().map_err(StartError::Threads)?;
         let metrics = Arc::new(Metrics::new(limits.label_values_max));
         let stop = CancellationToken::new();
@@ -147,7 +153,7 @@ fn settings(config: &config::Telemetry) -> Result<Option<Settings>, StartError> 
         let value = std::env::var_os(name)?;
         Some(value.to_string_lossy().into_owned())
     };
-    Settings::read(config, variable).map(Some)
+    Ok(Some(Settings::read(config, variable)?))
 }
 
 /// One thread for the sightings, one for the batches.

@@ -17,7 +17,7 @@ use tracing_subscriber::layer::Filter;
 ///
 /// Kinds are never forgotten, so they have to be few: fixed words and route names.
 #[derive(Debug)]
-pub(super) struct Repeats<Kind> {
+pub struct Repeats<Kind> {
     interval: Duration,
     said: HashMap<Kind, Said>,
 }
@@ -29,7 +29,8 @@ struct Said {
 }
 
 impl<Kind: Eq + Hash> Repeats<Kind> {
-    pub(super) fn new(interval: Duration) -> Self {
+    #[must_use]
+    pub fn new(interval: Duration) -> Self {
         Self {
             interval,
             said: HashMap::new(),
@@ -38,7 +39,7 @@ impl<Kind: Eq + Hash> Repeats<Kind> {
 
     /// Whether to say it at `now`: with the number of times that it was not said since the
     /// last time it was.
-    pub(super) fn admit(&mut self, kind: Kind, now: Instant) -> Option<u64> {
+    pub fn admit(&mut self, kind: Kind, now: Instant) -> Option<u64> {
         let Some(said) = self.said.get_mut(&kind) else {
             let said = Said {
                 at: now,

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use tracehop::config::Limits;
+use tracehop::config::Policy;
 use tracehop::config::Protocol;
 use tracehop::config::Route;
 use tracehop::config::Upstream;
@@ -29,8 +30,10 @@ use tracehop::net::Proxy;
 use tracehop::net::Serving;
 use tracehop::net::View;
 use tracehop::protocol::Session;
+use tracehop::protocol::Setup;
 use tracehop::telemetry::Metrics;
 use tracehop::telemetry::Sightings;
+use tracehop::trace::Sampler;
 
 use peer::Peer;
 
@@ -38,6 +41,7 @@ use peer::Peer;
 pub struct TestProxy {
     pub address: SocketAddr,
     pub view: View,
+    metrics: Arc<Metrics>,
     serving: Serving,
 }
 
@@ -52,25 +56,52 @@ impl TestProxy {
         limits: Limits,
         open: impl Fn() -> Box<dyn Session> + Send + Sync + 'static,
     ) -> Self {
-        Self::serve(Self::bind(brokers, limits).with_sessions(move |_, _| open()))
+        Self::start_seeing(brokers, limits, parts(), move |_| open())
+    }
+
+    /// With parts of the test's own, and sessions that need what a session is made of.
+    pub fn start_seeing(
+        brokers: &[SocketAddr],
+        limits: Limits,
+        parts: Parts,
+        open: impl Fn(Setup) -> Box<dyn Session> + Send + Sync + 'static,
+    ) -> Self {
+        Self::bind_and_serve(brokers, limits, parts, |proxy| {
+            proxy.with_sessions(move |_, setup| open(setup))
+        })
     }
 
     /// With the sessions that the route's protocol calls for.
     pub fn start_redis(broker: SocketAddr) -> Self {
-        Self::serve(Self::bind(&[broker], Limits::default()))
+        Self::bind_and_serve(&[broker], Limits::default(), parts(), |proxy| proxy)
     }
 
-    fn bind(brokers: &[SocketAddr], limits: Limits) -> Proxy {
-        Proxy::bind(&[route(brokers)], limits, parts()).expect("port 0 is always free")
-    }
-
-    fn serve(proxy: Proxy) -> Self {
+    fn bind_and_serve(
+        brokers: &[SocketAddr],
+        limits: Limits,
+        parts: Parts,
+        adapt: impl FnOnce(Proxy) -> Proxy,
+    ) -> Self {
+        let metrics = Arc::clone(&parts.metrics);
+        let proxy = Proxy::bind(&[route(brokers)], limits, parts).expect("port 0 is always free");
+        let proxy = adapt(proxy);
         let (_, address) = proxy.addresses().next().expect("there is one route");
         Self {
             address,
             view: proxy.view(),
+            metrics,
             serving: proxy.serve(),
         }
+    }
+
+    /// The counters of failed connections, as far as there are any: labels and value.
+    pub fn failures(&self) -> Vec<String> {
+        self.metrics
+            .encode()
+            .lines()
+            .filter_map(|line| line.strip_prefix("tracehop_connections_failed_total"))
+            .map(str::to_owned)
+            .collect()
     }
 
     pub async fn connect(&self) -> Peer {
@@ -98,10 +129,18 @@ pub fn route(brokers: &[SocketAddr]) -> Route {
 }
 
 pub fn parts() -> Parts {
+    let limits = Limits::default();
+    let metrics = Arc::new(Metrics::new(limits.label_values_max));
+    // Nobody reads them; what finds no reader is dropped.
+    let (sightings, _) = Sightings::queue(limits.sightings_max, Arc::clone(&metrics));
     Parts {
-        injector: Arc::new(Injector {}),
-        sightings: Sightings {},
-        metrics: Arc::new(Metrics::default()),
+        injector: Arc::new(Injector::new(
+            Policy::default(),
+            Sampler::default(),
+            &limits,
+        )),
+        sightings,
+        metrics,
         repeat_interval: Duration::from_secs(60),
     }
 }

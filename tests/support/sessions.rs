@@ -1,7 +1,11 @@
 //! Sessions for tests of what goes on around them.
 
+use std::sync::Arc;
+
+use tracehop::hop::Sighting;
 use tracehop::protocol::Outbox;
 use tracehop::protocol::Session;
+use tracehop::protocol::Setup;
 use tracehop::protocol::Side;
 use tracehop::trace::Timestamp;
 
@@ -150,6 +154,50 @@ impl<F: Fn(Side, usize) + Send> Session for Watching<F> {
             Side::Broker => out.to_client.len(),
         };
         self.0(from, waiting);
+        pass(from, bytes, out);
+    }
+
+    fn finish(&mut self, _from: Side, _now: Timestamp, _out: &mut Outbox) {}
+
+    fn part(&mut self, _now: Timestamp, _out: &mut Outbox) -> bool {
+        true
+    }
+}
+
+/// Passes everything on, tells of each time that it is told of an end, and may never part.
+pub fn finishing(told: impl Fn(Side) + Send + 'static) -> Box<dyn Session> {
+    Box::new(Finishing(told))
+}
+
+struct Finishing<F>(F);
+
+impl<F: Fn(Side) + Send> Session for Finishing<F> {
+    fn receive(&mut self, from: Side, bytes: &[u8], _now: Timestamp, out: &mut Outbox) {
+        pass(from, bytes, out);
+    }
+
+    fn finish(&mut self, from: Side, _now: Timestamp, _out: &mut Outbox) {
+        self.0(from);
+    }
+
+    fn part(&mut self, _now: Timestamp, _out: &mut Outbox) -> bool {
+        false
+    }
+}
+
+/// Passes everything on, with a sighting for each read.
+pub fn sighting(setup: Setup) -> Box<dyn Session> {
+    Box::new(Sighted(setup))
+}
+
+struct Sighted(Setup);
+
+impl Session for Sighted {
+    fn receive(&mut self, from: Side, bytes: &[u8], _now: Timestamp, out: &mut Outbox) {
+        out.sightings.push(Sighting::LeftAlone {
+            connection: Arc::clone(&self.0.connection),
+            why: "test",
+        });
         pass(from, bytes, out);
     }
 

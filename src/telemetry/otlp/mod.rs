@@ -76,7 +76,7 @@ impl Exporter {
         let mut exporter = transport::exporter(settings, &last_fault)
             .map_err(|error| settings.refused(error.as_ref()))?;
         exporter.set_resource(&spans::resource(settings, instance));
-        info!(endpoint = settings.endpoint_for_log(), "spans are exported");
+        info!(endpoint = settings.endpoint.as_str(), "spans are exported");
         let (sender, queue) = mpsc::channel(config.queue_max.max(1));
         let batches = Batches {
             queue,
@@ -85,7 +85,7 @@ impl Exporter {
             batch_max: config.batch_max.max(1),
             schedule_delay: config.schedule_delay,
             deadline: settings.deadline,
-            endpoint: settings.endpoint_for_log(),
+            endpoint: settings.endpoint.to_string(),
             last_fault,
             failing: false,
             repeats: Repeats::new(repeat_interval),

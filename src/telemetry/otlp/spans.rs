@@ -106,6 +106,7 @@ mod tests {
     use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
     use super::*;
+    use crate::config;
     use crate::trace::w3c::parse_traceparent;
 
     fn span() -> Span {
@@ -120,7 +121,7 @@ mod tests {
             start: Timestamp::from_nanos(1_763_800_000_123_456_789),
             end: Timestamp::from_nanos(1_763_800_000_123_999_999),
             attributes: vec![
-                ("messaging.system", "redis".into()),
+                ("messaging.system", "some-broker".into()),
                 ("celery.retries", 3.into()),
             ],
             error: Some("OOM command not allowed".to_owned()),
@@ -141,7 +142,7 @@ mod tests {
             [
                 (
                     "messaging.system",
-                    value(Any::StringValue("redis".to_owned()))
+                    value(Any::StringValue("some-broker".to_owned()))
                 ),
                 ("celery.retries", value(Any::IntValue(3))),
             ]
@@ -196,5 +197,24 @@ mod tests {
         let proto = ProtoSpan::from(span_data(span, &scope()));
         assert_eq!(proto.name, "send celery");
         assert_eq!(proto.trace_state, "");
+    }
+
+    #[test]
+    fn the_environment_knows_better_who_we_are() {
+        let told = |attributes: &str| {
+            let settings = Settings::read(&config::Telemetry::default(), |name| {
+                (name == "OTEL_RESOURCE_ATTRIBUTES").then(|| attributes.to_owned())
+            });
+            let resource = resource(&settings.unwrap(), "instance".to_owned());
+            ["service.name", "service.instance.id", "team"]
+                .map(|key| Some(resource.get(&key.into())?.to_string()))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(told(""), [text("tracehop"), text("instance"), None]);
+        assert_eq!(
+            told("service.name=door,service.instance.id=pod-1,team=a%2Cb"),
+            // What of the name's sources counts is settled by the configuration.
+            [text("tracehop"), text("pod-1"), text("a,b")]
+        );
     }
 }
