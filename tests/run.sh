@@ -17,32 +17,37 @@ case $part in all | rust | celery) ;; *) fail "unknown part '$part': rust or cel
 logs=.cache/logs
 mkdir -p $logs
 names=() verdicts=()
-passed=0 failed=0
+passed=0 failed=0 # tests
 
 # check NAME COMMAND…: runs it, whatever became of those before.
 check() {
     local name=$1 started=$SECONDS
     shift
     say "$name: $*"
+    names+=("$name")
     if "$@" 2>&1 | tee "$logs/$name.log"; then
         verdicts+=("passed in $((SECONDS - started)) s")
     else
         verdicts+=("FAILED after $((SECONDS - started)) s; see $logs/$name.log")
+        return 1
     fi
-    names+=("$name")
 }
 
-# count LOG WORD: the sum of the numbers before WORD in the closing lines of a test runner.
-count() {
-    grep -E '^test result:|^=+ .* in [0-9.]+s|^[0-9]+ (passed|failed|skipped).* in ' "$logs/$1.log" |
-        grep -oE "[0-9]+ $2" | awk '{ sum += $1 } END { print sum + 0 }'
-}
-
+# tests NAME COMMAND…: the same for a test runner, whose tests are counted.
 tests() {
-    local name=$1
-    check "$@"
+    local name=$1 result=0 failures
+    check "$@" || result=1
     passed=$((passed + $(count "$name" passed)))
-    failed=$((failed + $(count "$name" failed) + $(count "$name" errors?)))
+    failures=$(($(count "$name" failed) + $(count "$name" 'errors?')))
+    # A runner that failed before it could count has failed all the same.
+    [ $result = 0 ] || [ "$failures" -gt 0 ] || failures=1
+    failed=$((failed + failures))
+}
+
+# count NAME WORD: the sum of the numbers before WORD in the closing lines of a test runner.
+count() {
+    grep -E '^test result:|(passed|failed|errors?).* in [0-9.]+s' "$logs/$1.log" |
+        grep -oE "[0-9]+ $2" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
 rust_part() {
@@ -62,6 +67,8 @@ celery_part() {
     fi
     # The same build as that of `cargo test`.
     check build cargo build
+    venv demo deploy/demo/requirements.txt
+    check demo env HOP_BINARY=target/debug/tracehop deploy/demo.sh --once
     tests celery .cache/venv/celery-5.7/bin/python -m pytest tests/celery "$@"
 }
 

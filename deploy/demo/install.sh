@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by tests/run.sh and deploy/demo.sh: finds or installs what they need. Whatever is
 # installed besides Debian packages lies under .cache/, which git does not see.
 
