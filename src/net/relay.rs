@@ -280,8 +280,8 @@ impl Peer {
                 bytes.clear();
             }
         }
-        if bytes.is_empty() && bytes.capacity() > KEPT_BYTES_MAX {
-            *bytes = BytesMut::new();
+        if bytes.is_empty() {
+            release(bytes);
         }
         true
     }
@@ -304,6 +304,14 @@ impl Peer {
 
     fn is_gone(&self) -> bool {
         !self.speaking && self.hearing == Hearing::Lost
+    }
+}
+
+/// Gives the room of an empty buffer back, unless it is small.
+fn release(bytes: &mut BytesMut) {
+    // Its capacity is only what lies behind what was written: ask for all there is.
+    if bytes.try_reclaim(KEPT_BYTES_MAX + 1) {
+        *bytes = BytesMut::new();
     }
 }
 
@@ -331,3 +339,18 @@ const KEPT_SIGHTINGS_MAX: usize = 16;
 
 /// How often one connection may move bytes before it is another's turn.
 const ROUNDS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_buffer_is_given_back_when_all_is_written() {
+        for (length, kept) in [(KEPT_BYTES_MAX / 2, true), (READ_BYTES_MAX, false)] {
+            let mut bytes = BytesMut::from(&vec![0; length][..]);
+            bytes.advance(length);
+            release(&mut bytes);
+            assert_eq!(bytes.try_reclaim(length), kept);
+        }
+    }
+}
