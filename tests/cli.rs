@@ -51,7 +51,7 @@ error: `policy.on_valid`: no such choice
 error: unknown key `policy.on_mising`
  --> mistakes.toml:7:1
   |
-7 | on_mising = "add"
+7 | on_mising =
   | ^^^^^^^^^
   = help: did you mean `on_missing`?
 
@@ -162,6 +162,30 @@ fn secrets_are_shown_nowhere() {
         let shown = answer.stdout + &answer.stderr;
         assert_eq!(answer.code, code, "{arguments:?} {shown}");
         assert!(!shown.contains("s3cret"), "{arguments:?} {shown}");
+    }
+    for line in [
+        "password = \"s3cret\"",
+        "password = s3cret",
+        "password: s3cret",
+        "password = \"s3cret",
+        "password = \"wrapped\ns3cret==\"",
+        "password = \"\"\"\ns3cret",
+        "password = 'a' s3cret",
+        "options = { password = \"s3cret\" }",
+        "options = [{ password = s3cret }]",
+        "[telemetry]\nheaders = \"authorization=Bearer s3cret\"",
+        "[telemetry]\nheaders = authorization=Bearer s3cret",
+        "[routes]\nother = { token = 's3cret', listen = '1', password = 's3cret', upstream = '' }",
+        "[unknown] # s3cret",
+    ] {
+        let text = format!("telemetry = \"s3cret\"\n[routes.redis]\nlisten = \":1\"\n{line}\n");
+        let file = file("unknown.toml", &text);
+        for command in ["check", "run"] {
+            let answer = ask(&[command, "--config", &file], &[]);
+            let shown = answer.stdout + &answer.stderr;
+            assert_eq!(answer.code, 64, "{line} {shown}");
+            assert!(!shown.contains("s3cret"), "{line} {shown}");
+        }
     }
 }
 
