@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::thread;
 
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -56,6 +58,21 @@ async fn metrics_are_openmetrics() {
     let open = "\ntracehop_connections{route=\"main\"} 1\n";
     assert!(answer.body.contains(open), "{}", answer.body);
     assert!(answer.body.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn traffic_does_not_wait_for_a_scrape() {
+    let page = Page::open().await;
+    let scraped_on = Arc::new(Mutex::new(None));
+    let thread = Arc::clone(&scraped_on);
+    page.metrics.watch_held(move || {
+        *thread.lock().unwrap() = Some(thread::current().id());
+        0
+    });
+    assert_eq!(page.get("/metrics").await.status, 200);
+    let scraped_on = scraped_on.lock().unwrap().expect("it was asked for");
+    // This test has one thread, as if it were the traffic's.
+    assert_ne!(scraped_on, thread::current().id());
 }
 
 #[tokio::test]

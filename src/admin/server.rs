@@ -27,21 +27,26 @@ use crate::admin::pages;
 use crate::admin::pages::Subject;
 use crate::config;
 use crate::telemetry::Metrics;
+use crate::telemetry::Threads;
 
 /// The admin listener, bound.
+///
+/// It has a thread of its own: traffic does not wait while an answer is written.
 #[derive(Debug)]
 pub struct Admin {
+    threads: Threads,
     listener: TcpListener,
     address: SocketAddr,
     subject: Subject,
 }
 
-/// The admin listener, answering.
+/// The admin listener, answering until it is closed or dropped.
 #[derive(Debug)]
 pub struct Serving {
     stop: CancellationToken,
     accepting: JoinHandle<()>,
     connections: TaskTracker,
+    _threads: Threads,
 }
 
 /// Why the admin listener cannot be bound.
@@ -67,11 +72,12 @@ impl Admin {
             return Ok(None);
         };
         let bound = async {
-            let listener = TcpListener::bind(address).await?;
+            let threads = Threads::start("admin", 1)?;
+            let listener = threads.handle().spawn(TcpListener::bind(address)).await??;
             let address = listener.local_addr()?;
-            Ok((listener, address))
+            Ok((threads, listener, address))
         };
-        let (listener, address) = bound.await.map_err(|source: io::Error| {
+        let (threads, listener, address) = bound.await.map_err(|source: io::Error| {
             if source.kind() == io::ErrorKind::AddrInUse {
                 AdminError::AddressInUse(address)
             } else {
@@ -79,6 +85,7 @@ impl Admin {
             }
         })?;
         Ok(Some(Self {
+            threads,
             listener,
             address,
             subject: Subject { metrics, readiness },
@@ -100,8 +107,9 @@ impl Admin {
         let accepting = accept(self.listener, router, connections.clone(), stop.clone());
         Serving {
             stop,
-            accepting: tokio::spawn(accepting),
+            accepting: self.threads.handle().spawn(accepting),
             connections,
+            _threads: self.threads,
         }
     }
 }
