@@ -1,14 +1,15 @@
 //! The variables of OpenTelemetry that say how spans travel, and that have no key of ours.
 //!
-//! Those that the SDK's exporter reads itself are looked at all the same: it passes over in
-//! silence what it cannot use, and a header that is not sent looks like a collector that is
-//! down. By the rules of OpenTelemetry that is no reason not to start; a certificate that
-//! cannot be used is.
+//! The SDK's exporter reads some of them itself, but passes over in silence what it cannot
+//! use, and takes an empty one for one that is set. By the rules of OpenTelemetry neither
+//! counts: the first is warned of, and is no reason not to start. A certificate that cannot
+//! be used is.
 
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use opentelemetry_otlp::Compression;
@@ -28,6 +29,8 @@ pub(in crate::telemetry) struct Settings {
     /// With the path that is posted to, where the protocol has one.
     pub(super) endpoint: Url,
     pub(super) compression: Option<Compression>,
+    /// What is sent along with each export; may be secret.
+    pub(super) headers: HeaderMap,
     /// How long one export may take, with all its attempts.
     pub(super) deadline: Duration,
     /// `Some` where the endpoint says `https`.
@@ -82,12 +85,13 @@ impl Settings {
         };
         let compression = reading.compression();
         let deadline = deadline(reading.timeout(), config.export_timeout);
-        reading.headers();
+        let headers = reading.headers();
         let resource_attributes = reading.resource_attributes();
         Ok(Self {
             protocol: config.protocol,
             endpoint,
             compression,
+            headers,
             deadline,
             tls,
             resource_attributes,
@@ -178,21 +182,24 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
         format!("{scheme}://{endpoint}")
     }
 
+    /// Read as the SDK does, which cannot be told that there is none.
     fn compression(&mut self) -> Option<Compression> {
-        let (name, value) = self.first([names::TRACES_COMPRESSION, names::COMPRESSION])?;
-        match value.trim().to_ascii_lowercase().as_str() {
-            "gzip" => Some(Compression::Gzip),
-            "none" => None,
-            _ => {
-                self.ignored.push(Unusable {
+        for name in [names::TRACES_COMPRESSION, names::COMPRESSION] {
+            let Some(value) = self.variable(name) else {
+                continue;
+            };
+            match value.to_ascii_lowercase().as_str() {
+                "gzip" => return Some(Compression::Gzip),
+                "none" => return None,
+                _ => self.ignored.push(Unusable {
                     name,
                     value: Some(value),
                     fault: "is not a compression that is known here".to_owned(),
                     remedy: "use gzip or none",
-                });
-                None
+                }),
             }
         }
+        None
     }
 
     fn timeout(&mut self) -> Duration {
@@ -213,21 +220,23 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
         }
     }
 
-    /// The SDK reads and sends them; here they are only looked at.
-    fn headers(&mut self) {
+    fn headers(&mut self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         let Some((name, value)) = self.first([names::TRACES_HEADERS, names::HEADERS]) else {
-            return;
+            return headers;
         };
         for (index, entry) in entries(&value).enumerate() {
-            if !is_header(entry) {
-                self.ignored.push(Unusable {
+            match header(entry) {
+                Some((name, value)) => _ = headers.insert(name, value),
+                None => self.ignored.push(Unusable {
                     name,
                     value: None,
                     fault: format!("entry {} is not a header", index + 1),
                     remedy: "use name=value,name=value with the values percent-encoded",
-                });
+                }),
             }
         }
+        headers
     }
 
     fn resource_attributes(&mut self) -> Vec<(String, String)> {
@@ -268,16 +277,14 @@ fn entries(list: &str) -> impl Iterator<Item = &str> {
         .filter(|entry| !entry.is_empty())
 }
 
-fn is_header(entry: &str) -> bool {
-    let Some((name, value)) = entry.split_once('=') else {
-        return false;
-    };
-    let Ok(value) = percent_decode_str(value.trim()).decode_utf8() else {
-        return false;
-    };
-    name.trim().parse::<HeaderName>().is_ok()
-        && !value.is_empty()
-        && HeaderValue::from_str(&value).is_ok()
+fn header(entry: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = entry.split_once('=')?;
+    let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+    let mut value = HeaderValue::from_str(&value)
+        .ok()
+        .filter(|it| !it.is_empty())?;
+    value.set_sensitive(true);
+    Some((name.trim().parse().ok()?, value))
 }
 
 fn attribute(entry: &str) -> Option<(String, String)> {
@@ -440,6 +447,7 @@ mod tests {
             ("", "", None),
             ("gzip", "", Some(Compression::Gzip)),
             ("gzip", "none", None),
+            ("gzip", "snappy", Some(Compression::Gzip)),
             ("none", "GZIP", Some(Compression::Gzip)),
         ] {
             let variables = [
@@ -452,19 +460,47 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_what_the_sdk_will_send() {
-        for (entry, fine) in [
-            ("api-key=abc", true),
-            ("Authorization=Basic%20YWJj==", true),
-            ("x = y ", true),
-            ("api-key", false),
-            ("api-key=", false),
-            ("=abc", false),
-            ("api key=abc", false),
-            ("api-key=a%0Ab", false),
-            ("api-key=%FF", false),
+    fn headers_are_decoded_and_what_is_none_is_left_out() {
+        for (entry, expected) in [
+            ("api-key=abc", Some(("api-key", "abc"))),
+            (
+                "Authorization=Basic%20YWJj==",
+                Some(("authorization", "Basic YWJj==")),
+            ),
+            ("x = y ", Some(("x", "y"))),
+            ("api-key", None),
+            ("api-key=", None),
+            ("=abc", None),
+            ("api key=abc", None),
+            ("api-key=a%0Ab", None),
+            ("api-key=%FF", None),
         ] {
-            assert_eq!(is_header(entry), fine, "{entry}");
+            let found = header(entry);
+            let found = found
+                .as_ref()
+                .map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+            assert_eq!(found, expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn headers_for_traces_go_before_those_for_all_unless_they_are_empty() {
+        for (generic, traces, expected) in [
+            ("a=b", "", &[("a", "b")][..]),
+            ("a=b,c=d", "c=e,nonsense,f=g", &[("c", "e"), ("f", "g")]),
+        ] {
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_HEADERS", generic),
+                ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", traces),
+            ];
+            let settings = read(&config(HTTP, None), &variables).unwrap();
+            let found: Vec<_> = settings
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+                .collect();
+            assert_eq!(found, expected);
+            assert!(settings.headers.values().all(HeaderValue::is_sensitive));
         }
     }
 
