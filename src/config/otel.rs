@@ -2,7 +2,7 @@
 //!
 //! By the rules of OpenTelemetry an empty variable counts as not set, words are read in
 //! any case, and what cannot be understood is warned about and left aside. Headers,
-//! certificates, compression and timeouts are read where the exporter is built.
+//! certificates and compression are read where the exporter is built.
 
 use percent_encoding::percent_decode_str;
 
@@ -54,7 +54,7 @@ fn value_of<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
 type Variable = (&'static str, &'static str, fn(&str) -> Option<String>);
 
 /// The later ones win over the earlier ones.
-const VARIABLES: [Variable; 12] = [
+const VARIABLES: [Variable; 14] = [
     ("OTEL_TRACES_EXPORTER", "telemetry.export", exporter),
     ("OTEL_SDK_DISABLED", "telemetry.export", disabled),
     ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.protocol", word),
@@ -88,6 +88,16 @@ const VARIABLES: [Variable; 12] = [
     ),
     (
         "OTEL_BSP_EXPORT_TIMEOUT",
+        "telemetry.export_timeout",
+        millis,
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "telemetry.export_timeout",
+        millis,
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
         "telemetry.export_timeout",
         millis,
     ),

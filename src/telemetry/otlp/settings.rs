@@ -84,7 +84,6 @@ impl Settings {
             _ => None,
         };
         let compression = reading.compression();
-        let deadline = deadline(reading.timeout(), config.export_timeout);
         let headers = reading.headers();
         let resource_attributes = reading.resource_attributes();
         Ok(Self {
@@ -92,7 +91,7 @@ impl Settings {
             endpoint,
             compression,
             headers,
-            deadline,
+            deadline: config.export_timeout,
             tls,
             resource_attributes,
             service_name: config.service_name.clone(),
@@ -109,16 +108,6 @@ impl Settings {
             remedy: ENDPOINT_REMEDY,
         })
     }
-}
-
-/// Of the two timeouts that OpenTelemetry has for the same thing, the one that comes first.
-/// Zero is none.
-fn deadline(exporter: Duration, processor: Duration) -> Duration {
-    [exporter, processor]
-        .into_iter()
-        .filter(|timeout| !timeout.is_zero())
-        .min()
-        .unwrap_or(Duration::from_secs(86_400))
 }
 
 /// The variables, and what was left aside of them.
@@ -202,24 +191,6 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
         None
     }
 
-    fn timeout(&mut self) -> Duration {
-        let Some((name, value)) = self.first([names::TRACES_TIMEOUT, names::TIMEOUT]) else {
-            return TIMEOUT;
-        };
-        match value.trim().parse() {
-            Ok(millis) => Duration::from_millis(millis),
-            Err(_) => {
-                self.ignored.push(Unusable {
-                    name,
-                    value: Some(value),
-                    fault: "is not a number of milliseconds".to_owned(),
-                    remedy: "use a whole number, such as 10000",
-                });
-                TIMEOUT
-            }
-        }
-    }
-
     fn headers(&mut self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let Some((name, value)) = self.first([names::TRACES_HEADERS, names::HEADERS]) else {
@@ -297,8 +268,6 @@ fn attribute(entry: &str) -> Option<(String, String)> {
     Some((key, decoded(value)?))
 }
 
-/// Unless a variable says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(10);
 const ENDPOINT_REMEDY: &str = "use a URL such as http://collector:4318 or https://collector:4317";
 
 /// The variables, as OpenTelemetry's exporter specification names them.
@@ -313,8 +282,6 @@ mod names {
     pub(super) const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
     pub(super) const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
     pub(super) const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
-    pub(super) const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
-    pub(super) const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
     pub(super) const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
     pub(super) const TRACES_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
     pub(super) const CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
@@ -398,14 +365,12 @@ mod tests {
             &config(HTTP, None),
             &[
                 ("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy"),
-                ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"),
                 ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,Authorization: Bearer x"),
                 ("OTEL_RESOURCE_ATTRIBUTES", "team"),
             ],
         )
         .unwrap();
         assert_eq!(settings.compression, None);
-        assert_eq!(settings.deadline, TIMEOUT);
         assert_eq!(settings.resource_attributes, []);
         let lines: Vec<String> = settings.ignored.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -413,32 +378,12 @@ mod tests {
             [
                 "OTEL_EXPORTER_OTLP_COMPRESSION = \"snappy\": is not a compression that is known \
                  here; use gzip or none",
-                "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT = \"10s\": is not a number of milliseconds; \
-                 use a whole number, such as 10000",
                 "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is not a header; use name=value,name=value \
                  with the values percent-encoded",
                 "OTEL_RESOURCE_ATTRIBUTES = \"team\": is not a list of attributes; use \
                  key=value,key=value with the values percent-encoded",
             ]
         );
-    }
-
-    #[test]
-    fn the_shorter_timeout_holds_and_zero_is_none() {
-        for (exporter, processor, deadline) in [
-            ("", 30_000, 10_000),
-            ("2500", 30_000, 2500),
-            ("60000", 30_000, 30_000),
-            ("0", 30_000, 30_000),
-            ("0", 0, 86_400_000),
-        ] {
-            let config = Telemetry {
-                export_timeout: Duration::from_millis(processor),
-                ..Telemetry::default()
-            };
-            let settings = read(&config, &[("OTEL_EXPORTER_OTLP_TIMEOUT", exporter)]).unwrap();
-            assert_eq!(settings.deadline, Duration::from_millis(deadline));
-        }
     }
 
     #[test]
