@@ -261,6 +261,39 @@ fn opentelemetry_variables_stand_between_the_file_and_our_own() {
 }
 
 #[test]
+fn an_endpoint_that_cannot_be_used_is_a_mistake_unless_opentelemetry_set_it() {
+    let route = ["check", "--listen", ":0", "--upstream", "redis://broker"];
+    for (variables, endpoint, warnings) in [
+        (
+            [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+                ("OTEL_TRACES_EXPORTER", "otlp"),
+            ],
+            "\"localhost:4318\" # OTEL_EXPORTER_OTLP_ENDPOINT",
+            "",
+        ),
+        (
+            [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:///run/collector"),
+                ("OTEL_TRACES_EXPORTER", "otlp,console"),
+            ],
+            "\"\" # default",
+            "warning: OTEL_TRACES_EXPORTER: otlp is the only exporter there is, the others are \
+             ignored\n\
+             warning: OTEL_EXPORTER_OTLP_ENDPOINT is ignored: not the URL of an OTLP receiver\n",
+        ),
+    ] {
+        let answer = ask(&route, &variables);
+        assert_eq!((answer.code, answer.stderr.as_str()), (0, warnings));
+        assert_eq!(answer.line("telemetry.endpoint"), endpoint);
+    }
+    let by_variable = [("TRACEHOP_TELEMETRY_ENDPOINT", "unix:///run/collector")];
+    assert_eq!(ask(&route, &by_variable).code, 64);
+    let by_flag = [&route[..], &["--otlp-endpoint", "unix:///run/collector"]].concat();
+    assert_eq!(ask(&by_flag, &[]).code, 64);
+}
+
+#[test]
 fn what_check_prints_can_be_checked_and_is_the_same() {
     let first = ask(&["check", "--config", "proxy.toml"], &[]);
     assert_eq!((first.code, first.stderr.as_str()), (0, ""));

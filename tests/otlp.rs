@@ -304,7 +304,7 @@ fn sightings_that_find_no_room_are_dropped_and_counted() {
 #[test]
 fn an_endpoint_that_cannot_be_used_is_told_before_anything_starts() {
     let config = config::Telemetry {
-        endpoint: Some("collector".to_owned()),
+        endpoint: Some("ftp://collector".to_owned()),
         ..config::Telemetry::default()
     };
     assert!(Telemetry::check(&config).is_err());

@@ -375,6 +375,25 @@ mod tests {
     }
 
     #[test]
+    fn of_a_list_of_exporters_ours_is_taken() {
+        for (list, export, warnings) in [
+            ("otlp", true, 0),
+            ("None", false, 0),
+            ("otlp,console", true, 1),
+            ("zipkin, OTLP", true, 1),
+            ("otlp,none", true, 1),
+            // What the file says holds.
+            ("console", false, 1),
+            ("none,console", false, 1),
+        ] {
+            let text = format!("{ROUTE}[telemetry]\nexport = false\n");
+            let loaded = load(&text, &[("OTEL_TRACES_EXPORTER", list)]).unwrap();
+            let found = (loaded.config.telemetry.export, loaded.warnings.len());
+            assert_eq!(found, (export, warnings), "{list}");
+        }
+    }
+
+    #[test]
     fn what_opentelemetry_would_not_take_is_a_warning() {
         let variables = [
             ("OTEL_SDK_DISABLED", "yes"),

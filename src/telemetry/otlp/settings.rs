@@ -143,10 +143,7 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
             fault,
             remedy: ENDPOINT_REMEDY,
         };
-        let text = match config.protocol {
-            OtlpProtocol::Grpc => self.with_scheme(text),
-            OtlpProtocol::HttpProtobuf => text.to_owned(),
-        };
+        let text = self.with_scheme(text, config.protocol);
         let mut url = Url::parse(&text).map_err(|error| unusable(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(unusable("is neither http nor https".to_owned()));
@@ -158,16 +155,20 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
         Ok(url)
     }
 
-    /// gRPC's endpoint may come without a scheme, and then a variable says whether to use
+    /// An endpoint may come without a scheme. For gRPC a variable says then whether to use
     /// TLS.
-    fn with_scheme(&self, endpoint: &str) -> String {
+    fn with_scheme(&self, endpoint: &str, protocol: OtlpProtocol) -> String {
         if endpoint.contains("://") {
             return endpoint.to_owned();
         }
-        let insecure = self
-            .first([names::TRACES_INSECURE, names::INSECURE])
-            .is_some_and(|(_, value)| value.trim().eq_ignore_ascii_case("true"));
-        let scheme = if insecure { "http" } else { "https" };
+        let is_insecure = || {
+            self.first([names::TRACES_INSECURE, names::INSECURE])
+                .is_some_and(|(_, value)| value.trim().eq_ignore_ascii_case("true"))
+        };
+        let scheme = match protocol {
+            OtlpProtocol::Grpc if !is_insecure() => "https",
+            OtlpProtocol::Grpc | OtlpProtocol::HttpProtobuf => "http",
+        };
         format!("{scheme}://{endpoint}")
     }
 
@@ -325,6 +326,13 @@ mod tests {
             (HTTP, None, &[], "http://localhost:4318/v1/traces"),
             (HTTP, Some("http://c:1"), &[], "http://c:1/v1/traces"),
             (HTTP, Some("http://c:1/a/"), &[], "http://c:1/a/v1/traces"),
+            (HTTP, Some("c:1"), &[secure], "http://c:1/v1/traces"),
+            (
+                HTTP,
+                Some("localhost:1"),
+                &[],
+                "http://localhost:1/v1/traces",
+            ),
             (GRPC, Some("http://[::1]:1"), &[], "http://[::1]:1/"),
             (GRPC, Some("c:1"), &[], "https://c:1/"),
             (GRPC, Some("c:1"), &[insecure], "http://c:1/"),
@@ -351,11 +359,11 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_cannot_be_used_is_told() {
-        let error = read(&config(HTTP, Some("collector:4318")), &[]).unwrap_err();
+        let error = read(&config(HTTP, Some("ftp://collector:4318")), &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "telemetry.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) = \"collector:4318\": is neither \
-             http nor https; use a URL such as http://collector:4318 or https://collector:4317"
+            "telemetry.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) = \"ftp://collector:4318\": is \
+             neither http nor https; use a URL such as http://collector:4318 or https://collector:4317"
         );
     }
 
