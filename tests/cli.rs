@@ -3,8 +3,15 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Lines;
+use std::io::Read;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::Child;
+use std::process::ChildStderr;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -355,31 +362,102 @@ fn a_wrong_command_line_is_told_apart_from_a_failure() {
 
 #[test]
 fn it_runs_without_a_file_until_it_is_told_to_stop() {
-    let mut child = command(
-        &[
-            "run",
-            "--listen",
-            "127.0.0.1:0",
-            "--upstream",
-            "redis://127.0.0.1:6379",
-            "--admin-listen",
-            "off",
-            "--log-format",
-            "json",
-        ],
-        &[("OTEL_SDK_DISABLED", "true")],
-    )
-    .stderr(Stdio::piped())
-    .spawn()
-    .unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let running = log.find(|line| line.as_ref().unwrap().contains("tracehop is running"));
-    let running: serde_json::Value = serde_json::from_str(&running.unwrap().unwrap()).unwrap();
-    assert_eq!(running["level"], "INFO");
-    let kill = Command::new("kill").arg(child.id().to_string()).status();
-    assert!(kill.unwrap().success());
-    assert!(log.any(|line| line.unwrap().contains("\"stopping\"")));
-    assert!(child.wait().unwrap().success());
+    for signal in ["TERM", "INT"] {
+        let mut running = Running::start("127.0.0.1:6379".parse().unwrap());
+        running.send(signal);
+        assert_eq!(running.expect("stopping")["signal"], format!("SIG{signal}"));
+        running.expect_end();
+    }
+}
+
+#[test]
+fn a_hangup_is_told_and_changes_nothing() {
+    let mut running = Running::start("127.0.0.1:6379".parse().unwrap());
+    for _ in 0..2 {
+        running.send("HUP");
+        assert_eq!(running.expect("SIGHUP")["level"], "WARN");
+    }
+    running.send("TERM");
+    running.expect("stopping");
+    running.expect_end();
+}
+
+#[test]
+fn whoever_is_told_twice_to_stop_waits_for_no_connection() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut running = Running::start(broker.local_addr().unwrap());
+    // A request that is never answered keeps its connection open.
+    let request = b"*1\r\n$4\r\nPING\r\n";
+    let mut client = TcpStream::connect(running.address).unwrap();
+    client.write_all(request).unwrap();
+    let (mut connection, _) = broker.accept().unwrap();
+    connection.read_exact(&mut [0; 14]).unwrap();
+    running.send("TERM");
+    running.expect("stopping");
+    running.send("INT");
+    assert_eq!(running.expect("stopping at once")["signal"], "SIGINT");
+    running.expect_end();
+}
+
+/// The program at work, in front of a broker.
+struct Running {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    address: SocketAddr,
+}
+
+impl Running {
+    fn start(broker: SocketAddr) -> Self {
+        let upstream = format!("redis://{broker}");
+        let arguments = [
+            &["run", "--listen", "127.0.0.1:0", "--upstream", &upstream][..],
+            &["--admin-listen", "off", "--log-format", "json"],
+        ];
+        let mut child = command(&arguments.concat(), &[("OTEL_SDK_DISABLED", "true")])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut running = Self {
+            child,
+            log,
+            address,
+        };
+        let route = running.expect("route");
+        running.address = route["listen"].as_str().unwrap().parse().unwrap();
+        assert_eq!(running.expect("tracehop is running")["level"], "INFO");
+        running
+    }
+
+    fn send(&self, signal: &str) {
+        let kill = Command::new("kill")
+            .args(["-s", signal, &self.child.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// The next message in the log that begins so.
+    fn expect(&mut self, message: &str) -> serde_json::Value {
+        let mut lines = self.log.by_ref().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            line
+        });
+        let found = lines.find(|line| line["message"].as_str().unwrap().starts_with(message));
+        found.unwrap_or_else(|| panic!("it ended without a word of {message:?}"))
+    }
+
+    fn expect_end(mut self) {
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+/// A test that fails leaves nothing running.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// What the program said to a question.

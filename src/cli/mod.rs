@@ -4,6 +4,7 @@ mod check;
 mod logging;
 mod run;
 mod settings;
+mod signals;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::runtime::Builder;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 
 use crate::admin::Admin;
 use crate::admin::Readiness;
 use crate::admin::State;
 use crate::cli::logging;
 use crate::cli::settings::Settings;
+use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::Limits;
 use crate::config::Upstream;
@@ -58,7 +57,7 @@ fn allow_descriptors(limits: &Limits) {
 
 /// Everything that runs: started in order, stopped in reverse.
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let stop = stop_signal()?;
+    let mut signals = Signals::watch()?;
     let readiness = Readiness::default();
 
     let telemetry = Telemetry::start(&config.telemetry, &config.limits, &config.log)?;
@@ -82,11 +81,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let admin = admin.map(Admin::serve);
     let proxy = proxy.serve();
     readiness.set(State::Ready);
-    stop.await;
+    let signal = signals.stop().await;
 
+    tracing::info!(signal, "stopping");
     readiness.set(State::Draining);
-    let Drained { parted, cut } = proxy.drain(config.drain_grace).await;
-    tracing::info!(parted, cut, "no connection is left");
+    tokio::select! {
+        Drained { parted, cut } = proxy.drain(config.drain_grace) => {
+            tracing::info!(parted, cut, "no connection is left");
+        }
+        signal = signals.stop() => {
+            tracing::warn!(signal, "stopping at once: connections end with the process");
+        }
+    }
     telemetry.flush(config.telemetry.flush_grace).await;
     // Last, so that "draining" stays visible.
     if let Some(admin) = admin {
@@ -118,19 +124,6 @@ fn join(upstream: &[Upstream]) -> String {
         .map(|Upstream { host, port }| format!("{host}:{port}"))
         .collect();
     addresses.join(";")
-}
-
-/// Completes when the process is told to stop. Signals count from the call on.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        tracing::info!(signal = name, "stopping");
-    })
 }
 
 /// What is open besides the two sockets of each connection: listeners, the exporter, the
