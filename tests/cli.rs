@@ -79,6 +79,27 @@ fn check_and_run_find_the_same_mistakes() {
 }
 
 #[test]
+fn a_certificate_that_is_not_there_is_a_mistake_of_the_configuration() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such/ca.pem"),
+    ];
+    for command in ["run", "check"] {
+        let mut arguments = vec![command];
+        arguments.extend(["--listen", "127.0.0.1:0", "--upstream", "redis://127.0.0.1"]);
+        let answer = ask(&arguments, &variables);
+        assert_eq!((answer.code, answer.stdout.as_str()), (64, ""), "{command}");
+        assert!(
+            answer
+                .stderr
+                .contains("OTEL_EXPORTER_OTLP_CERTIFICATE = \"/no/such/ca.pem\""),
+            "{}",
+            answer.stderr
+        );
+    }
+}
+
+#[test]
 fn nothing_is_bound_where_something_is_wrong() {
     // Whoever tried to bind this address as well would fail, and in another way.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

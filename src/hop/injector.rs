@@ -238,8 +238,8 @@ impl Injector {
         };
         let context = hop.span(span_id);
         let others = match verdict {
-            // It belonged to the traceparent that goes.
-            Verdict::Replaced => "",
+            // It belonged to the traceparent that goes, or to none.
+            Verdict::Replaced | Verdict::Added => "",
             _ => message.tracestate,
         };
         let tracestate = if self.policy.tracestate {

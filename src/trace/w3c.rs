@@ -156,22 +156,29 @@ impl OurMember {
         })
     }
 
-    /// The `tracestate` that begins with our member and keeps of `others` what still fits:
-    /// at most 32 members and 512 characters, whole members dropped from the right.
+    /// The `tracestate` that begins with our member and keeps of `others` what still fits in
+    /// 32 members and 512 characters. Whole members are dropped: long ones first, then those
+    /// on the right (level 2, section 3.3.1.5).
     #[must_use]
     pub fn lead(span_id: SpanId, sent: Timestamp, others: &str) -> String {
-        let mut tracestate = format!("{OUR_KEY}={span_id}-{:x}", sent.as_millis());
-        let others = tracestate_members(others)
-            .into_iter()
-            .filter(|member| !is_ours(member));
-        for member in others.take(MEMBERS_MAX - 1) {
-            if tracestate.len() + 1 + member.len() > CHARACTERS_MAX {
-                break;
+        let ours = format!("{OUR_KEY}={span_id}-{:x}", sent.as_millis());
+        let mut members = tracestate_members(others);
+        members.retain(|member| !is_ours(member));
+        members.truncate(MEMBERS_MAX - 1);
+        let length = |members: &[&str]| -> usize {
+            ours.len() + members.iter().map(|member| 1 + member.len()).sum::<usize>()
+        };
+        while length(&members) > CHARACTERS_MAX {
+            let long = members
+                .iter()
+                .rposition(|member| member.len() > LONG_MEMBER_CHARACTERS);
+            match long {
+                Some(long) => drop(members.remove(long)),
+                None => drop(members.pop()),
             }
-            tracestate.push(',');
-            tracestate.push_str(member);
         }
-        tracestate
+        members.insert(0, &ours);
+        members.join(",")
     }
 }
 
@@ -184,6 +191,8 @@ fn is_ours(member: &str) -> bool {
 const OUR_KEY: &str = "tracehop";
 const MEMBERS_MAX: usize = 32;
 const CHARACTERS_MAX: usize = 512;
+/// Members longer than this are the first to go.
+const LONG_MEMBER_CHARACTERS: usize = 128;
 
 #[cfg(test)]
 mod tests {

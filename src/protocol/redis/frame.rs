@@ -45,7 +45,9 @@ impl LineFinder {
     }
 
     fn newline(&mut self, input: &[u8]) -> Result<Option<usize>, Unreadable> {
-        let unseen = input.get(self.scanned..).unwrap_or_default();
+        // However much has come with it: a line may be so long and no longer.
+        let searched = input.get(..=LINE_BYTES_MAX).unwrap_or(input);
+        let unseen = searched.get(self.scanned..).unwrap_or_default();
         match memchr(b'\n', unseen) {
             Some(offset) => {
                 let newline = self.scanned + offset;

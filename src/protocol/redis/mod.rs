@@ -20,11 +20,14 @@ pub(super) fn recognises(first: &[u8]) -> Option<bool> {
         [] => None,
         [b'*', ..] => Some(true),
         [letter, ..] if !letter.is_ascii_alphabetic() => Some(false),
-        _ => match first.iter().position(|byte| !matches!(byte, b' '..=b'~')) {
-            None if first.len() < INLINE_BYTES_MAX => None,
-            None => Some(false),
-            Some(end) => Some(matches!(first.get(end), Some(b'\r' | b'\n'))),
-        },
+        _ => {
+            let line = first.get(..INLINE_BYTES_MAX).unwrap_or(first);
+            match line.iter().position(|byte| !matches!(byte, b' '..=b'~')) {
+                None if line.len() < INLINE_BYTES_MAX => None,
+                None => Some(false),
+                Some(end) => Some(matches!(line.get(end), Some(b'\r' | b'\n'))),
+            }
+        }
     }
 }
 
@@ -45,6 +48,7 @@ mod tests {
             (b"AMQP\x00\x00\x09\x01", Some(false)),
             (b"\x16\x03\x01", Some(false)),
             (&[b'a'; 1024], Some(false)),
+            (&[[b'a'; 2000].as_slice(), b"\r\n"].concat(), Some(false)),
         ] {
             assert_eq!(recognises(first), expected, "{first:?}");
         }

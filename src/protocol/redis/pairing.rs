@@ -140,7 +140,8 @@ impl Pairing {
     }
 
     fn expect_reply(&mut self, request: Request, hops: Hops) -> Result<(), Unreadable> {
-        let skipped = std::mem::take(&mut self.skip_next) || self.replies_off;
+        let skipped = std::mem::take(&mut self.skip_next);
+        let unheard = skipped || self.replies_off;
         let pending = match request {
             // Confirmations are sent even while replies are switched off.
             Request::Subscribe { kind, count } => {
@@ -167,6 +168,10 @@ impl Pairing {
                 self.skip_next = !self.replies_off;
                 return Ok(());
             }
+            // They change what replies look like, and nothing would tell from which one on.
+            Request::Reset if skipped => return Err("unheard_switch"),
+            Request::Hello { resp3: Some(_) } if unheard => return Err("unheard_switch"),
+            // It ends CLIENT REPLY OFF, and is answered.
             Request::Reset => {
                 self.in_transaction = false;
                 self.watching = false;
@@ -205,7 +210,7 @@ impl Pairing {
             }
             Request::Monitor => Pending::Monitor,
         };
-        if skipped {
+        if unheard {
             self.end_hops(hops, &Answer::Unanswered);
             return Ok(());
         }
@@ -280,7 +285,7 @@ impl Pairing {
         match front {
             Pending::Plain(count) if *count > 1 => {
                 *count -= 1;
-                return self.note_queued(Hops::default(), is_error).map(drop);
+                return self.note_queued(Hops::default()).map(drop);
             }
             Pending::Subscribe { .. } | Pending::Unsubscribe { .. } if !is_error => {
                 return self.subscription();
@@ -291,10 +296,10 @@ impl Pairing {
         self.pending.pop_front();
         match front {
             Pending::Plain(_) => {
-                self.note_queued(Hops::default(), is_error)?;
+                self.note_queued(Hops::default())?;
             }
             Pending::Push(hops) => {
-                if !self.note_queued(hops, is_error)? {
+                if !self.note_queued(hops)? {
                     let answer = self.reply.answer();
                     self.end_hops(hops, &answer);
                 }
@@ -334,18 +339,20 @@ impl Pairing {
 
     /// Inside a transaction the broker says that it has queued the command. Says whether
     /// it did.
-    fn note_queued(&mut self, hops: Hops, is_error: bool) -> Result<bool, Unreadable> {
-        match &mut self.queued {
-            Some(queued) if !is_error && self.reply.text == b"QUEUED" => {
-                if queued.len() >= self.pending_max {
-                    self.end_hops(hops, &Answer::Unanswered);
-                    return Err("too_many_pending");
-                }
-                queued.push(hops);
-                Ok(true)
-            }
-            _ => Ok(false),
+    ///
+    /// It need not have said before that the transaction was open: after CLIENT REPLY SKIP
+    /// there is no reply to MULTI.
+    fn note_queued(&mut self, hops: Hops) -> Result<bool, Unreadable> {
+        if self.reply.type_byte != b'+' || self.reply.text != b"QUEUED" {
+            return Ok(false);
         }
+        let queued = self.queued.get_or_insert_default();
+        if queued.len() >= self.pending_max {
+            self.end_hops(hops, &Answer::Unanswered);
+            return Err("too_many_pending");
+        }
+        queued.push(hops);
+        Ok(true)
     }
 
     /// One confirmation of a subscription, or of its end.

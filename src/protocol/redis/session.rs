@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::hop::Answer;
+use crate::hop::Connection;
 use crate::hop::HopId;
 use crate::hop::Publication;
 use crate::hop::Sighting;
@@ -82,15 +83,24 @@ impl RedisSession {
     }
 
     fn tell_answers(&mut self, now: Timestamp, sightings: &mut Vec<Sighting>) {
-        let session = self.setup.connection.session;
-        for (hops, answer) in self.pairing.take_answers() {
-            for number in hops.first..hops.first + u64::from(hops.count) {
-                sightings.push(Sighting::Answered {
-                    hop: HopId { session, number },
-                    at: now,
-                    answer: answer.clone(),
-                });
-            }
+        tell_answers(&mut self.pairing, &self.setup.connection, now, sightings);
+    }
+}
+
+fn tell_answers(
+    pairing: &mut Pairing,
+    connection: &Connection,
+    now: Timestamp,
+    sightings: &mut Vec<Sighting>,
+) {
+    let session = connection.session;
+    for (hops, answer) in pairing.take_answers() {
+        for number in hops.first..hops.first + u64::from(hops.count) {
+            sightings.push(Sighting::Answered {
+                hop: HopId { session, number },
+                at: now,
+                answer: answer.clone(),
+            });
         }
     }
 }
@@ -108,18 +118,18 @@ impl Session for RedisSession {
                     next_hop: &mut self.next_hop,
                     sightings: &mut out.sightings,
                     now,
-                    unpaired: None,
+                    unpaired: false,
                 };
                 let read = self
                     .to_broker
                     .receive(bytes, &mut out.to_broker, |input, patch| {
                         self.commands.step(input, patch, &mut requests)
                     });
-                let unpaired = requests.unpaired;
+                if requests.unpaired {
+                    self.to_client.turn_blind(&mut out.to_client);
+                }
                 if let Err(why) = read {
                     self.lose_requests(why, now, out);
-                } else if let Some(why) = unpaired {
-                    self.lose_replies(why, now, out);
                 }
             }
             Side::Broker => {
@@ -177,8 +187,8 @@ struct Requests<'a> {
     next_hop: &'a mut u64,
     sightings: &'a mut Vec<Sighting>,
     now: Timestamp,
-    /// Why replies can no longer be paired.
-    unpaired: Option<Unreadable>,
+    /// Whether replies can no longer be paired.
+    unpaired: bool,
 }
 
 impl Requests<'_> {
@@ -266,9 +276,18 @@ impl command::Listener for Requests<'_> {
 
     fn end(&mut self, request: Request) {
         let hops = mem::take(self.hops);
-        if let Err(why) = self.pairing.requested(request, hops) {
+        let paired = self.pairing.requested(request, hops);
+        // Told at once: what is seen, and in which order, does not depend on how much came
+        // together with it.
+        let connection = &self.setup.connection;
+        tell_answers(self.pairing, connection, self.now, self.sightings);
+        if let Err(why) = paired {
             // Requests are still understood; only the way back is not.
-            self.unpaired = Some(why);
+            self.unpaired = true;
+            self.sightings.push(Sighting::LostSight {
+                connection: Arc::clone(connection),
+                why,
+            });
         }
     }
 }
@@ -278,7 +297,6 @@ mod tests {
     use super::*;
     use crate::config::Limits;
     use crate::config::Policy;
-    use crate::hop::Connection;
     use crate::hop::Injector;
     use crate::protocol::HoldBudget;
     use crate::trace::IdSource;

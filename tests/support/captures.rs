@@ -1,0 +1,380 @@
+//! Recorded conversations of real Celery apps with a real Redis, and their replay.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use tracehop::config::Limits;
+use tracehop::config::Policy;
+use tracehop::config::Protocol;
+use tracehop::hop::Publication;
+use tracehop::hop::Sighting;
+use tracehop::protocol::HoldBudget;
+use tracehop::protocol::Outbox;
+use tracehop::protocol::Session;
+use tracehop::protocol::Side;
+use tracehop::trace::Timestamp;
+
+use crate::laws::Cutting;
+use crate::laws::Outcome;
+use crate::laws::Rig;
+use crate::laws::Thing;
+use crate::laws::Turn;
+use crate::laws::seen;
+
+/// One scenario: everything that was said on all of its connections, in order.
+pub(crate) struct Capture {
+    pub(crate) name: String,
+    /// What it shows, in a sentence.
+    pub(crate) shows: String,
+    pub(crate) folder: PathBuf,
+    records: Vec<Record>,
+    /// Whether the relay that recorded it edited what it forwarded.
+    pub(crate) is_edited: bool,
+}
+
+struct Record {
+    connection: u64,
+    at: Timestamp,
+    event: Event,
+}
+
+enum Event {
+    Open,
+    /// What came, and what the relay forwarded instead of it.
+    Said {
+        side: Side,
+        sent: Vec<u8>,
+        forwarded: Option<Vec<u8>>,
+    },
+    End(Side),
+}
+
+/// Where in the recorded conversation the session stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Place {
+    /// In place of the relay: it takes what both sides sent.
+    Relay,
+    /// Behind the relay: it takes what that forwarded.
+    Behind,
+}
+
+impl Capture {
+    /// Every scenario of the folder, by name.
+    pub(crate) fn all(folder: &Path) -> Vec<Self> {
+        let mut folders: Vec<PathBuf> = fs::read_dir(folder)
+            .expect("the captures are there")
+            .map(|entry| entry.expect("readable").path())
+            .collect();
+        folders.sort();
+        folders.into_iter().map(Self::read).collect()
+    }
+
+    fn read(folder: PathBuf) -> Self {
+        let text = |name: &str| fs::read_to_string(folder.join(name)).expect("it is there");
+        let meta: Value = serde_json::from_str(&text("meta.json")).expect("JSON");
+        let mut records: Vec<Record> = Vec::new();
+        let mut is_edited = false;
+        for line in text("wire.ndjson").lines() {
+            let row: Value = serde_json::from_str(line).expect("JSON");
+            let direction = row["dir"].as_str().expect("a direction");
+            if direction.ends_with('!') {
+                let last = records
+                    .last_mut()
+                    .expect("it stands below what it replaces");
+                let Event::Said { forwarded, .. } = &mut last.event else {
+                    panic!("{line} replaces nothing");
+                };
+                *forwarded = Some(bytes(&row));
+                is_edited = true;
+                continue;
+            }
+            let side = if direction == "c2s" {
+                Side::Client
+            } else {
+                Side::Broker
+            };
+            let event = match row["ev"].as_str() {
+                Some("open") => Event::Open,
+                Some(_) => Event::End(side),
+                None => Event::Said {
+                    side,
+                    sent: bytes(&row),
+                    forwarded: None,
+                },
+            };
+            let seconds = row["t"].as_f64().expect("a time");
+            records.push(Record {
+                connection: row["conn"].as_u64().expect("a number"),
+                at: Timestamp::from_nanos(START_NANOS + (seconds * 1e9) as u64),
+                event,
+            });
+        }
+        let name = folder
+            .file_name()
+            .expect("a folder")
+            .to_string_lossy()
+            .into_owned();
+        let shows = meta["shows"].as_str().expect("a sentence").to_owned();
+        Self {
+            name,
+            shows,
+            folder,
+            records,
+            is_edited,
+        }
+    }
+
+    /// Says everything again, to sessions that share one memory.
+    pub(crate) fn replay(&self, place: Place, policy: Policy, cutting: Option<Cutting>) -> Replay {
+        let protocol = match self.name.as_str() {
+            "09a-tls" => Protocol::Auto,
+            _ => Protocol::Redis,
+        };
+        let limits = Limits::default();
+        let rig = Rig {
+            protocol,
+            policy,
+            limits,
+        };
+        let injector = rig.injector();
+        let budget = HoldBudget::new(limits.hold_total_bytes_max);
+        let mut sessions: BTreeMap<u64, Box<dyn Session>> = BTreeMap::new();
+        let mut replay = Replay::default();
+        let mut out = Outbox::default();
+        for Record {
+            connection,
+            at,
+            event,
+        } in &self.records
+        {
+            if let Event::Open = event {
+                let session = rig.session_with(&injector, &budget, *connection);
+                sessions.insert(*connection, session);
+                continue;
+            }
+            let session = sessions.get_mut(connection).expect("it was opened");
+            let said = replay.connections.entry(*connection).or_default();
+            match event {
+                Event::Open => {}
+                Event::End(side) => session.finish(*side, *at, &mut out),
+                Event::Said {
+                    side,
+                    sent,
+                    forwarded,
+                } => {
+                    let bytes = match (place, forwarded) {
+                        (Place::Behind, Some(forwarded)) => forwarded,
+                        _ => sent,
+                    };
+                    let turn = [Turn(*side, bytes.clone())];
+                    for Turn(side, piece) in
+                        cutting.map_or_else(|| turn.to_vec(), |cutting| cutting.of(&turn))
+                    {
+                        session.receive(side, &piece, *at, &mut out);
+                    }
+                    match side {
+                        Side::Client => said.by_client.extend_from_slice(bytes),
+                        Side::Broker => said.by_broker.extend_from_slice(bytes),
+                    }
+                }
+            }
+            replay.sightings.extend_from_slice(&out.sightings);
+            said.outcome.take(&mut out);
+        }
+        // A recording that was cut off ends like a proxy that is.
+        let at = self
+            .records
+            .last()
+            .map(|record| record.at)
+            .unwrap_or_default();
+        for (connection, session) in &mut sessions {
+            session.finish(Side::Client, at, &mut out);
+            session.finish(Side::Broker, at, &mut out);
+            replay.sightings.extend_from_slice(&out.sightings);
+            replay
+                .connections
+                .entry(*connection)
+                .or_default()
+                .outcome
+                .take(&mut out);
+        }
+        replay
+    }
+}
+
+/// An arbitrary moment in 2025 at which every recording begins.
+const START_NANOS: u64 = 1_760_000_000_000_000_000;
+
+fn bytes(row: &Value) -> Vec<u8> {
+    let decode = |text: &Value| {
+        STANDARD
+            .decode(text.as_str().expect("base64"))
+            .expect("base64")
+    };
+    match &row["parts"] {
+        Value::Array(parts) => parts
+            .iter()
+            .flat_map(|part| match part {
+                Value::Array(repeated) => {
+                    decode(&repeated[0]).repeat(repeated[1].as_u64().expect("a count") as usize)
+                }
+                text => decode(text),
+            })
+            .collect(),
+        _ => decode(&row["b64"]),
+    }
+}
+
+/// What came of a replay.
+#[derive(Default, PartialEq)]
+pub(crate) struct Replay {
+    pub(crate) connections: BTreeMap<u64, Conversation>,
+    /// Of all connections, in order.
+    pub(crate) sightings: Vec<Sighting>,
+}
+
+/// One connection: what was said, and what left.
+#[derive(Default, PartialEq)]
+pub(crate) struct Conversation {
+    pub(crate) by_client: Vec<u8>,
+    pub(crate) by_broker: Vec<u8>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Replay {
+    /// What was seen, as a table to be read: a line for each thing, in order.
+    ///
+    /// `trace` and `parent` name what has been seen before: a trace by a letter, a hop by its
+    /// line; `carried` is a span that the message brought with it.
+    pub(crate) fn table(&self) -> String {
+        let mut rows: Vec<Vec<String>> = vec![
+            HEADINGS
+                .iter()
+                .map(|heading| (*heading).to_owned())
+                .collect(),
+        ];
+        let mut traces: Vec<String> = Vec::new();
+        let mut spans: Vec<String> = Vec::new();
+        for (index, thing) in seen(&self.sightings).things.iter().enumerate() {
+            let mut row = vec![(index + 1).to_string()];
+            spans.push(String::new());
+            match thing {
+                Thing::Published(publication, answer) => {
+                    let trace = publication.context.trace_id.to_string();
+                    let known = traces.iter().position(|other| *other == trace);
+                    let trace = known.unwrap_or_else(|| {
+                        traces.push(trace);
+                        traces.len() - 1
+                    });
+                    let parent = match publication.parent.map(|parent| parent.to_string()) {
+                        None => "-".to_owned(),
+                        Some(parent) => match spans.iter().position(|span| *span == parent) {
+                            Some(line) => format!("#{}", line + 1),
+                            None => "carried".to_owned(),
+                        },
+                    };
+                    spans[index] = publication.context.span_id.to_string();
+                    row.extend(described(publication));
+                    row.extend([letter(trace), parent]);
+                    row.push(match answer {
+                        Some(tracehop::hop::Answer::Refused(words)) => format!("refused: {words}"),
+                        Some(answer) => answer.word().to_owned(),
+                        None => "open".to_owned(),
+                    });
+                }
+                Thing::Redelivered(connection, destination) => {
+                    row.extend([connection.to_string(), "redelivered".to_owned()]);
+                    row.extend(["", "", ""].map(str::to_owned));
+                    row.push(destination.clone());
+                }
+                Thing::LeftAlone(connection, why) => {
+                    row.extend([connection.to_string(), format!("left alone: {why}")]);
+                }
+                Thing::LostSight(connection, why) => {
+                    row.extend([connection.to_string(), format!("lost sight: {why}")]);
+                }
+            }
+            rows.push(row);
+        }
+        aligned(&rows)
+    }
+}
+
+const HEADINGS: [&str; 11] = [
+    "#",
+    "connection",
+    "seen",
+    "task",
+    "id",
+    "retries",
+    "destination",
+    "origin",
+    "trace",
+    "parent",
+    "answer",
+];
+
+fn described(publication: &Publication) -> [String; 7] {
+    let task = &publication.task;
+    let seen = match publication.invalid {
+        Some(invalid) => format!("{} ({invalid})", publication.verdict.word()),
+        None => publication.verdict.word().to_owned(),
+    };
+    let retries = match task.replaced {
+        0 => task.retries.to_string(),
+        replaced => format!("{}, replaced {replaced}", task.retries),
+    };
+    [
+        publication.connection.session.to_string(),
+        seen,
+        task.name.to_string(),
+        shortened(&task.id),
+        retries,
+        publication.destination.to_string(),
+        publication.origin.word().to_owned(),
+    ]
+}
+
+/// The first digits of a UUID; any other id whole.
+fn shortened(id: &str) -> String {
+    let is_uuid = id.len() == 36 && id.bytes().filter(|byte| *byte == b'-').count() == 4;
+    id.chars().take(if is_uuid { 8 } else { 40 }).collect()
+}
+
+fn letter(index: usize) -> String {
+    let letter = char::from(b'A' + u8::try_from(index % 26).expect("less than 26"));
+    match index / 26 {
+        0 => letter.to_string(),
+        round => format!("{letter}{round}"),
+    }
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        let cells = rows.iter().filter(|row| row.len() > 4 || column < 2);
+        cells
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or_default())
+        .collect();
+    let mut table = String::new();
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        table.push('\n');
+    }
+    table
+}

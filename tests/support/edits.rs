@@ -1,0 +1,203 @@
+//! What a session may change, and nothing else: the context of messages, and the address in
+//! a `MOVING` push.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::resp::Token;
+use crate::resp::tokens;
+
+/// One message whose context was changed on its way to the broker.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Edit {
+    pub(crate) before: Vec<u8>,
+    pub(crate) after: Vec<u8>,
+}
+
+impl Edit {
+    /// A flat header of the message as it left.
+    pub(crate) fn header(&self, name: &str) -> Option<Value> {
+        header(&self.after, name)
+    }
+}
+
+/// A flat header of an envelope.
+pub(crate) fn header(envelope: &[u8], name: &str) -> Option<Value> {
+    parse(envelope).get("headers")?.get(name).cloned()
+}
+
+/// Compares what was sent towards the broker with what left: the same pieces, except for
+/// envelopes that are the same JSON but for their `traceparent` and `tracestate`.
+///
+/// # Panics
+/// Where anything else differs.
+pub(crate) fn edits(sent: &[u8], left: &[u8]) -> Vec<Edit> {
+    if sent == left {
+        return Vec::new();
+    }
+    let (sent, left) = (tokens(sent), tokens(left));
+    let mut edits = Vec::new();
+    for (before, after) in sent.iter().zip(&left) {
+        match (before, after) {
+            _ if before == after => {}
+            (Token::Blob(b'$', before), Token::Blob(b'$', after)) => {
+                assert_same_but_for_context(before, after);
+                edits.push(Edit {
+                    before: before.to_vec(),
+                    after: after.to_vec(),
+                });
+            }
+            _ => panic!("{} became {}", shown(before), shown(after)),
+        }
+    }
+    assert_eq!(sent.len(), left.len(), "pieces sent and left");
+    edits
+}
+
+fn assert_same_but_for_context(before: &[u8], after: &[u8]) {
+    let (mut old, mut new) = (parse(before), parse(after));
+    assert_ne!(take_context(&mut new), None, "an edit writes a context");
+    take_context(&mut old);
+    assert_eq!(old, new, "nothing but the context changes");
+    assert_spliced(before, after);
+}
+
+/// Python writes `NaN`, which serde_json does not read. Nothing else here says so.
+fn parse(text: &[u8]) -> Value {
+    let text = String::from_utf8_lossy(text).replace("NaN", "null");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+/// Takes the context out of an envelope's headers. Headers that were not there, or null,
+/// count as empty.
+fn take_context(envelope: &mut Value) -> Option<(Value, Option<Value>)> {
+    let headers = envelope
+        .as_object_mut()?
+        .entry("headers")
+        .or_insert(Value::Null);
+    if headers.is_null() {
+        *headers = Value::Object(Map::new());
+    }
+    let headers = headers.as_object_mut()?;
+    let tracestate = headers.remove("tracestate");
+    headers
+        .remove("traceparent")
+        .map(|traceparent| (traceparent, tracestate))
+}
+
+/// An edit is made in place: up to the first and from the last byte that it changes stand
+/// the bytes that were there.
+fn assert_spliced(before: &[u8], after: &[u8]) {
+    let same = |(left, right): &(&u8, &u8)| left == right;
+    let head = before.iter().zip(after).take_while(same).count();
+    let (old, new) = (&before[head..], &after[head..]);
+    let tail = old
+        .iter()
+        .rev()
+        .zip(new.iter().rev())
+        .take_while(same)
+        .count();
+    let rewritten = &old[..old.len() - tail];
+    assert!(
+        rewritten.len() <= REWRITTEN_MAX,
+        "{} was rewritten",
+        rewritten.escape_ascii()
+    );
+}
+
+/// Room for an old `traceparent` and `tracestate` and the headers that may stand between.
+const REWRITTEN_MAX: usize = 2048;
+
+fn shown(token: &Token<'_>) -> String {
+    match token {
+        Token::Line(bytes) | Token::Blob(_, bytes) | Token::Rest(bytes) => {
+            bytes.escape_ascii().to_string()
+        }
+    }
+}
+
+/// Compares what the broker sent with what left for the client: the same bytes, except for
+/// the address in `MOVING` pushes, which leaves as a null.
+///
+/// # Panics
+/// Where anything else differs.
+pub(crate) fn assert_only_readdressed(sent: &[u8], left: &[u8]) {
+    let (mut sent, mut left) = (sent, left);
+    loop {
+        let same = sent
+            .iter()
+            .zip(left)
+            .take_while(|(sent, left)| sent == left)
+            .count();
+        if same == sent.len() && same == left.len() {
+            return;
+        }
+        // The address begins where the streams part, or a byte before: it may be a null itself,
+        // of another spelling.
+        let begins = [same, same.saturating_sub(1)];
+        let begins = begins.into_iter().find(|at| moving_ends_at(&sent[..*at]));
+        let same = begins.unwrap_or_else(|| {
+            let shown = |bytes: &[u8]| bytes[..bytes.len().min(80)].escape_ascii().to_string();
+            panic!(
+                "after {} came {} and left {}",
+                shown(&sent[same.saturating_sub(80)..same]),
+                shown(&sent[same..]),
+                shown(&left[same..])
+            )
+        });
+        let address = scalar(&sent[same..]).expect("an address");
+        sent = &sent[same + address..];
+        left = left[same..]
+            .strip_prefix(b"_\r\n")
+            .expect("a null for the address");
+    }
+}
+
+/// Whether `before` ends with the first three of a `MOVING` push's elements.
+fn moving_ends_at(before: &[u8]) -> bool {
+    let starts = before
+        .windows(4)
+        .enumerate()
+        .filter(|(_, bytes)| bytes == b">4\r\n");
+    let mut starts: Vec<usize> = starts.map(|(start, _)| start).collect();
+    starts.reverse();
+    starts.into_iter().take(8).any(|start| {
+        let mut rest = &before[start + 4..];
+        let Some(kind) = scalar(rest) else {
+            return false;
+        };
+        let is_moving = rest[..kind]
+            .to_ascii_uppercase()
+            .windows(6)
+            .any(|word| word == b"MOVING");
+        rest = &rest[kind..];
+        for _ in 0..2 {
+            let Some(length) = scalar(rest) else {
+                return false;
+            };
+            rest = &rest[length..];
+        }
+        is_moving && rest.is_empty()
+    })
+}
+
+/// The length of the value that `bytes` begin with, where that is no aggregate.
+fn scalar(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.windows(2).position(|pair| pair == b"\r\n")? + 2;
+    match bytes.first()? {
+        b'$' | b'=' | b'!' => {
+            let length: i64 = std::str::from_utf8(&bytes[1..line - 2])
+                .ok()?
+                .parse()
+                .ok()?;
+            let end = match usize::try_from(length) {
+                Ok(length) => line + length + 2,
+                Err(_) => line,
+            };
+            (end <= bytes.len()).then_some(end)
+        }
+        b'+' | b'-' | b':' | b',' | b'#' | b'(' | b'_' => Some(line),
+        _ => None,
+    }
+}
