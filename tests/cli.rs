@@ -319,7 +319,10 @@ fn it_runs_without_a_file_until_it_is_told_to_stop() {
     let running = log.find(|line| line.as_ref().unwrap().contains("tracehop is running"));
     let running: serde_json::Value = serde_json::from_str(&running.unwrap().unwrap()).unwrap();
     assert_eq!(running["level"], "INFO");
-    let kill = Command::new("kill").arg(child.id().to_string()).status();
+    // The shell's own `kill`: the program of that name is not part of every system.
+    let kill = Command::new("sh")
+        .args(["-c", &format!("kill {}", child.id())])
+        .status();
     assert!(kill.unwrap().success());
     assert!(log.any(|line| line.unwrap().contains("\"stopping\"")));
     assert!(child.wait().unwrap().success());

@@ -76,6 +76,23 @@ async fn a_broker_that_has_finished_still_hears_the_app() {
 }
 
 #[tokio::test]
+async fn a_connection_whose_app_has_left_does_not_stay_for_ever() {
+    let limits = Limits {
+        half_closed_max: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let (proxy, mut app, mut hung) = joined_with(limits, sessions::passing).await;
+    app.say("a question").await;
+    drop(app);
+    hung.expect("a question").await;
+    until(|| proxy.view.connections() == 0).await;
+    assert_eq!(
+        proxy.failures(),
+        [r#"{route="test",reason="half_closed"} 1"#]
+    );
+}
+
+#[tokio::test]
 async fn a_reset_by_the_broker_resets_the_app() {
     let (proxy, mut app, broker) = joined().await;
     broker.reset();

@@ -21,9 +21,17 @@ apt_install() {
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
         fail "$why; 'apt-get install $*' needs root or sudo"
     say "$why: installing $* with apt-get"
-    as_root apt-get update -qq || fail "apt-get update, see above"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" ||
-        fail "apt-get install $*, see above"
+    quietly as_root apt-get update
+    quietly as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "$@"
+}
+
+# Runs a command; what it prints is only shown when it fails.
+quietly() {
+    local output
+    output=$("$@" 2>&1) && return
+    echo "$output" >&2
+    fail "$*, see above"
 }
 
 need_rust() {
@@ -48,10 +56,12 @@ need_redis() {
         printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
         as_root chmod 755 $policy
     fi
-    (apt_install "Redis is not installed" redis-server redis-tools)
-    local result=$?
+    local result=0
+    (apt_install "Redis is not installed" redis-server redis-tools) || result=$?
     [ $had_policy = yes ] || as_root rm -f $policy
     [ $result = 0 ] || exit 1
+    # Nor shall it start when the machine does.
+    if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet redis-server; fi
 }
 
 # venv NAME REQUIREMENTS: a virtual environment, .cache/venv/NAME, with exactly the packages
@@ -62,8 +72,7 @@ venv() {
     if [ "$(cat "$place/state" 2>/dev/null)" = "$state" ]; then return; fi
     say "installing the packages of $requirements into $place"
     rm -rf "$place"
-    python3 -m venv "$place" || fail "python3 -m venv $place, see above"
-    "$place/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements" ||
-        fail "pip install of $requirements, see above"
+    quietly python3 -m venv "$place"
+    quietly "$place/bin/pip" install --disable-pip-version-check --requirement "$requirements"
     echo "$state" >"$place/state"
 }

@@ -29,20 +29,47 @@ pub enum TaskProtocol {
 }
 
 impl Task<'_> {
-    /// The same facts, on their own.
+    /// The same facts, on their own, to be kept. Whoever publishes decides how long they
+    /// are, so of each no more than 256 bytes are kept.
     #[must_use]
     pub fn into_owned(self) -> Task<'static> {
-        let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
         Task {
-            name: Cow::Owned(self.name.into_owned()),
-            id: Cow::Owned(self.id.into_owned()),
-            root_id: own(self.root_id),
-            parent_id: own(self.parent_id),
-            group: own(self.group),
-            eta: own(self.eta),
+            name: own(self.name),
+            id: own(self.id),
+            root_id: self.root_id.map(own),
+            parent_id: self.parent_id.map(own),
+            group: self.group.map(own),
+            eta: self.eta.map(own),
             retries: self.retries,
             replaced: self.replaced,
             protocol: self.protocol,
         }
+    }
+}
+
+fn own(text: Cow<'_, str>) -> Cow<'static, str> {
+    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    match text.get(..end) {
+        Some(head) if head.len() < text.len() => Cow::Owned(head.to_owned()),
+        _ => Cow::Owned(text.into_owned()),
+    }
+}
+
+const TEXT_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_long_texts_the_head_is_kept() {
+        let task = Task {
+            name: "é".repeat(200).into(),
+            id: "short".into(),
+            ..Task::default()
+        };
+        let kept = task.into_owned();
+        assert_eq!(kept.name, "é".repeat(128));
+        assert_eq!(kept.id, "short");
     }
 }

@@ -64,6 +64,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(limits.buffer_bytes_max: Bytes),
     key!(limits.pending_max: Count),
     key!(limits.connect_timeout: Time),
+    key!(limits.half_closed_max: Time),
     key!(limits.open_hops_max: Count),
     key!(limits.open_hop_age_max: Time),
     key!(limits.memory_max: Count),

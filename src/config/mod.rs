@@ -133,6 +133,8 @@ pub struct Limits {
     pub pending_max: usize,
     /// How long one address of an upstream may take to accept a connection.
     pub connect_timeout: Duration,
+    /// How long one peer may be silent after the other has ended its half of a connection.
+    pub half_closed_max: Duration,
     /// Hops that may be open at once, and how long each.
     pub open_hops_max: usize,
     pub open_hop_age_max: Duration,
@@ -240,6 +242,7 @@ impl Default for Limits {
             buffer_bytes_max: 256 << 10,
             pending_max: 1 << 16,
             connect_timeout: Duration::from_secs(5),
+            half_closed_max: Duration::from_secs(120),
             open_hops_max: 100_000,
             open_hop_age_max: Duration::from_secs(600),
             memory_max: 100_000,

@@ -46,7 +46,8 @@ pub struct Decision {
     /// The hop's own span.
     pub context: TraceContext,
     pub parent: Option<SpanId>,
-    /// The `tracestate` that the message carries from here, empty for none.
+    /// The `tracestate` that the message carries from here, empty where there is none or
+    /// where it is longer than a span should keep.
     pub tracestate: String,
     pub kind: SpanKind,
     pub verdict: Verdict,
@@ -256,7 +257,7 @@ impl Injector {
             }),
             context,
             parent: hop.parent,
-            tracestate: tracestate.unwrap_or_default(),
+            tracestate: within_span(tracestate.as_deref().unwrap_or_default()),
             kind: SpanKind::Producer,
             verdict,
             invalid,
@@ -279,7 +280,7 @@ impl Injector {
             stamp: None,
             context: hop.span(ids.span_id()),
             parent: hop.parent,
-            tracestate: message.tracestate.to_owned(),
+            tracestate: within_span(message.tracestate),
             kind: SpanKind::Client,
             verdict,
             invalid,
@@ -365,6 +366,15 @@ impl Lineage {
             flags: self.flags,
         }
     }
+}
+
+/// The `tracestate` as the hop's span keeps it. One that is longer than W3C asks anybody to
+/// pass on stays in the message alone: spans wait in queues.
+fn within_span(tracestate: &str) -> String {
+    if tracestate.len() > w3c::TRACESTATE_CHARACTERS_MAX {
+        return String::new();
+    }
+    tracestate.to_owned()
 }
 
 fn read(traceparent: &Carried<'_>) -> Result<Option<TraceContext>, Invalid> {

@@ -170,6 +170,10 @@ fn open_session(
 fn tell(ending: Ending, client: SocketAddr, broker: &Upstream, route: &Route) {
     let (why, what) = match ending {
         Ending::Closed | Ending::Parted | Ending::Cut => return,
+        Ending::HalfClosed => (
+            "half_closed",
+            "one peer had ended, and the other was silent for limits.half_closed_max",
+        ),
         Ending::BrokerLost => ("broker_lost", "the broker reset the connection"),
         Ending::Panicked => ("panic", "a session panicked: its connection was reset"),
     };

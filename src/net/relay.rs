@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
+use std::mem::take;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::pin::pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use bytes::Buf;
@@ -19,6 +21,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::net::connection::Shared;
 use crate::net::drain::Signal;
@@ -43,6 +46,10 @@ pub(super) struct Relay<'a> {
     metrics: &'a RouteMetrics,
     sightings: &'a Sightings,
     draining: bool,
+    /// How long one peer may be silent after the other has ended.
+    half_closed_max: Duration,
+    /// Whether any byte has moved since this was last asked.
+    moved: bool,
 }
 
 /// One of the two sockets.
@@ -72,6 +79,8 @@ pub(super) enum Ending {
     BrokerLost,
     /// At a boundary, because the proxy drains.
     Parted,
+    /// One peer had ended, and the other was silent for too long.
+    HalfClosed,
     /// The grace of the drain was over.
     Cut,
     /// The session cannot be trusted any more; both connections were reset.
@@ -95,6 +104,8 @@ impl<'a> Relay<'a> {
             metrics,
             sightings: &shared.sightings,
             draining: false,
+            half_closed_max: shared.limits.half_closed_max,
+            moved: false,
         }
     }
 
@@ -102,12 +113,30 @@ impl<'a> Relay<'a> {
     pub(super) async fn run(mut self, signal: &Signal) -> Ending {
         let mut begun = pin!(signal.begun());
         let mut cut = pin!(signal.cut());
+        let mut patience = None;
         let ending = poll_fn(|cx| {
             self.draining = self.draining || begun.as_mut().poll(cx).is_ready();
             if self.draining && cut.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ending::Cut);
             }
-            self.poll(cx)
+            if let Poll::Ready(ending) = self.poll(cx) {
+                return Poll::Ready(ending);
+            }
+            if self.client.speaking && self.broker.speaking {
+                return Poll::Pending;
+            }
+            // Half closed, it would keep its place for as long as the other peer likes.
+            let patience = patience.get_or_insert_with(|| {
+                self.moved = false;
+                Box::pin(sleep(self.half_closed_max))
+            });
+            while patience.as_mut().poll(cx).is_ready() {
+                if !take(&mut self.moved) {
+                    return Poll::Ready(Ending::HalfClosed);
+                }
+                patience.set(sleep(self.half_closed_max));
+            }
+            Poll::Pending
         })
         .await;
         self.end(ending);
@@ -118,7 +147,7 @@ impl<'a> Relay<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         for _ in 0..ROUNDS_MAX {
             match self.round(cx) {
-                Ok(true) => {}
+                Ok(true) => self.moved = true,
                 Ok(false) => return Poll::Pending,
                 Err(ending) => return Poll::Ready(ending),
             }
@@ -230,7 +259,7 @@ impl<'a> Relay<'a> {
             }
         }
         match ending {
-            Ending::Closed | Ending::Parted | Ending::Cut => {}
+            Ending::Closed | Ending::HalfClosed | Ending::Parted | Ending::Cut => {}
             Ending::BrokerLost => reset(self.client.stream),
             Ending::Panicked => {
                 reset(self.client.stream);
@@ -280,8 +309,8 @@ impl Peer {
                 bytes.clear();
             }
         }
-        if bytes.is_empty() && bytes.capacity() > KEPT_BYTES_MAX {
-            *bytes = BytesMut::new();
+        if bytes.is_empty() {
+            release(bytes);
         }
         true
     }
@@ -304,6 +333,14 @@ impl Peer {
 
     fn is_gone(&self) -> bool {
         !self.speaking && self.hearing == Hearing::Lost
+    }
+}
+
+/// Gives the room of an empty buffer back, unless it is small.
+fn release(bytes: &mut BytesMut) {
+    // Its capacity is only what lies behind what was written: ask for all there is.
+    if bytes.try_reclaim(KEPT_BYTES_MAX + 1) {
+        *bytes = BytesMut::new();
     }
 }
 
@@ -331,3 +368,18 @@ const KEPT_SIGHTINGS_MAX: usize = 16;
 
 /// How often one connection may move bytes before it is another's turn.
 const ROUNDS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_buffer_is_given_back_when_all_is_written() {
+        for (length, kept) in [(KEPT_BYTES_MAX / 2, true), (READ_BYTES_MAX, false)] {
+            let mut bytes = BytesMut::from(&vec![0; length][..]);
+            bytes.advance(length);
+            release(&mut bytes);
+            assert_eq!(bytes.try_reclaim(length), kept);
+        }
+    }
+}

@@ -29,15 +29,18 @@ impl HoldBudget {
     /// Reserves `bytes`, or nothing when that would go beyond the limit.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        self.take(bytes).then(|| Reservation {
+            budget: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    fn take(&self, bytes: usize) -> bool {
         self.held
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 held.checked_add(bytes).filter(|sum| *sum <= self.max)
             })
-            .ok()?;
-        Some(Reservation {
-            budget: Arc::clone(self),
-            bytes,
-        })
+            .is_ok()
     }
 }
 
@@ -46,6 +49,19 @@ impl HoldBudget {
 pub struct Reservation {
     budget: Arc<HoldBudget>,
     bytes: usize,
+}
+
+impl Reservation {
+    /// Makes it at least `bytes`, or leaves it as it is when that would go beyond the limit.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let taken = self.budget.take(more);
+        if taken {
+            self.bytes += more;
+        }
+        taken
+    }
 }
 
 impl Drop for Reservation {
@@ -61,9 +77,12 @@ mod tests {
     #[test]
     fn what_is_given_back_can_be_had_again() {
         let budget = HoldBudget::new(10);
-        let six = budget.reserve(6).unwrap();
+        let mut six = budget.reserve(6).unwrap();
         assert!(budget.reserve(5).is_none());
         assert_eq!(budget.held(), 6);
+        assert!(!six.grow(11));
+        assert!(six.grow(9) && six.grow(3));
+        assert_eq!(budget.held(), 9);
         drop(six);
         assert!(budget.reserve(10).is_some());
         assert_eq!(budget.held(), 0);

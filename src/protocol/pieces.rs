@@ -98,6 +98,7 @@ impl Pieces {
                         to.extend_from_slice(part(input, left, at));
                         to.extend_from_slice(&self.patch);
                         self.patch.clear();
+                        self.patch.shrink_to(KEPT_BYTES_MAX);
                         at += count;
                         left = at;
                     }
@@ -119,6 +120,9 @@ impl Pieces {
         outcome
     }
 }
+
+/// The room that an idle session keeps for its next patch.
+const KEPT_BYTES_MAX: usize = 4 << 10;
 
 fn part(input: &[u8], from: usize, to: usize) -> &[u8] {
     input.get(from..to).unwrap_or_default()

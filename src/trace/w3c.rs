@@ -14,6 +14,9 @@ use crate::trace::TraceId;
 /// The length of a version 00 `traceparent`, the only version that is written.
 pub const TRACEPARENT_LEN: usize = 55;
 
+/// As much of a `tracestate` as everybody has to pass on (level 2, section 3.3.1.5).
+pub const TRACESTATE_CHARACTERS_MAX: usize = 512;
+
 /// Why a `traceparent` is not one; its text is the label of metrics and spans.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash)]
 pub enum Invalid {
@@ -168,7 +171,7 @@ impl OurMember {
         let length = |members: &[&str]| -> usize {
             ours.len() + members.iter().map(|member| 1 + member.len()).sum::<usize>()
         };
-        while length(&members) > CHARACTERS_MAX {
+        while length(&members) > TRACESTATE_CHARACTERS_MAX {
             let long = members
                 .iter()
                 .rposition(|member| member.len() > LONG_MEMBER_CHARACTERS);
@@ -190,7 +193,6 @@ fn is_ours(member: &str) -> bool {
 
 const OUR_KEY: &str = "tracehop";
 const MEMBERS_MAX: usize = 32;
-const CHARACTERS_MAX: usize = 512;
 /// Members longer than this are the first to go.
 const LONG_MEMBER_CHARACTERS: usize = 128;
 

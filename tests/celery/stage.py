@@ -81,18 +81,18 @@ class Stage:
         settings = {"task_protocol": mode.protocol} | settings
         return app_env(broker or url, self.server.url, mode.queue(), tracing, mode.version, **settings)
 
-    def worker(self, mode):
+    def worker(self, mode, broker=None):
         queue = mode.queue()
         if queue not in self._workers:
-            env = self.env(mode, mode.worker)
+            env = self.env(mode, mode.worker, broker)
             self._workers[queue] = Worker(
                 self.directory, queue.removeprefix("queue-"), self.server, env, mode.version
             )
         return self._workers[queue]
 
-    def producer(self, mode):
+    def producer(self, mode, broker=None):
         if mode not in self._producers:
-            env = self.env(mode, mode.producer)
+            env = self.env(mode, mode.producer, broker)
             self._producers[mode] = Producer(self.directory, str(mode), env, mode.version)
         return self._producers[mode]
 
@@ -104,12 +104,12 @@ class Stage:
             self._direct[flow, mode] = counted(self.server.runs(tag)), answer["value"]
         return self._direct[flow, mode]
 
-    def play(self, flow, mode, runs):
-        """Plays a flow whose tasks run `runs` times in all."""
+    def play(self, flow, mode, runs, recorded=True):
+        """Plays a flow whose tasks run `runs` times in all, and waits for its spans, if any."""
         self.worker(mode), self.producer(mode)  # they start while the other ones play
         expected, value = self.direct(flow, mode, runs)
         tag, answer = self._play(flow, mode, runs)
-        journey = Journey(self, mode, tag, answer, expected, value)
+        journey = Journey(self, mode, tag, answer, expected, value, recorded)
         self.journeys.append(journey)
         return journey
 
@@ -127,13 +127,15 @@ class Stage:
 class Journey:
     """What was left behind by a flow: its runs and the spans of all who took part."""
 
-    def __init__(self, stage, mode, tag, answer, expected, value):
+    def __init__(self, stage, mode, tag, answer, expected, value, recorded):
         self.mode, self.tag, self.id, self.value = mode, tag, answer["id"], answer["value"]
         self.expected_runs, self.expected_value = expected, value
         self.runs = stage.server.runs(tag)
         self.messages = {message_of(run): run for run in self.runs}
         self._receiver = stage.receiver
         self._ids = {run["id"] for run in self.runs}
+        if not recorded:
+            return
         count = len(self.messages)
         self.sends = self._spans("tracehop", count, "send spans")
         count = len(self.runs) if mode.worker else 0

@@ -212,7 +212,7 @@ def test_a_broker_that_does_not_read_costs_no_memory(server, hop):
     with connect(hop.port) as connection, connect(hop.port) as other:
         server.signal(signal.SIGSTOP)
         command = b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$4194304\r\n" + value + b"\r\n"
-        sender = threading.Thread(target=connection.sendall, args=(command * 32,))
+        sender = threading.Thread(target=connection.sendall, args=(command * 32,), daemon=True)
         sender.start()
         eventually(lambda: hop.metric("tracehop_received_bytes_total", peer="client") > 0, "bytes")
         eventually(lambda: stalled(hop), "nothing more moves")

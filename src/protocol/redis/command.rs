@@ -57,9 +57,9 @@ pub(super) trait Listener {
     /// A request begins.
     fn begin(&mut self);
 
-    /// Whether a value of that many bytes may be read, and, if some of it has yet to come,
-    /// held until then.
-    fn may_read(&mut self, length: usize, is_whole: bool) -> bool;
+    /// Whether a value of that many bytes may be read, and `held` bytes of it be held until
+    /// more of it has come.
+    fn may_read(&mut self, length: usize, held: usize) -> bool;
 
     /// A value that is pushed or published to `key`, whole. Writes into `patch` what is to
     /// stand in its place and says so.
@@ -204,8 +204,14 @@ impl Commands {
                 }
                 Some(_) => {}
             }
-            if !listener.may_read(whole, content.len() > whole + 1) {
+            // What is held is paid for as it comes: a length alone costs nothing.
+            let is_whole = content.len() >= whole + 2;
+            let hold = (whole + 2).min(2 * content.len() + HOLD_BYTES_MIN);
+            if !listener.may_read(whole, if is_whole { 0 } else { hold }) {
                 return self.pass_content(head, length, index, count);
+            }
+            if !is_whole {
+                return Ok(Step::Need(head + hold));
             }
         }
         let Some((content, end)) = content.split_at_checked(whole) else {
@@ -231,10 +237,9 @@ impl Commands {
             Want::Value => {
                 let key = String::from_utf8_lossy(&self.key);
                 if listener.value(&key, content, patch) {
-                    let mut value = format!("${}\r\n", patch.len()).into_bytes();
-                    value.append(patch);
-                    value.extend_from_slice(b"\r\n");
-                    *patch = value;
+                    let line = format!("${}\r\n", patch.len());
+                    patch.splice(..0, line.bytes());
+                    patch.extend_from_slice(b"\r\n");
                     self.next(index, count, listener);
                     return Ok(Step::Replace(head + whole + 2));
                 }
@@ -460,6 +465,9 @@ fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
     }
 }
 
+/// So much of a value is waited for before it is looked at again, and twice as much each
+/// time.
+const HOLD_BYTES_MIN: usize = 16 << 10;
 /// Longer than the name of any command that matters.
 const WORD_BYTES_MAX: usize = 16;
 /// Longer keys are no queue's.

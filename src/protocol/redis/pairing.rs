@@ -294,6 +294,9 @@ impl Pairing {
         }
         let front = *front;
         self.pending.pop_front();
+        if self.pending.is_empty() {
+            self.pending.shrink_to(PENDING_KEPT_MAX);
+        }
         match front {
             Pending::Plain(_) => {
                 self.note_queued(Hops::default())?;
@@ -487,7 +490,10 @@ fn answer(type_byte: u8, text: &[u8]) -> Answer {
     match type_byte {
         b'-' | b'!' => {
             let words = text.get(..TEXT_BYTES_MAX).unwrap_or(text);
-            Answer::Refused(String::from_utf8_lossy(words).into())
+            let words = String::from_utf8_lossy(words);
+            // Of a command that it does not know Redis repeats the arguments.
+            let (words, _) = words.split_once(", with args").unwrap_or((&words, ""));
+            Answer::Refused(words.into())
         }
         _ => Answer::Confirmed,
     }
@@ -497,3 +503,5 @@ fn answer(type_byte: u8, text: &[u8]) -> Answer {
 const WORD_BYTES_MAX: usize = 16;
 /// As much of an error as is told.
 const TEXT_BYTES_MAX: usize = 256;
+/// The room that an idle session keeps for requests that wait.
+const PENDING_KEPT_MAX: usize = 16;

@@ -209,19 +209,24 @@ impl command::Listener for Requests<'_> {
         };
     }
 
-    fn may_read(&mut self, length: usize, is_whole: bool) -> bool {
+    fn may_read(&mut self, length: usize, held: usize) -> bool {
         if length > self.setup.limits.hold_bytes_max {
             self.leave_alone("over_hold_limit");
             return false;
         }
-        if !is_whole && self.reservation.is_none() {
-            *self.reservation = self.setup.budget.reserve(length);
-            if self.reservation.is_none() {
-                self.leave_alone("over_total_hold_limit");
-                return false;
+        let reserved = match self.reservation {
+            _ if held == 0 => true,
+            Some(reservation) => reservation.grow(held),
+            None => {
+                *self.reservation = self.setup.budget.reserve(held);
+                self.reservation.is_some()
             }
+        };
+        if !reserved {
+            *self.reservation = None;
+            self.leave_alone("over_total_hold_limit");
         }
-        true
+        reserved
     }
 
     fn value(&mut self, key: &str, value: &[u8], patch: &mut Vec<u8>) -> bool {
@@ -436,6 +441,52 @@ mod tests {
                 "1 refused: OOM command not allowed",
             ]
         );
+    }
+
+    #[test]
+    fn a_refusal_does_not_repeat_what_was_sent() {
+        let mut spoken = Spoken::new();
+        spoken.client(&command(&["LPUSH", "celery", &task()]));
+        spoken
+            .broker("-ERR unknown command 'LPUSH', with args beginning with: 'celery' '{\"bo\r\n");
+        assert_eq!(
+            spoken.seen(),
+            [
+                "added 0 to celery",
+                "0 refused: ERR unknown command 'LPUSH'"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_length_alone_costs_nothing_of_the_budget() {
+        let mut spoken = Spoken::new();
+        spoken.session.setup.limits.hold_bytes_max = 1 << 20;
+        let large = format!("{}{}", task(), " ".repeat(500_000));
+        let sent = command(&["LPUSH", "celery", &large]);
+        spoken.client(&sent[..100]);
+        let held = spoken.session.setup.budget.held();
+        assert!((60..50_000).contains(&held), "{held}");
+        spoken.client(&sent[100..400_000]);
+        let held = spoken.session.setup.budget.held();
+        assert!((399_000..=1 << 20).contains(&held), "{held}");
+        spoken.client(&sent[400_000..]);
+        assert_eq!(spoken.session.setup.budget.held(), 0);
+        assert_eq!(spoken.seen(), ["added 0 to celery"]);
+    }
+
+    #[test]
+    fn a_message_beyond_the_budget_passes_unedited() {
+        let mut spoken = Spoken::new();
+        spoken.session.setup.budget = HoldBudget::new(20_000);
+        spoken.session.setup.limits.hold_bytes_max = 1 << 20;
+        let large = format!("{}{}", task(), " ".repeat(100_000));
+        let sent = command(&["LPUSH", "celery", &large]);
+        let (first, rest) = sent.split_at(50_000);
+        let arrived = spoken.client(first) + &spoken.client(rest);
+        assert_eq!(arrived, sent);
+        assert_eq!(spoken.seen(), ["left alone: over_total_hold_limit"]);
+        assert_eq!(spoken.session.setup.budget.held(), 0);
     }
 
     #[test]
