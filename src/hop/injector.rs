@@ -330,6 +330,12 @@ impl Message<'_> {
     /// The context was written by one of us for another attempt, and came along when the
     /// worker copied the headers into a retry.
     fn is_of_an_attempt_before(&self, carried: TraceContext) -> bool {
+        // A first attempt has none before it: there our context is that of a second
+        // publication, to another queue, which a proxy before this one has told apart.
+        let is_first = self.attempt.retries == 0 && self.attempt.replaced == 0;
+        if is_first {
+            return false;
+        }
         OurMember::find(self.tracestate).is_some_and(|member| member.span_id == carried.span_id)
             || self.attempt.retries.checked_sub(1).is_some_and(|retries| {
                 known(&self.task.id).is_some_and(|id| {
@@ -540,6 +546,18 @@ mod tests {
         assert_eq!(second.parent, first.parent);
         assert_eq!(second.context.trace_id, first.context.trace_id);
         assert_ne!(second.context.span_id, first.context.span_id);
+    }
+
+    #[test]
+    fn a_second_proxy_leaves_both_publications_of_an_attempt_alone() {
+        let first = injector(|_| {});
+        let second = injector(|_| {});
+        for _ in 0..2 {
+            let stamped = decide(&first, &task(ROOT), &headers(&[]));
+            let passed = decide(&second, &task(ROOT), &carrying(&stamped));
+            assert_eq!(passed.stamp, None);
+            assert_eq!(passed.parent, Some(stamped.context.span_id));
+        }
     }
 
     #[test]
