@@ -51,7 +51,7 @@ error: `policy.on_valid`: no such choice
 error: unknown key `policy.on_mising`
  --> mistakes.toml:7:1
   |
-7 | on_mising = "add"
+7 | on_mising =
   | ^^^^^^^^^
   = help: did you mean `on_missing`?
 
@@ -163,6 +163,30 @@ fn secrets_are_shown_nowhere() {
         assert_eq!(answer.code, code, "{arguments:?} {shown}");
         assert!(!shown.contains("s3cret"), "{arguments:?} {shown}");
     }
+    for line in [
+        "password = \"s3cret\"",
+        "password = s3cret",
+        "password: s3cret",
+        "password = \"s3cret",
+        "password = \"wrapped\ns3cret==\"",
+        "password = \"\"\"\ns3cret",
+        "password = 'a' s3cret",
+        "options = { password = \"s3cret\" }",
+        "options = [{ password = s3cret }]",
+        "[telemetry]\nheaders = \"authorization=Bearer s3cret\"",
+        "[telemetry]\nheaders = authorization=Bearer s3cret",
+        "[routes]\nother = { token = 's3cret', listen = '1', password = 's3cret', upstream = '' }",
+        "[unknown] # s3cret",
+    ] {
+        let text = format!("telemetry = \"s3cret\"\n[routes.redis]\nlisten = \":1\"\n{line}\n");
+        let file = file("unknown.toml", &text);
+        for command in ["check", "run"] {
+            let answer = ask(&[command, "--config", &file], &[]);
+            let shown = answer.stdout + &answer.stderr;
+            assert_eq!(answer.code, 64, "{line} {shown}");
+            assert!(!shown.contains("s3cret"), "{line} {shown}");
+        }
+    }
 }
 
 #[test]
@@ -234,6 +258,39 @@ fn opentelemetry_variables_stand_between_the_file_and_our_own() {
         answer.stderr,
         "warning: OTEL_BSP_MAX_QUEUE_SIZE is ignored: not a whole number\n"
     );
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_used_is_a_mistake_unless_opentelemetry_set_it() {
+    let route = ["check", "--listen", ":0", "--upstream", "redis://broker"];
+    for (variables, endpoint, warnings) in [
+        (
+            [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+                ("OTEL_TRACES_EXPORTER", "otlp"),
+            ],
+            "\"localhost:4318\" # OTEL_EXPORTER_OTLP_ENDPOINT",
+            "",
+        ),
+        (
+            [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "unix:///run/collector"),
+                ("OTEL_TRACES_EXPORTER", "otlp,console"),
+            ],
+            "\"\" # default",
+            "warning: OTEL_TRACES_EXPORTER: otlp is the only exporter there is, the others are \
+             ignored\n\
+             warning: OTEL_EXPORTER_OTLP_ENDPOINT is ignored: not the URL of an OTLP receiver\n",
+        ),
+    ] {
+        let answer = ask(&route, &variables);
+        assert_eq!((answer.code, answer.stderr.as_str()), (0, warnings));
+        assert_eq!(answer.line("telemetry.endpoint"), endpoint);
+    }
+    let by_variable = [("TRACEHOP_TELEMETRY_ENDPOINT", "unix:///run/collector")];
+    assert_eq!(ask(&route, &by_variable).code, 64);
+    let by_flag = [&route[..], &["--otlp-endpoint", "unix:///run/collector"]].concat();
+    assert_eq!(ask(&by_flag, &[]).code, 64);
 }
 
 #[test]

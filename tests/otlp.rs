@@ -6,6 +6,7 @@ mod collector;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,19 +181,41 @@ async fn a_collector_that_is_unavailable_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_refused_batch_is_dropped_and_the_next_one_sent() {
+async fn a_refused_batch_is_dropped_and_the_next_one_sent_at_once() {
     for protocol in [Grpc, HttpProtobuf] {
         let collector = Collector::start(protocol);
         collector.answer(&[Reply::Refuse]);
         let telemetry = start(&in_tens(protocol, collector.address));
         let metrics = telemetry.metrics();
-        send(&telemetry, 0..10);
-        until(&metrics, |metrics| dropped(metrics) == [0, 10, 0, 0]).await;
-        send(&telemetry, 10..15);
+        send(&telemetry, 0..20);
+        until(&metrics, |metrics| {
+            value(metrics, "tracehop_spans_exported_total") == 10
+        })
+        .await;
+        assert_eq!(dropped(&metrics), [0, 10, 0, 0]);
+        assert_eq!(ids(&collector), (10..20).map(span_id).collect());
         telemetry.flush(GRACE).await;
         assert_eq!(collector.requests(), 2);
-        assert_eq!(ids(&collector), (10..15).map(span_id).collect());
-        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 5);
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_refuses_one_batch_after_the_other_is_left_in_peace() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.answer(&[Reply::Refuse, Reply::Refuse]);
+        let telemetry = start(&in_tens(protocol, collector.address));
+        let metrics = telemetry.metrics();
+        send(&telemetry, 0..30);
+        until(&metrics, |metrics| {
+            let queued = value(metrics, "tracehop_spans_queued");
+            (dropped(metrics), queued) == ([0, 20, 0, 0], 10)
+        })
+        .await;
+        // The end cuts the rest short.
+        telemetry.flush(GRACE).await;
+        assert_eq!(ids(&collector), (20..30).map(span_id).collect());
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 10);
     }
 }
 
@@ -303,7 +326,7 @@ fn sightings_that_find_no_room_are_dropped_and_counted() {
 #[test]
 fn an_endpoint_that_cannot_be_used_is_told_before_anything_starts() {
     let config = config::Telemetry {
-        endpoint: Some("collector".to_owned()),
+        endpoint: Some("ftp://collector".to_owned()),
         ..config::Telemetry::default()
     };
     assert!(Telemetry::check(&config).is_err());
@@ -318,27 +341,26 @@ fn the_environment_says_how_to_export() {
         let papers = Papers::issue(&format!("{protocol:?}"));
         let collector = Collector::start_with_tls(protocol, &papers);
         let endpoint = format!("https://localhost:{}", collector.address.port());
-        let process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "export_from_a_process_of_its_own"])
-            .args(["--ignored", "--nocapture"])
-            .env("TEST_PROTOCOL", format!("{protocol:?}"))
-            .env("TEST_ENDPOINT", endpoint)
-            .env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=wrong")
-            .env("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=a%20key, x=y")
-            .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
-            .env("OTEL_EXPORTER_OTLP_CERTIFICATE", papers.authority())
-            .env(
-                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-                papers.client_certificate(),
-            )
-            .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", papers.client_key())
-            .env(
-                "OTEL_RESOURCE_ATTRIBUTES",
-                "service.version=front%20door,team=payments",
-            )
-            .output()
-            .unwrap();
-        assert!(process.status.success(), "{process:?}");
+        let path = |path: PathBuf| path.to_str().unwrap().to_owned();
+        export_under(
+            protocol,
+            &endpoint,
+            &[
+                ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=wrong"),
+                ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=a%20key, x=y"),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", &path(papers.authority())),
+                (
+                    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                    &path(papers.client_certificate()),
+                ),
+                ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &path(papers.client_key())),
+                (
+                    "OTEL_RESOURCE_ATTRIBUTES",
+                    "service.version=front%20door,team=payments",
+                ),
+            ],
+        );
 
         assert_eq!(ids(&collector), (0..10).map(span_id).collect());
         let received = collector.received().remove(0);
@@ -351,8 +373,37 @@ fn the_environment_says_how_to_export() {
     }
 }
 
+#[test]
+fn a_variable_that_is_empty_or_cannot_be_used_counts_as_not_set() {
+    for protocol in [Grpc, HttpProtobuf] {
+        for (headers, for_traces, api_key) in [
+            ("api-key=key", "", Some("key")),
+            ("api-key=key", "x=y", None),
+            ("api-key=key", "x=y,api-key=%FF", None),
+        ] {
+            let collector = Collector::start(protocol);
+            export_under(
+                protocol,
+                &format!("http://{}", collector.address),
+                &[
+                    ("OTEL_EXPORTER_OTLP_HEADERS", headers),
+                    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", for_traces),
+                    ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+                    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", ""),
+                    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""),
+                    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", ""),
+                    ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", ""),
+                ],
+            );
+            let received = collector.received().remove(0);
+            assert_eq!(received.api_key.as_deref(), api_key);
+            assert_eq!(received.compression.as_deref(), Some("gzip"));
+        }
+    }
+}
+
 #[tokio::test]
-#[ignore = "started by the_environment_says_how_to_export, with an environment"]
+#[ignore = "started by export_under, with an environment"]
 async fn export_from_a_process_of_its_own() {
     let protocol = match &*std::env::var("TEST_PROTOCOL").unwrap() {
         "Grpc" => Grpc,
@@ -367,6 +418,19 @@ async fn export_from_a_process_of_its_own() {
     let metrics = telemetry.metrics();
     telemetry.flush(GRACE).await;
     assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 10);
+}
+
+/// Exports ten spans from a process with these variables.
+fn export_under(protocol: OtlpProtocol, endpoint: &str, variables: &[(&str, &str)]) {
+    let process = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "export_from_a_process_of_its_own"])
+        .args(["--ignored", "--nocapture"])
+        .env("TEST_PROTOCOL", format!("{protocol:?}"))
+        .env("TEST_ENDPOINT", endpoint)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    assert!(process.status.success(), "{process:?}");
 }
 
 fn start(config: &config::Telemetry) -> Telemetry {
@@ -388,8 +452,8 @@ fn to(protocol: OtlpProtocol, address: SocketAddr) -> config::Telemetry {
     }
 }
 
-/// The same in batches of ten, and of less only at the end; after a failure the next batch
-/// goes out at the end too.
+/// The same in batches of ten, and of less only at the end; after a second failure in a row
+/// the next batch goes out at the end too.
 fn in_tens(protocol: OtlpProtocol, address: SocketAddr) -> config::Telemetry {
     config::Telemetry {
         batch_max: 10,

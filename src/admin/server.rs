@@ -1,21 +1,26 @@
 //! The admin listener, and what it may use.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::task::JoinHandle;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -27,21 +32,26 @@ use crate::admin::pages;
 use crate::admin::pages::Subject;
 use crate::config;
 use crate::telemetry::Metrics;
+use crate::telemetry::Threads;
 
 /// The admin listener, bound.
+///
+/// It has a thread of its own: traffic does not wait while an answer is written.
 #[derive(Debug)]
 pub struct Admin {
+    threads: Threads,
     listener: TcpListener,
     address: SocketAddr,
     subject: Subject,
 }
 
-/// The admin listener, answering.
+/// The admin listener, answering until it is closed or dropped.
 #[derive(Debug)]
 pub struct Serving {
     stop: CancellationToken,
     accepting: JoinHandle<()>,
     connections: TaskTracker,
+    _threads: Threads,
 }
 
 /// Why the admin listener cannot be bound.
@@ -67,11 +77,12 @@ impl Admin {
             return Ok(None);
         };
         let bound = async {
-            let listener = TcpListener::bind(address).await?;
+            let threads = Threads::start("admin", 1)?;
+            let listener = threads.handle().spawn(TcpListener::bind(address)).await??;
             let address = listener.local_addr()?;
-            Ok((listener, address))
+            Ok((threads, listener, address))
         };
-        let (listener, address) = bound.await.map_err(|source: io::Error| {
+        let (threads, listener, address) = bound.await.map_err(|source: io::Error| {
             if source.kind() == io::ErrorKind::AddrInUse {
                 AdminError::AddressInUse(address)
             } else {
@@ -79,6 +90,7 @@ impl Admin {
             }
         })?;
         Ok(Some(Self {
+            threads,
             listener,
             address,
             subject: Subject { metrics, readiness },
@@ -100,8 +112,9 @@ impl Admin {
         let accepting = accept(self.listener, router, connections.clone(), stop.clone());
         Serving {
             stop,
-            accepting: tokio::spawn(accepting),
+            accepting: self.threads.handle().spawn(accepting),
             connections,
+            _threads: self.threads,
         }
     }
 }
@@ -123,20 +136,20 @@ async fn accept(
     connections: TaskTracker,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut places = Places::default();
     loop {
-        let next = async {
-            let place = Arc::clone(&room).acquire_owned().await;
-            let place = place.expect("this semaphore is never closed");
-            listener.accept().await.map(|(stream, _)| (stream, place))
-        };
         let accepted = tokio::select! {
-            accepted = next => accepted,
+            accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, place)) => {
-                connections.spawn(answer(stream, router.clone(), place, stop.clone()));
+            Ok((stream, _)) => {
+                let asked = Arc::new(AtomicBool::new(false));
+                let answer = answer(stream, router.clone(), Arc::clone(&asked), stop.clone());
+                let task = connections.spawn(answer).abort_handle();
+                places.give(Place { asked, task });
+                // Let it ask before the next one may push it out.
+                yield_now().await;
             }
             Err(error) => {
                 warn!("the admin listener cannot accept a connection: {error}");
@@ -146,19 +159,51 @@ async fn accept(
     }
 }
 
+/// The connections there are, the oldest first; at most [`CONNECTIONS_MAX`].
+#[derive(Debug, Default)]
+struct Places(VecDeque<Place>);
+
+#[derive(Debug)]
+struct Place {
+    /// Its request has come.
+    asked: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Places {
+    /// Gives a place to a newcomer. Where none is free, whoever has waited longest without a
+    /// word loses theirs, so that nobody can keep others from being answered by silence.
+    fn give(&mut self, newcomer: Place) {
+        self.0.retain(|place| !place.task.is_finished());
+        if self.0.len() == CONNECTIONS_MAX {
+            let is_silent = |place: &Place| !place.asked.load(Ordering::Relaxed);
+            let leaving = self.0.iter().position(is_silent).unwrap_or(0);
+            if let Some(leaving) = self.0.remove(leaving) {
+                leaving.task.abort();
+            }
+        }
+        self.0.push_back(newcomer);
+    }
+}
+
 /// Answers one request. A connection has no second one, so that none stays.
 async fn answer(
     stream: TcpStream,
     router: Router,
-    _place: OwnedSemaphorePermit,
+    asked: Arc<AtomicBool>,
     stop: CancellationToken,
 ) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let whole = async {
         tokio::select! {
@@ -173,8 +218,66 @@ async fn answer(
 
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 16 << 10;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time for a request with its answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    /// A connection that stays; whether it was pushed out is seen at its task.
+    fn connect(places: &mut Places, asked: bool) -> JoinHandle<()> {
+        let stays = tokio::spawn(pending());
+        places.give(Place {
+            asked: Arc::new(AtomicBool::new(asked)),
+            task: stays.abort_handle(),
+        });
+        stays
+    }
+
+    #[tokio::test]
+    async fn whoever_is_silent_makes_room_for_a_newcomer_the_oldest_first() {
+        let mut places = Places::default();
+        let scrape = connect(&mut places, true);
+        let mut silent = VecDeque::new();
+        for _ in 1..CONNECTIONS_MAX {
+            silent.push_back(connect(&mut places, false));
+        }
+        for _ in 0..3 * CONNECTIONS_MAX {
+            silent.push_back(connect(&mut places, false));
+            let oldest = silent.pop_front().unwrap();
+            assert!(oldest.await.unwrap_err().is_cancelled());
+        }
+        assert!(!scrape.is_finished());
+    }
+
+    #[tokio::test]
+    async fn where_all_have_asked_the_oldest_goes() {
+        let mut places = Places::default();
+        let mut asked = VecDeque::new();
+        for _ in 0..CONNECTIONS_MAX {
+            asked.push_back(connect(&mut places, true));
+        }
+        connect(&mut places, false);
+        assert!(asked.pop_front().unwrap().await.unwrap_err().is_cancelled());
+        assert!(asked.iter().all(|task| !task.is_finished()));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_ended_makes_room_by_itself() {
+        let mut places = Places::default();
+        let first = connect(&mut places, false);
+        for _ in 1..CONNECTIONS_MAX {
+            connect(&mut places, false).abort();
+        }
+        yield_now().await;
+        connect(&mut places, false);
+        yield_now().await;
+        assert!(!first.is_finished());
+    }
+}

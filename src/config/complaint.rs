@@ -92,25 +92,62 @@ impl fmt::Display for Origin {
 }
 
 impl Place {
-    /// The bytes `span` of the file `name`, which holds `source`.
-    pub(super) fn in_file(name: &str, source: &str, span: Range<usize>) -> Self {
+    /// The value at the bytes `span` of the file `name`, which holds `source`. It is shown
+    /// with its key, and without what else stands on its line.
+    pub(super) fn of_value(name: &str, source: &str, span: Range<usize>) -> Self {
+        Self::in_file(name, source, span, |line, value| {
+            let before = |end: usize| line.get(..end).unwrap_or_default();
+            let key_end = before(value.start).rfind('=').unwrap_or(0);
+            let key_start = before(key_end).rfind(['{', ',']);
+            key_start.map_or(0, |separator| separator + 1)..value.end.min(line.len())
+        })
+    }
+
+    /// The same of what is no value: a key, or a piece of what is not TOML. Its line is shown
+    /// up to the `=`, or the `]` of a header: what stands behind them may be a secret, and so
+    /// may a line without them.
+    pub(super) fn of_key(name: &str, source: &str, span: Range<usize>) -> Self {
+        Self::in_file(name, source, span, |line, _| {
+            let is_header = line.trim_start().starts_with('[');
+            let last = line.find(if is_header { ']' } else { '=' });
+            0..last.map_or(0, |last| last + 1)
+        })
+    }
+
+    /// Shows that part of the line which `part` chooses.
+    fn in_file(
+        name: &str,
+        source: &str,
+        span: Range<usize>,
+        part: impl FnOnce(&str, Range<usize>) -> Range<usize>,
+    ) -> Self {
         let offset = span.start.min(source.len());
         let before = source.get(..offset).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = source.get(line_start..).unwrap_or_default();
         let line = line.lines().next().unwrap_or_default();
-        let until = |end: usize| line.get(..end).unwrap_or(line);
-        let width = |end: usize| mask(until(end)).chars().count();
         let (from, to) = (offset - line_start, span.end.max(offset) - line_start);
+        let part = part(line, from..to);
+        let part_start = part.start;
+        let shown = line.get(part).unwrap_or_default();
+        let until = |end: usize| shown.get(..end.saturating_sub(part_start)).unwrap_or(shown);
+        let width = |end: usize| mask(until(end)).chars().count();
+        let column = line.get(..from).unwrap_or(line).chars().count() + 1;
         Self {
             origin: Origin::File(name.to_owned()),
             offset,
-            position: Some((
-                before.matches('\n').count() + 1,
-                until(from).chars().count() + 1,
-            )),
-            text: mask(line),
+            position: Some((before.matches('\n').count() + 1, column)),
+            text: mask(shown),
             marked: width(from)..width(to),
+        }
+    }
+
+    /// The same place without any text.
+    pub(super) fn without_text(self) -> Self {
+        Self {
+            text: String::new(),
+            marked: 0..0,
+            ..self
         }
     }
 
@@ -187,11 +224,11 @@ mod tests {
     fn a_value_in_a_file_is_underlined() {
         let source = "[log]\n\tlevel = \"loud\"  # änd\n";
         assert_eq!(
-            shown(Place::in_file("proxy.toml", source, 15..21)),
+            shown(Place::of_value("proxy.toml", source, 15..21)),
             "error: log.level: not a level\n\
              \x20--> proxy.toml:2:10\n\
              \x20 |\n\
-             2 | \tlevel = \"loud\"  # änd\n\
+             2 | \tlevel = \"loud\"\n\
              \x20 | \t        ^^^^^^\n\
              \x20 = help: write \"info\"\n"
         );
@@ -212,12 +249,38 @@ mod tests {
     }
 
     #[test]
+    fn of_a_line_nothing_is_shown_that_is_not_meant() {
+        let shown = |place: Place| {
+            let shown = shown(place);
+            let lines: Vec<&str> = shown.lines().skip(3).take(2).collect();
+            lines.join("\n")
+        };
+        let inline = "a = { b = \"secret\", c = \"ä\", d = \"secret\" } # secret";
+        assert_eq!(
+            shown(Place::of_value("f", inline, 24..28)),
+            "1 |  c = \"ä\"\n  |      ^^^"
+        );
+        assert_eq!(shown(Place::of_key("f", inline, 6..7)), "1 | a =\n  |    ^");
+        for (line, span, expected) in [
+            ("key = \"secret\"", 0..3, "1 | key =\n  | ^^^"),
+            ("key = secret", 6..12, "1 | key =\n  |      ^"),
+            ("key: secret", 5..11, "1 | \n  | ^"),
+            ("[header] # secret", 1..7, "1 | [header]\n  |  ^^^^^^"),
+            ("[\"secret", 9..9, "1 | \n  | ^"),
+        ] {
+            assert_eq!(shown(Place::of_key("f", line, span)), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn every_span_can_be_shown() {
-        let source = "a = \"ä\"\n\nb = \"redis://u:ü@h\"";
+        let source = "a = \"ä\"\n\nb = { c = \"redis://ü@h\", d = 1 }";
         for start in 0..=source.len() + 1 {
             for end in start..=source.len() + 2 {
-                let shown = shown(Place::in_file("f", source, start..end));
-                assert!(shown.contains('^') && !shown.contains("u:"), "{shown}");
+                for place in [Place::of_value, Place::of_key] {
+                    let shown = shown(place("f", source, start..end));
+                    assert!(shown.contains('^'), "{shown}");
+                }
             }
         }
     }

@@ -27,6 +27,9 @@ pub(super) fn apply(draft: &mut Draft, name: &str, text: &str) {
     let legible = file.blank_where_parsing_ends();
     let (table, errors) = DeTable::parse_recoverable(&legible);
     for error in &errors {
+        file.mark_broken(error);
+    }
+    for error in &errors {
         file.complain_of_syntax(error);
     }
     let unclosed = |error: &Error| error.message().starts_with("unclosed");
@@ -55,6 +58,7 @@ impl File<'_> {
             let Some(error) = errors.iter().find(end) else {
                 break;
             };
+            self.mark_broken(error);
             self.complain_of_syntax(error);
             let at = error.span().map_or(0, |span| span.start);
             let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
@@ -66,10 +70,19 @@ impl File<'_> {
         text
     }
 
+    fn mark_broken(&mut self, error: &Error) {
+        let place = error.span().map(|span| self.key_place(span));
+        self.broken_lines.extend(place.as_ref().and_then(line));
+    }
+
     fn complain_of_syntax(&mut self, error: &Error) {
         self.draft.mark_incomplete();
-        let place = error.span().map(|span| self.place(span));
-        self.broken_lines.extend(place.as_ref().and_then(line));
+        let mut place = error.span().map(|span| self.key_place(span));
+        let number = place.as_ref().and_then(line).unwrap_or_default();
+        if self.broken_lines.iter().any(|line| line + 1 == number) {
+            // It may be the rest of a value that began on the broken line before.
+            place = place.map(Place::without_text);
+        }
         let (wrong, remedy) = match error.message() {
             "duplicate key" => (
                 "given twice",
@@ -87,7 +100,7 @@ impl File<'_> {
 
     fn read(&mut self, section: &str, table: &DeTable<'_>) {
         for (key, value) in table {
-            let (name, place) = (key.get_ref().as_ref(), self.place(key.span()));
+            let (name, place) = (key.get_ref().as_ref(), self.key_place(key.span()));
             let broken = line(&place).is_some_and(|line| self.broken_lines.contains(&line));
             let path = join(section, name);
             match value.get_ref() {
@@ -108,7 +121,7 @@ impl File<'_> {
                     );
                 }
                 found if names_in(section).contains(&name) => {
-                    let place = self.place(value.span());
+                    let place = self.value_place(value.span());
                     match scalar(found) {
                         Some(text) => _ = self.draft.set(&path, &text, place),
                         None => self.draft.complain(
@@ -141,8 +154,12 @@ impl File<'_> {
         }
     }
 
-    fn place(&self, span: Range<usize>) -> Place {
-        Place::in_file(self.name, self.text, span)
+    fn value_place(&self, span: Range<usize>) -> Place {
+        Place::of_value(self.name, self.text, span)
+    }
+
+    fn key_place(&self, span: Range<usize>) -> Place {
+        Place::of_key(self.name, self.text, span)
     }
 }
 

@@ -354,6 +354,46 @@ mod tests {
     }
 
     #[test]
+    fn an_export_takes_as_long_as_the_configuration_says() {
+        const PROCESSOR: (&str, &str) = ("OTEL_BSP_EXPORT_TIMEOUT", "2000");
+        const EXPORTER: (&str, &str) = ("OTEL_EXPORTER_OTLP_TIMEOUT", "20000");
+        const TRACES: (&str, &str) = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "60000");
+        const NO_TIME: (&str, &str) = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0");
+        for (variables, seconds) in [
+            (&[][..], 10),
+            (&[PROCESSOR], 2),
+            (&[PROCESSOR, EXPORTER], 20),
+            (&[EXPORTER, TRACES], 60),
+            (&[EXPORTER, NO_TIME], 20),
+        ] {
+            let telemetry = load(ROUTE, variables).unwrap().config.telemetry;
+            assert_eq!(telemetry.export_timeout, Duration::from_secs(seconds));
+        }
+        let in_file = format!("{ROUTE}[telemetry]\nexport_timeout = '45s'\n");
+        let telemetry = load(&in_file, &[]).unwrap().config.telemetry;
+        assert_eq!(telemetry.export_timeout, Duration::from_secs(45));
+    }
+
+    #[test]
+    fn of_a_list_of_exporters_ours_is_taken() {
+        for (list, export, warnings) in [
+            ("otlp", true, 0),
+            ("None", false, 0),
+            ("otlp,console", true, 1),
+            ("zipkin, OTLP", true, 1),
+            ("otlp,none", true, 1),
+            // What the file says holds.
+            ("console", false, 1),
+            ("none,console", false, 1),
+        ] {
+            let text = format!("{ROUTE}[telemetry]\nexport = false\n");
+            let loaded = load(&text, &[("OTEL_TRACES_EXPORTER", list)]).unwrap();
+            let found = (loaded.config.telemetry.export, loaded.warnings.len());
+            assert_eq!(found, (export, warnings), "{list}");
+        }
+    }
+
+    #[test]
     fn what_opentelemetry_would_not_take_is_a_warning() {
         let variables = [
             ("OTEL_SDK_DISABLED", "yes"),

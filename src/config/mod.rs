@@ -169,7 +169,8 @@ pub struct Telemetry {
     pub batch_max: usize,
     /// `OTEL_BSP_SCHEDULE_DELAY`.
     pub schedule_delay: Duration,
-    /// `OTEL_BSP_EXPORT_TIMEOUT`.
+    /// How long one export may take, with all its attempts. `OTEL_BSP_EXPORT_TIMEOUT`,
+    /// `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`.
     pub export_timeout: Duration,
     /// How long the last spans may take when the proxy stops.
     pub flush_grace: Duration,
@@ -265,7 +266,7 @@ impl Default for Telemetry {
             queue_max: 16_384,
             batch_max: 512,
             schedule_delay: Duration::from_secs(5),
-            export_timeout: Duration::from_secs(30),
+            export_timeout: Duration::from_secs(10),
             flush_grace: Duration::from_secs(5),
         }
     }

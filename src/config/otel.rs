@@ -2,7 +2,7 @@
 //!
 //! By the rules of OpenTelemetry an empty variable counts as not set, words are read in
 //! any case, and what cannot be understood is warned about and left aside. Headers,
-//! certificates, compression and timeouts are read where the exporter is built.
+//! certificates and compression are read where the exporter is built.
 
 use percent_encoding::percent_decode_str;
 
@@ -13,12 +13,31 @@ use crate::config::draft::Draft;
 
 /// Lays the variables over the draft.
 pub(super) fn apply(draft: &mut Draft, environment: &Environment) {
+    apply_exporter(draft, environment);
     for (name, path, respell) in VARIABLES {
         if let Some(text) = value_of(environment, name).and_then(respell) {
             set(draft, name, path, &text);
         }
     }
     apply_sampler(draft, environment);
+}
+
+fn apply_exporter(draft: &mut Draft, environment: &Environment) {
+    let Some(list) = value_of(environment, EXPORTER).and_then(word) else {
+        return;
+    };
+    let exporters: Vec<&str> = list.split(',').map(str::trim).collect();
+    match exporters[..] {
+        ["otlp"] => _ = set(draft, EXPORTER, EXPORT_KEY, "true"),
+        ["none"] => _ = set(draft, EXPORTER, EXPORT_KEY, "false"),
+        _ if exporters.contains(&"otlp") => {
+            set(draft, EXPORTER, EXPORT_KEY, "true");
+            draft.warn(format!(
+                "{EXPORTER}: otlp is the only exporter there is, the others are ignored"
+            ));
+        }
+        _ => draft.warn(format!("{EXPORTER} is ignored: neither otlp nor none")),
+    }
 }
 
 fn apply_sampler(draft: &mut Draft, environment: &Environment) {
@@ -54,9 +73,8 @@ fn value_of<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
 type Variable = (&'static str, &'static str, fn(&str) -> Option<String>);
 
 /// The later ones win over the earlier ones.
-const VARIABLES: [Variable; 12] = [
-    ("OTEL_TRACES_EXPORTER", "telemetry.export", exporter),
-    ("OTEL_SDK_DISABLED", "telemetry.export", disabled),
+const VARIABLES: [Variable; 13] = [
+    ("OTEL_SDK_DISABLED", EXPORT_KEY, disabled),
     ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.protocol", word),
     (
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
@@ -91,8 +109,20 @@ const VARIABLES: [Variable; 12] = [
         "telemetry.export_timeout",
         millis,
     ),
+    (
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "telemetry.export_timeout",
+        millis,
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        "telemetry.export_timeout",
+        millis,
+    ),
 ];
 
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+const EXPORT_KEY: &str = "telemetry.export";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const SAMPLER_KEY: &str = "telemetry.sampler";
@@ -107,14 +137,6 @@ fn word(value: &str) -> Option<String> {
 
 fn millis(value: &str) -> Option<String> {
     Some(format!("{value}ms"))
-}
-
-fn exporter(value: &str) -> Option<String> {
-    match value.to_lowercase().as_str() {
-        "otlp" => text("true"),
-        "none" => text("false"),
-        other => text(other),
-    }
 }
 
 fn disabled(value: &str) -> Option<String> {

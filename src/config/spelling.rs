@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use hyper::Uri;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -344,7 +345,7 @@ fn is_level(word: &str) -> bool {
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
 }
 
-/// Where an OTLP receiver listens, as a URL; for gRPC a bare `host:port` will do.
+/// Where an OTLP receiver listens, as a URL; a bare `host:port` will do.
 pub(super) enum Endpoint {}
 
 impl Spelling for Endpoint {
@@ -356,7 +357,8 @@ impl Spelling for Endpoint {
             Some(_) => None,
             None => Url::parse(&format!("http://{text}")).ok(),
         };
-        match url {
+        // Whoever connects there is stricter, about "http://${HOST}" for one.
+        match url.filter(|url| url.as_str().parse::<Uri>().is_ok()) {
             None => Err(Fault::new(
                 "not the URL of an OTLP receiver",
                 "write an http or https URL, such as \"http://localhost:4318\"",
@@ -592,6 +594,7 @@ mod tests {
             "ftp://collector",
             "http://",
             "collector:port",
+            "http://${HOST}:4318",
             "https://user:secret@collector",
             "secret@collector:4317",
             "https://collector?key=secret",

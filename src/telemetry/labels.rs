@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 /// The values that the labels `destination` and `task` may take.
 ///
-/// The first ones seen keep their names; what comes beyond the limit is [`OTHER`]. The
-/// pairs are bounded too, for it is they that become time series.
+/// The first ones that are proven keep their names; what comes beyond the limit is
+/// [`OTHER`], and so is what is not proven and not known: anybody who can connect can name
+/// queues and tasks, and names once given stay. The pairs are bounded too, for it is they
+/// that become time series.
 #[derive(Debug)]
 pub(super) struct Labels {
     destinations: Values,
@@ -27,16 +29,24 @@ impl Labels {
         }
     }
 
+    /// Whatever is known by this name.
     pub(super) fn destination(&mut self, name: &str) -> Arc<str> {
-        self.destinations.value(name)
+        self.destinations.value(name, false)
     }
 
-    pub(super) fn destination_and_task(&mut self, name: &str, task: &str) -> (Arc<str>, Arc<str>) {
-        let pair = (self.destinations.value(name), self.tasks.value(task));
+    /// Where the two are `proven`, they may become known by it.
+    pub(super) fn destination_and_task(
+        &mut self,
+        name: &str,
+        task: &str,
+        proven: bool,
+    ) -> (Arc<str>, Arc<str>) {
+        let destination = self.destinations.value(name, proven);
+        let pair = (destination, self.tasks.value(task, proven));
         if self.pairs.contains(&pair) {
             return pair;
         }
-        if self.pairs.len() < self.pairs_max {
+        if proven && self.pairs.len() < self.pairs_max {
             self.pairs.insert(pair.clone());
             return pair;
         }
@@ -61,12 +71,12 @@ impl Values {
         }
     }
 
-    fn value(&mut self, name: &str) -> Arc<str> {
+    fn value(&mut self, name: &str, proven: bool) -> Arc<str> {
         let name = printable(name);
         if let Some(known) = self.known.get(name.as_ref()) {
             return Arc::clone(known);
         }
-        if self.known.len() == self.max {
+        if !proven || self.known.len() == self.max {
             return Arc::clone(&self.other);
         }
         let new: Arc<str> = Arc::from(name);
@@ -99,10 +109,30 @@ mod tests {
 
     #[test]
     fn values_beyond_the_limit_are_other() {
-        let mut labels = Labels::new(2);
+        let mut values = Values::new(2);
         for (name, value) in [("a", "a"), ("b", "b"), ("c", "other"), ("a", "a")] {
-            assert_eq!(&*labels.destination(name), value);
+            assert_eq!(&*values.value(name, true), value);
         }
+    }
+
+    #[test]
+    fn what_is_not_proven_is_other_until_it_is() {
+        let mut labels = Labels::new(2);
+        let mut told = |name, task, proven| {
+            let (name, task) = labels.destination_and_task(name, task, proven);
+            format!("{name} {task}")
+        };
+        for queue in ["a", "b", "c"] {
+            assert_eq!(told(queue, "x", false), "other other");
+        }
+        assert_eq!(told("a", "x", true), "a x");
+        assert_eq!(told("a", "x", false), "a x");
+        assert_eq!(told("a", "y", false), "a other");
+        assert_eq!(told("b", "y", true), "b y");
+        // Each of the two is known, but not the one with the other.
+        assert_eq!(told("a", "y", false), "a other");
+        assert_eq!(&*labels.destination("b"), "b");
+        assert_eq!(&*labels.destination("c"), "other");
     }
 
     #[test]
@@ -111,7 +141,8 @@ mod tests {
         let pairs = (0..20).flat_map(|queue| (0..20).map(move |task| (queue, task)));
         let mut seen = HashSet::new();
         for (queue, task) in pairs {
-            seen.insert(labels.destination_and_task(&queue.to_string(), &task.to_string()));
+            let (queue, task) = (queue.to_string(), task.to_string());
+            seen.insert(labels.destination_and_task(&queue, &task, true));
         }
         let (others, named): (Vec<_>, Vec<_>) = seen.iter().partition(|pair| &*pair.1 == OTHER);
         assert_eq!(named.len(), 200);

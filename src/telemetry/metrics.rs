@@ -18,7 +18,6 @@ use prometheus_client::registry::Unit;
 
 use crate::hop::Answer;
 use crate::hop::Hop;
-use crate::hop::Publication;
 use crate::hop::Sighting;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::process::ProcessMetrics;
@@ -90,7 +89,7 @@ impl Metrics {
         let messages = Family::default();
         ours.register(
             "messages",
-            "Task messages published, by what was done with their context",
+            "Publications that have come to their end, by what was done with their context",
             messages.clone(),
         );
         let sends = Family::default();
@@ -207,9 +206,8 @@ impl Metrics {
     /// Counts what was seen.
     pub(super) fn saw(&self, sighting: &Sighting) {
         match sighting {
-            Sighting::Published(publication) => self.published(publication),
-            // Counted when its hop ends.
-            Sighting::Answered { .. } => {}
+            // Counted when the hop ends.
+            Sighting::Published(_) | Sighting::Answered { .. } => {}
             Sighting::Redelivered { destination, .. } => {
                 let destination = self.labels().destination(destination);
                 self.redeliveries
@@ -231,23 +229,22 @@ impl Metrics {
         }
     }
 
-    fn published(&self, publication: &Publication) {
-        let (destination, task) = self
-            .labels()
-            .destination_and_task(&publication.destination, &publication.task.name);
+    /// Counts a hop that has come to its end.
+    pub(super) fn ended(&self, hop: &Hop) {
+        let publication = &hop.publication;
+        let (destination, task) = self.labels().destination_and_task(
+            &publication.destination,
+            &publication.task.name,
+            // Only then has the broker let this client publish.
+            hop.answer == Answer::Confirmed,
+        );
         let labels = MessageLabels {
             system: publication.system,
-            destination,
+            destination: Arc::clone(&destination),
             task,
             verdict: publication.verdict.word(),
         };
         self.messages.get_or_create(&labels).inc();
-    }
-
-    /// Counts a hop that has come to its end.
-    pub(super) fn ended(&self, hop: &Hop) {
-        let publication = &hop.publication;
-        let destination = self.labels().destination(&publication.destination);
         // Only these two are moments at which the broker spoke.
         if matches!(hop.answer, Answer::Confirmed | Answer::Refused(_)) {
             let labels = DestinationLabels {
@@ -505,6 +502,7 @@ mod tests {
     use crate::hop::Connection;
     use crate::hop::HopId;
     use crate::hop::Origin;
+    use crate::hop::Publication;
     use crate::hop::Verdict;
     use crate::trace::IdSource;
     use crate::trace::SpanKind;
@@ -552,6 +550,14 @@ mod tests {
         publication
     }
 
+    fn hop(destination: &str, answer: Answer) -> Hop {
+        Hop {
+            publication: publication(destination, "app.add"),
+            answer,
+            ended: Timestamp::from_nanos(1_300_000),
+        }
+    }
+
     #[track_caller]
     fn assert_tells(metrics: &Metrics, lines: &[&str]) {
         let text = metrics.encode();
@@ -563,18 +569,13 @@ mod tests {
     #[test]
     fn messages_and_their_ends_are_counted() {
         let metrics = Metrics::default();
-        metrics.saw(&Sighting::Published(publication("celery", "app.add")));
         for answer in [Answer::Confirmed, Answer::Lost] {
-            metrics.ended(&Hop {
-                publication: publication("celery", "app.add"),
-                answer,
-                ended: Timestamp::from_nanos(1_300_000),
-            });
+            metrics.ended(&hop("celery", answer));
         }
         assert_tells(
             &metrics,
             &[
-                "tracehop_messages_total{system=\"some-broker\",destination=\"celery\",task=\"app.add\",verdict=\"added\"} 1",
+                "tracehop_messages_total{system=\"some-broker\",destination=\"celery\",task=\"app.add\",verdict=\"added\"} 2",
                 "tracehop_sends_total{system=\"some-broker\",destination=\"celery\",answer=\"confirmed\"} 1",
                 "tracehop_sends_total{system=\"some-broker\",destination=\"celery\",answer=\"lost\"} 1",
                 "tracehop_send_duration_seconds_bucket{le=\"0.00025\",system=\"some-broker\",destination=\"celery\"} 0",
@@ -596,6 +597,7 @@ mod tests {
             connection: Arc::clone(&connection),
             why: "panic",
         });
+        metrics.ended(&hop("a\"b\\c\nd", Answer::Confirmed));
         metrics.saw(&Sighting::Redelivered {
             connection,
             destination: "a\"b\\c\nd".into(),
@@ -614,13 +616,45 @@ mod tests {
     fn what_peers_name_beyond_the_limit_is_other() {
         let metrics = Metrics::new(1);
         for queue in ["a", "b", "c"] {
-            metrics.saw(&Sighting::Published(publication(queue, "app.add")));
+            metrics.ended(&hop(queue, Answer::Confirmed));
         }
         assert_tells(
             &metrics,
             &[
                 "tracehop_messages_total{system=\"some-broker\",destination=\"a\",task=\"app.add\",verdict=\"added\"} 1",
                 "tracehop_messages_total{system=\"some-broker\",destination=\"other\",task=\"app.add\",verdict=\"added\"} 2",
+            ],
+        );
+    }
+
+    #[test]
+    fn whoever_is_refused_names_no_series() {
+        let metrics = Metrics::new(2);
+        for queue in ["x", "y", "z"] {
+            let noauth = Answer::Refused("NOAUTH Authentication required.".into());
+            for answer in [noauth, Answer::Unanswered, Answer::Lost, Answer::Expired] {
+                metrics.ended(&hop(queue, answer));
+            }
+            metrics.saw(&Sighting::Redelivered {
+                connection: connection(),
+                destination: queue.into(),
+            });
+        }
+        metrics.ended(&hop("celery", Answer::Confirmed));
+        metrics.ended(&hop("celery", Answer::Lost));
+        metrics.saw(&Sighting::Redelivered {
+            connection: connection(),
+            destination: "celery".into(),
+        });
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_messages_total{system=\"some-broker\",destination=\"other\",task=\"other\",verdict=\"added\"} 12",
+                "tracehop_messages_total{system=\"some-broker\",destination=\"celery\",task=\"app.add\",verdict=\"added\"} 2",
+                "tracehop_sends_total{system=\"some-broker\",destination=\"other\",answer=\"refused\"} 3",
+                "tracehop_sends_total{system=\"some-broker\",destination=\"celery\",answer=\"lost\"} 1",
+                "tracehop_redeliveries_total{destination=\"other\"} 3",
+                "tracehop_redeliveries_total{destination=\"celery\"} 1",
             ],
         );
     }

@@ -11,12 +11,11 @@ mod otlp;
 mod pipeline;
 mod process;
 mod repeats;
+mod threads;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +29,7 @@ pub use otlp::Unusable;
 pub use pipeline::Sightings;
 pub use repeats::QuietSdk;
 pub use repeats::Repeats;
+pub use threads::Threads;
 
 use crate::config;
 use crate::hop::Ledger;
@@ -49,7 +49,7 @@ pub struct Telemetry {
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     pipeline: JoinHandle<()>,
-    runtime: Option<Runtime>,
+    threads: Threads,
 }
 
 impl Telemetry {
@@ -70,10 +70,11 @@ impl Telemetry {
         for ignored in settings.iter().flat_map(|settings| &settings.ignored) {
             warn!("{ignored} (ignored)");
         }
-        let runtime = runtime().map_err(StartError::Threads)?;
+        // One for the sightings, one for the batches.
+        let threads = Threads::start("telemetry", 2).map_err(StartError::Threads)?;
         let metrics = Arc::new(Metrics::new(limits.label_values_max));
         let stop = CancellationToken::new();
-        let inside = runtime.enter();
+        let inside = threads.handle().enter();
         let exporter = settings
             .map(|settings| {
                 Exporter::start(
@@ -102,7 +103,7 @@ impl Telemetry {
             metrics,
             stop,
             pipeline,
-            runtime: Some(runtime),
+            threads,
         })
     }
 
@@ -119,28 +120,14 @@ impl Telemetry {
 
     /// Takes no more sightings, books those that were left, and exports the spans; what is
     /// not out within `grace` is dropped and counted. Hops whose sessions have not told of
-    /// their end are not made up.
+    /// their end are not made up. Without it the spans that are queued are lost.
     pub async fn flush(mut self, grace: Duration) {
         self.stop.cancel();
         if timeout(grace, &mut self.pipeline).await.is_err() {
-            self.stop_threads();
+            drop(self.threads);
             let spans = self.metrics.spans.abandon();
             warn!(spans, ?grace, "spans were left behind");
         }
-    }
-
-    fn stop_threads(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting is not allowed here: this may be a thread of another runtime.
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Without a [`flush`](Telemetry::flush) the spans that are queued are lost.
-impl Drop for Telemetry {
-    fn drop(&mut self) {
-        self.stop_threads();
     }
 }
 
@@ -154,15 +141,6 @@ fn settings(config: &config::Telemetry) -> Result<Option<Settings>, StartError> 
         Some(value.to_string_lossy().into_owned())
     };
     Ok(Some(Settings::read(config, variable)?))
-}
-
-/// One thread for the sightings, one for the batches.
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("telemetry")
-        .enable_all()
-        .build()
 }
 
 /// `service.instance.id`, as OpenTelemetry wants it where nothing better is known.

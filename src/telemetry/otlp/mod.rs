@@ -155,8 +155,9 @@ impl Batches {
         true
     }
 
-    /// Exports a batch. A failure costs the batch, and a pause, for the exporter has tried
-    /// again as often as OTLP recommends, and the collector has trouble enough.
+    /// Exports a batch. A failure costs the batch, for the exporter has tried again as often
+    /// as OTLP recommends. It may have been the batch's own fault; when the next one fails
+    /// too, the collector has trouble enough, and is left in peace for a while.
     async fn export(&mut self, batch: &mut Vec<Span>) {
         let spans = batch.len();
         let batch = batch
@@ -180,10 +181,13 @@ impl Batches {
             }
         };
         self.metrics.dropped(spans, why);
+        let was_failing = self.failing;
         self.failed(spans, why, &error);
-        tokio::select! {
-            () = tokio::time::sleep(self.schedule_delay) => {}
-            () = self.stop.cancelled() => {}
+        if was_failing {
+            tokio::select! {
+                () = tokio::time::sleep(self.schedule_delay) => {}
+                () = self.stop.cancelled() => {}
+            }
         }
     }
 

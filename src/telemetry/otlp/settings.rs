@@ -1,14 +1,15 @@
 //! The variables of OpenTelemetry that say how spans travel, and that have no key of ours.
 //!
-//! Those that the SDK's exporter reads itself are looked at all the same: it passes over in
-//! silence what it cannot use, and a header that is not sent looks like a collector that is
-//! down. By the rules of OpenTelemetry that is no reason not to start; a certificate that
-//! cannot be used is.
+//! The SDK's exporter reads some of them itself, but passes over in silence what it cannot
+//! use, and takes an empty one for one that is set. By the rules of OpenTelemetry neither
+//! counts: the first is warned of, and is no reason not to start. A certificate that cannot
+//! be used is.
 
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use opentelemetry_otlp::Compression;
@@ -28,6 +29,8 @@ pub(in crate::telemetry) struct Settings {
     /// With the path that is posted to, where the protocol has one.
     pub(super) endpoint: Url,
     pub(super) compression: Option<Compression>,
+    /// What is sent along with each export; may be secret.
+    pub(super) headers: HeaderMap,
     /// How long one export may take, with all its attempts.
     pub(super) deadline: Duration,
     /// `Some` where the endpoint says `https`.
@@ -81,14 +84,14 @@ impl Settings {
             _ => None,
         };
         let compression = reading.compression();
-        let deadline = deadline(reading.timeout(), config.export_timeout);
-        reading.headers();
+        let headers = reading.headers();
         let resource_attributes = reading.resource_attributes();
         Ok(Self {
             protocol: config.protocol,
             endpoint,
             compression,
-            deadline,
+            headers,
+            deadline: config.export_timeout,
             tls,
             resource_attributes,
             service_name: config.service_name.clone(),
@@ -105,16 +108,6 @@ impl Settings {
             remedy: ENDPOINT_REMEDY,
         })
     }
-}
-
-/// Of the two timeouts that OpenTelemetry has for the same thing, the one that comes first.
-/// Zero is none.
-fn deadline(exporter: Duration, processor: Duration) -> Duration {
-    [exporter, processor]
-        .into_iter()
-        .filter(|timeout| !timeout.is_zero())
-        .min()
-        .unwrap_or(Duration::from_secs(86_400))
 }
 
 /// The variables, and what was left aside of them.
@@ -150,10 +143,7 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
             fault,
             remedy: ENDPOINT_REMEDY,
         };
-        let text = match config.protocol {
-            OtlpProtocol::Grpc => self.with_scheme(text),
-            OtlpProtocol::HttpProtobuf => text.to_owned(),
-        };
+        let text = self.with_scheme(text, config.protocol);
         let mut url = Url::parse(&text).map_err(|error| unusable(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(unusable("is neither http nor https".to_owned()));
@@ -165,69 +155,60 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
         Ok(url)
     }
 
-    /// gRPC's endpoint may come without a scheme, and then a variable says whether to use
+    /// An endpoint may come without a scheme. For gRPC a variable says then whether to use
     /// TLS.
-    fn with_scheme(&self, endpoint: &str) -> String {
+    fn with_scheme(&self, endpoint: &str, protocol: OtlpProtocol) -> String {
         if endpoint.contains("://") {
             return endpoint.to_owned();
         }
-        let insecure = self
-            .first([names::TRACES_INSECURE, names::INSECURE])
-            .is_some_and(|(_, value)| value.trim().eq_ignore_ascii_case("true"));
-        let scheme = if insecure { "http" } else { "https" };
+        let is_insecure = || {
+            self.first([names::TRACES_INSECURE, names::INSECURE])
+                .is_some_and(|(_, value)| value.trim().eq_ignore_ascii_case("true"))
+        };
+        let scheme = match protocol {
+            OtlpProtocol::Grpc if !is_insecure() => "https",
+            OtlpProtocol::Grpc | OtlpProtocol::HttpProtobuf => "http",
+        };
         format!("{scheme}://{endpoint}")
     }
 
+    /// Read as the SDK does, which cannot be told that there is none.
     fn compression(&mut self) -> Option<Compression> {
-        let (name, value) = self.first([names::TRACES_COMPRESSION, names::COMPRESSION])?;
-        match value.trim().to_ascii_lowercase().as_str() {
-            "gzip" => Some(Compression::Gzip),
-            "none" => None,
-            _ => {
-                self.ignored.push(Unusable {
+        for name in [names::TRACES_COMPRESSION, names::COMPRESSION] {
+            let Some(value) = self.variable(name) else {
+                continue;
+            };
+            match value.to_ascii_lowercase().as_str() {
+                "gzip" => return Some(Compression::Gzip),
+                "none" => return None,
+                _ => self.ignored.push(Unusable {
                     name,
                     value: Some(value),
                     fault: "is not a compression that is known here".to_owned(),
                     remedy: "use gzip or none",
-                });
-                None
+                }),
             }
         }
+        None
     }
 
-    fn timeout(&mut self) -> Duration {
-        let Some((name, value)) = self.first([names::TRACES_TIMEOUT, names::TIMEOUT]) else {
-            return TIMEOUT;
-        };
-        match value.trim().parse() {
-            Ok(millis) => Duration::from_millis(millis),
-            Err(_) => {
-                self.ignored.push(Unusable {
-                    name,
-                    value: Some(value),
-                    fault: "is not a number of milliseconds".to_owned(),
-                    remedy: "use a whole number, such as 10000",
-                });
-                TIMEOUT
-            }
-        }
-    }
-
-    /// The SDK reads and sends them; here they are only looked at.
-    fn headers(&mut self) {
+    fn headers(&mut self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         let Some((name, value)) = self.first([names::TRACES_HEADERS, names::HEADERS]) else {
-            return;
+            return headers;
         };
         for (index, entry) in entries(&value).enumerate() {
-            if !is_header(entry) {
-                self.ignored.push(Unusable {
+            match header(entry) {
+                Some((name, value)) => _ = headers.insert(name, value),
+                None => self.ignored.push(Unusable {
                     name,
                     value: None,
                     fault: format!("entry {} is not a header", index + 1),
                     remedy: "use name=value,name=value with the values percent-encoded",
-                });
+                }),
             }
         }
+        headers
     }
 
     fn resource_attributes(&mut self) -> Vec<(String, String)> {
@@ -268,16 +249,14 @@ fn entries(list: &str) -> impl Iterator<Item = &str> {
         .filter(|entry| !entry.is_empty())
 }
 
-fn is_header(entry: &str) -> bool {
-    let Some((name, value)) = entry.split_once('=') else {
-        return false;
-    };
-    let Ok(value) = percent_decode_str(value.trim()).decode_utf8() else {
-        return false;
-    };
-    name.trim().parse::<HeaderName>().is_ok()
-        && !value.is_empty()
-        && HeaderValue::from_str(&value).is_ok()
+fn header(entry: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = entry.split_once('=')?;
+    let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+    let mut value = HeaderValue::from_str(&value)
+        .ok()
+        .filter(|it| !it.is_empty())?;
+    value.set_sensitive(true);
+    Some((name.trim().parse().ok()?, value))
 }
 
 fn attribute(entry: &str) -> Option<(String, String)> {
@@ -290,8 +269,6 @@ fn attribute(entry: &str) -> Option<(String, String)> {
     Some((key, decoded(value)?))
 }
 
-/// Unless a variable says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(10);
 const ENDPOINT_REMEDY: &str = "use a URL such as http://collector:4318 or https://collector:4317";
 
 /// The variables, as OpenTelemetry's exporter specification names them.
@@ -306,8 +283,6 @@ mod names {
     pub(super) const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
     pub(super) const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
     pub(super) const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
-    pub(super) const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
-    pub(super) const TRACES_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
     pub(super) const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
     pub(super) const TRACES_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
     pub(super) const CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
@@ -351,6 +326,13 @@ mod tests {
             (HTTP, None, &[], "http://localhost:4318/v1/traces"),
             (HTTP, Some("http://c:1"), &[], "http://c:1/v1/traces"),
             (HTTP, Some("http://c:1/a/"), &[], "http://c:1/a/v1/traces"),
+            (HTTP, Some("c:1"), &[secure], "http://c:1/v1/traces"),
+            (
+                HTTP,
+                Some("localhost:1"),
+                &[],
+                "http://localhost:1/v1/traces",
+            ),
             (GRPC, Some("http://[::1]:1"), &[], "http://[::1]:1/"),
             (GRPC, Some("c:1"), &[], "https://c:1/"),
             (GRPC, Some("c:1"), &[insecure], "http://c:1/"),
@@ -377,11 +359,11 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_cannot_be_used_is_told() {
-        let error = read(&config(HTTP, Some("collector:4318")), &[]).unwrap_err();
+        let error = read(&config(HTTP, Some("ftp://collector:4318")), &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "telemetry.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) = \"collector:4318\": is neither \
-             http nor https; use a URL such as http://collector:4318 or https://collector:4317"
+            "telemetry.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) = \"ftp://collector:4318\": is \
+             neither http nor https; use a URL such as http://collector:4318 or https://collector:4317"
         );
     }
 
@@ -391,14 +373,12 @@ mod tests {
             &config(HTTP, None),
             &[
                 ("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy"),
-                ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"),
                 ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,Authorization: Bearer x"),
                 ("OTEL_RESOURCE_ATTRIBUTES", "team"),
             ],
         )
         .unwrap();
         assert_eq!(settings.compression, None);
-        assert_eq!(settings.deadline, TIMEOUT);
         assert_eq!(settings.resource_attributes, []);
         let lines: Vec<String> = settings.ignored.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -406,8 +386,6 @@ mod tests {
             [
                 "OTEL_EXPORTER_OTLP_COMPRESSION = \"snappy\": is not a compression that is known \
                  here; use gzip or none",
-                "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT = \"10s\": is not a number of milliseconds; \
-                 use a whole number, such as 10000",
                 "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is not a header; use name=value,name=value \
                  with the values percent-encoded",
                 "OTEL_RESOURCE_ATTRIBUTES = \"team\": is not a list of attributes; use \
@@ -417,29 +395,12 @@ mod tests {
     }
 
     #[test]
-    fn the_shorter_timeout_holds_and_zero_is_none() {
-        for (exporter, processor, deadline) in [
-            ("", 30_000, 10_000),
-            ("2500", 30_000, 2500),
-            ("60000", 30_000, 30_000),
-            ("0", 30_000, 30_000),
-            ("0", 0, 86_400_000),
-        ] {
-            let config = Telemetry {
-                export_timeout: Duration::from_millis(processor),
-                ..Telemetry::default()
-            };
-            let settings = read(&config, &[("OTEL_EXPORTER_OTLP_TIMEOUT", exporter)]).unwrap();
-            assert_eq!(settings.deadline, Duration::from_millis(deadline));
-        }
-    }
-
-    #[test]
     fn compression_for_traces_goes_before_the_one_for_all() {
         for (generic, traces, compression) in [
             ("", "", None),
             ("gzip", "", Some(Compression::Gzip)),
             ("gzip", "none", None),
+            ("gzip", "snappy", Some(Compression::Gzip)),
             ("none", "GZIP", Some(Compression::Gzip)),
         ] {
             let variables = [
@@ -452,19 +413,47 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_what_the_sdk_will_send() {
-        for (entry, fine) in [
-            ("api-key=abc", true),
-            ("Authorization=Basic%20YWJj==", true),
-            ("x = y ", true),
-            ("api-key", false),
-            ("api-key=", false),
-            ("=abc", false),
-            ("api key=abc", false),
-            ("api-key=a%0Ab", false),
-            ("api-key=%FF", false),
+    fn headers_are_decoded_and_what_is_none_is_left_out() {
+        for (entry, expected) in [
+            ("api-key=abc", Some(("api-key", "abc"))),
+            (
+                "Authorization=Basic%20YWJj==",
+                Some(("authorization", "Basic YWJj==")),
+            ),
+            ("x = y ", Some(("x", "y"))),
+            ("api-key", None),
+            ("api-key=", None),
+            ("=abc", None),
+            ("api key=abc", None),
+            ("api-key=a%0Ab", None),
+            ("api-key=%FF", None),
         ] {
-            assert_eq!(is_header(entry), fine, "{entry}");
+            let found = header(entry);
+            let found = found
+                .as_ref()
+                .map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+            assert_eq!(found, expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn headers_for_traces_go_before_those_for_all_unless_they_are_empty() {
+        for (generic, traces, expected) in [
+            ("a=b", "", &[("a", "b")][..]),
+            ("a=b,c=d", "c=e,nonsense,f=g", &[("c", "e"), ("f", "g")]),
+        ] {
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_HEADERS", generic),
+                ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", traces),
+            ];
+            let settings = read(&config(HTTP, None), &variables).unwrap();
+            let found: Vec<_> = settings
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+                .collect();
+            assert_eq!(found, expected);
+            assert!(settings.headers.values().all(HeaderValue::is_sensitive));
         }
     }
 

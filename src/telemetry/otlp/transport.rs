@@ -1,11 +1,13 @@
 //! The SDK's exporter, over connections that we make ourselves.
 //!
 //! Its own would wait for ever for a host that does not answer, trust nobody with
-//! `https`, and not say why a connection failed.
+//! `https`, and not say why a connection failed. Nor does it say what it sends: the headers
+//! that it finds in the environment cannot be kept from it, so they are put right here.
 
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,7 +15,12 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::header::CONTENT_ENCODING;
+use hyper::header::CONTENT_TYPE;
+use hyper::header::USER_AGENT;
 use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_http::HttpClient;
 use opentelemetry_http::HttpError;
@@ -26,6 +33,7 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_otlp::WithHttpConfig;
 use opentelemetry_otlp::WithTonicConfig;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Endpoint;
 
 use crate::config::OtlpProtocol;
@@ -49,9 +57,16 @@ fn grpc(settings: &Settings) -> Result<SpanExporter, Box<dyn Error + Send + Sync
         // A handshake that hangs would else keep the channel from ever trying again.
         endpoint = endpoint.tls_config(tls.tonic().timeout(settings.deadline))?;
     }
+    let headers = settings.headers.clone();
     let builder = SpanExporter::builder()
         .with_tonic()
         .with_timeout(settings.deadline)
+        .with_interceptor(move |mut request: tonic::Request<()>| {
+            let mut sent = mem::take(request.metadata_mut()).into_headers();
+            put_right(&mut sent, &headers);
+            *request.metadata_mut() = MetadataMap::from_headers(sent);
+            Ok(request)
+        })
         .with_channel(endpoint.connect_with_connector_lazy(connector(settings)));
     let builder = match settings.compression {
         Some(compression) => builder.with_compression(compression),
@@ -68,13 +83,9 @@ fn http(settings: &Settings, last_fault: &LastFault) -> Result<SpanExporter, Exp
                 .https_only()
                 .enable_http1()
                 .wrap_connector(connector(settings));
-            let client = HyperClient::new(connector, UNLIMITED, None);
-            Arc::new(Telling(client, last_fault.clone()))
+            client(connector, settings, last_fault)
         }
-        None => {
-            let client = HyperClient::new(connector(settings), UNLIMITED, None);
-            Arc::new(Telling(client, last_fault.clone()))
-        }
+        None => client(connector(settings), settings, last_fault),
     };
     let builder = SpanExporter::builder()
         .with_http()
@@ -87,6 +98,18 @@ fn http(settings: &Settings, last_fault: &LastFault) -> Result<SpanExporter, Exp
         None => builder,
     }
     .build()
+}
+
+fn client<C>(connector: C, settings: &Settings, last_fault: &LastFault) -> Arc<dyn HttpClient>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+    HyperClient<C>: HttpClient,
+{
+    Arc::new(Client {
+        hyper: HyperClient::new(connector, UNLIMITED, None),
+        headers: settings.headers.clone(),
+        last_fault: last_fault.clone(),
+    })
 }
 
 fn connector(settings: &Settings) -> HttpConnector {
@@ -125,33 +148,49 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     causes.join(": ")
 }
 
-/// A client that tells what went wrong.
-struct Telling<C>(C, LastFault);
+/// A client that sends what it was told to, and tells what went wrong.
+struct Client<C> {
+    hyper: C,
+    headers: HeaderMap,
+    last_fault: LastFault,
+}
 
-impl<C> fmt::Debug for Telling<C> {
+impl<C> fmt::Debug for Client<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Telling")
+        f.write_str("Client")
     }
 }
 
 /// Written out as `async_trait` would, which the trait is made with.
-impl<C: HttpClient> HttpClient for Telling<C> {
+impl<C: HttpClient> HttpClient for Client<C> {
     fn send_bytes<'life, 'future>(
         &'life self,
-        request: Request<Bytes>,
+        mut request: Request<Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'future>>
     where
         'life: 'future,
         Self: 'future,
     {
         Box::pin(async move {
-            let answer = self.0.send_bytes(request).await;
+            put_right(request.headers_mut(), &self.headers);
+            let answer = self.hyper.send_bytes(request).await;
             if let Err(error) = &answer {
-                self.1.set(error.as_ref());
+                self.last_fault.set(error.as_ref());
             }
             answer
         })
     }
+}
+
+/// Leaves of the SDK's headers those that say what is sent and by whom, and adds `ours`.
+fn put_right(headers: &mut HeaderMap, ours: &HeaderMap) {
+    let mut sdk = mem::take(headers);
+    for name in [CONTENT_TYPE, CONTENT_ENCODING, USER_AGENT] {
+        if let Some(value) = sdk.remove(&name) {
+            headers.insert(name, value);
+        }
+    }
+    headers.extend(ours.clone());
 }
 
 const KEEPALIVE: Duration = Duration::from_secs(60);
