@@ -37,8 +37,8 @@ pub trait Session: Send {
 
     /// The proxy wants to end this connection. Says whether that can be done now without
     /// cutting anything in half, and writes whatever the protocol calls for into `out`
-    /// first. Asked again after every exchange until the connection is closed: what comes
-    /// in between may turn a yes into a no.
+    /// first. Asked again after every exchange, and now and then while there is none, until
+    /// the connection is closed: what comes in between may turn a yes into a no.
     fn part(&mut self, now: Timestamp, out: &mut Outbox) -> bool;
 }
 
