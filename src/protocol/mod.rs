@@ -7,6 +7,7 @@
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
 )]
 
+pub mod amqp;
 mod blind;
 mod detect;
 mod hold;
@@ -73,5 +74,6 @@ pub fn session(protocol: Protocol, setup: Setup) -> Box<dyn Session> {
     match protocol {
         Protocol::Auto => Box::new(detect::Detecting::new(setup)),
         Protocol::Redis => Box::new(redis::RedisSession::new(setup)),
+        Protocol::Amqp => Box::new(amqp::AmqpSession::new(setup)),
     }
 }
