@@ -16,6 +16,11 @@ pub(crate) struct Edit {
 }
 
 impl Edit {
+    /// What is held to read the message as it left.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.after.len()
+    }
+
     /// A flat header of the message as it left.
     pub(crate) fn header(&self, name: &str) -> Option<Value> {
         header(&self.after, name)
