@@ -431,8 +431,9 @@ impl Running {
     }
 
     fn send(&self, signal: &str) {
-        let kill = Command::new("kill")
-            .args(["-s", signal, &self.child.id().to_string()])
+        // The shell's own `kill`: the program of that name is not part of every system.
+        let kill = Command::new("sh")
+            .args(["-c", &format!("kill -s {signal} {}", self.child.id())])
             .status();
         assert!(kill.unwrap().success());
     }

@@ -89,6 +89,18 @@ async fn a_session_may_say_goodbye_before_it_parts() {
 }
 
 #[tokio::test]
+async fn a_session_may_lose_its_patience_with_silent_peers() {
+    let broker = Broker::listen().await;
+    let proxy = TestProxy::start_with(&[broker.address], Limits::default(), sessions::patient);
+    let (mut app, mut broker) = tokio::join!(proxy.connect(), broker.accept());
+    app.say("question\n").await;
+    broker.expect("question\n").await;
+    assert_eq!(proxy.drain(NEVER).await, Drained { parted: 1, cut: 0 });
+    app.expect_end().await;
+    broker.expect_end().await;
+}
+
+#[tokio::test]
 async fn what_is_still_owed_when_the_grace_is_over_is_cut() {
     let broker = Broker::listen().await;
     let proxy = TestProxy::start_with(&[broker.address], Limits::default(), sessions::lines);

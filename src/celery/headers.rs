@@ -78,6 +78,17 @@ pub enum Carried<'a> {
     NotText,
 }
 
+impl Carried<'_> {
+    /// What it says, nothing where it says nothing.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Absent | Self::NotText => "",
+        }
+    }
+}
+
 /// What the flat headers of a message say about its task and its context.
 ///
 /// Only flat, lower-case names count: workers read the context from attributes of

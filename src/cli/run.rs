@@ -121,7 +121,7 @@ fn announce(config: &Config, proxy: &Proxy, admin: Option<&Admin>) {
 fn join(upstream: &[Upstream]) -> String {
     let addresses: Vec<String> = upstream
         .iter()
-        .map(|Upstream { host, port }| format!("{host}:{port}"))
+        .map(|Upstream { host, port, .. }| format!("{host}:{port}"))
         .collect();
     addresses.join(";")
 }

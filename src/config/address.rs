@@ -53,16 +53,17 @@ impl Spelling for Upstreams {
     }
 }
 
-/// `redis://[user:password@]host[:port][/database]`.
+/// `scheme://[user:password@]host[:port][/database]`.
 fn read_url(url: &str) -> Result<Upstream, Fault> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(Fault::new("not a broker URL", EXAMPLE));
     };
-    if scheme != SCHEME {
+    let known = SCHEMES.iter().find(|(known, _)| *known == scheme);
+    let Some((scheme, default_port)) = known else {
         let refused = REFUSED.iter().find(|(refused, ..)| *refused == scheme);
         let (_, wrong, remedy) = refused.unwrap_or(&("", "not a kind of broker we know", EXAMPLE));
         return Err(Fault::new(*wrong, *remedy));
-    }
+    };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let address = match authority.rsplit_once('@') {
         Some((_, address)) => address,
@@ -76,8 +77,10 @@ fn read_url(url: &str) -> Result<Upstream, Fault> {
         None => authority,
     };
     let (host, port) = split_port(address).ok_or_else(|| Fault::new("no such host", EXAMPLE))?;
+    let port = if port.is_empty() { default_port } else { port };
     match port.parse() {
         Ok(port @ 1..) => Ok(Upstream {
+            scheme,
             host: host.into(),
             port,
         }),
@@ -86,39 +89,32 @@ fn read_url(url: &str) -> Result<Upstream, Fault> {
 }
 
 fn write_url(upstream: &Upstream) -> String {
-    let Upstream { host, port } = upstream;
+    let Upstream { scheme, host, port } = upstream;
     if host.contains(':') {
-        format!("{SCHEME}://[{host}]:{port}")
+        format!("{scheme}://[{host}]:{port}")
     } else {
-        format!("{SCHEME}://{host}:{port}")
+        format!("{scheme}://{host}:{port}")
     }
 }
 
-/// A host, which may be an IPv6 address in brackets, and its port.
+/// A host, which may be an IPv6 address in brackets, and its port, empty where it has none.
 fn split_port(address: &str) -> Option<(&str, &str)> {
-    let (host, port) = match address.strip_prefix('[') {
+    match address.strip_prefix('[') {
         Some(address) => {
             let (host, port) = address.split_once(']')?;
             host.parse::<Ipv6Addr>().ok()?;
-            (
-                host,
-                if port.is_empty() {
-                    port
-                } else {
-                    port.strip_prefix(':')?
-                },
-            )
+            let port = match port {
+                "" => port,
+                port => port.strip_prefix(':')?,
+            };
+            Some((host, port))
         }
         None => {
             let (host, port) = address.split_once(':').unwrap_or((address, ""));
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            if host.is_empty() || !host.bytes().all(legal) {
-                return None;
-            }
-            (host, port)
+            (!host.is_empty() && host.bytes().all(legal)).then_some((host, port))
         }
-    };
-    Some((host, if port.is_empty() { DEFAULT_PORT } else { port }))
+    }
 }
 
 /// Whether what is bound to `a` leaves no room for `b`. Port 0 is a free one each time.
@@ -147,32 +143,29 @@ pub(super) fn leads_back(listen: SocketAddr, upstream: &Upstream) -> bool {
     reachable && clash(listen, SocketAddr::new(ip, upstream.port))
 }
 
-/// The only kind of broker URL so far.
-const SCHEME: &str = "redis";
+/// The kinds of broker URLs, each with the port that stands for none.
+const SCHEMES: [(&str, &str); 3] = [("redis", "6379"), ("amqp", "5672"), ("pyamqp", "5672")];
 
-const DEFAULT_PORT: &str = "6379";
+const EXAMPLE: &str = "write for example \"redis://127.0.0.1:6379\" or \
+                       \"amqp://127.0.0.1:5672\", several separated by `;`";
 
-const EXAMPLE: &str = "write for example \"redis://127.0.0.1:6379\", several separated by `;`";
-
-const REFUSED: [(&str, &str, &str); 7] = [
-    ("rediss", NO_TLS, TLS_REMEDY),
+const REFUSED: [(&str, &str, &str); 5] = [
+    ("rediss", NO_TLS, REDISS_REMEDY),
+    ("amqps", NO_TLS, AMQPS_REMEDY),
     (
         "sentinel",
         "Redis Sentinel is not supported by this version",
         "write the address of the master itself, as redis://host:port",
     ),
-    ("amqp", NO_RABBITMQ, RABBITMQ_REMEDY),
-    ("amqps", NO_RABBITMQ, RABBITMQ_REMEDY),
-    ("pyamqp", NO_RABBITMQ, RABBITMQ_REMEDY),
     ("redis+socket", NO_SOCKET, SOCKET_REMEDY),
     ("unix", NO_SOCKET, SOCKET_REMEDY),
 ];
 
 const NO_TLS: &str = "TLS to the broker is not supported by this version";
-const TLS_REMEDY: &str =
+const REDISS_REMEDY: &str =
     "write redis://host:port of a port without TLS, or of a TLS tunnel beside the proxy";
-const NO_RABBITMQ: &str = "RabbitMQ is not supported by this version";
-const RABBITMQ_REMEDY: &str = "only Redis and Valkey can be proxied, as redis://host:port";
+const AMQPS_REMEDY: &str =
+    "write amqp://host:port of a port without TLS, or of a TLS tunnel beside the proxy";
 const NO_SOCKET: &str = "Unix sockets are not supported by this version";
 const SOCKET_REMEDY: &str = "let the broker listen on a TCP port and write redis://host:port";
 
@@ -205,6 +198,8 @@ mod tests {
             ("redis://[::1]", "::1:6379"),
             ("redis://:secret@[fe80::1]:6380/2", "fe80::1:6380"),
             ("redis://a:1; redis://b:2/3", "a:1 b:2"),
+            ("amqp://guest:guest@rabbit//", "rabbit:5672"),
+            ("pyamqp://a;amqp://b:5673/vhost", "a:5672 b:5673"),
         ] {
             let upstreams = Upstreams::read(text).unwrap();
             let read: Vec<String> = upstreams
@@ -236,7 +231,7 @@ mod tests {
             ("redis://a;", "not a broker URL"),
             ("rediss://redis", "TLS"),
             ("sentinel://redis", "Sentinel"),
-            ("amqp://guest@rabbit//", "RabbitMQ"),
+            ("amqps://guest@rabbit//", "TLS"),
             ("redis+socket:///run/redis.sock", "Unix sockets"),
             ("sqs://", "not a kind of broker"),
         ] {

@@ -201,6 +201,7 @@ mod tests {
             protocol: Protocol::Redis,
             listen: ([127, 0, 0, 1], 6380).into(),
             upstream: vec![Upstream {
+                scheme: "redis",
                 host: "127.0.0.1".into(),
                 port: 6379,
             }],
@@ -248,7 +249,7 @@ mod tests {
         text.push_str(
             "routes.a = { listen = '[::1]:0', upstream = 'redis://[::1];redis://u:p@b:1/0' }\n",
         );
-        text.push_str("routes.b = { protocol = 'redis', listen = ':2', upstream = 'redis://b' }\n");
+        text.push_str("routes.b = { protocol = 'amqp', listen = ':2', upstream = 'amqp://b' }\n");
 
         let loaded = load(&text, &[]).unwrap();
         assert_eq!(loaded.config.policy.mode, Mode::Observe);
@@ -472,6 +473,11 @@ mod tests {
                 "[routes.a]\nlisten = ':1'\nupstream = 'redis://localhost:1'",
                 "proxy.toml:3:12: `routes.a.upstream`: leads back to 0.0.0.0:1, where this route \
                  listens",
+            ),
+            (
+                "[routes.a]\nprotocol = 'amqp'\nlisten = ':1'\nupstream = 'amqp://b;redis://b'",
+                "proxy.toml:4:12: `routes.a.upstream`: a `redis://` URL, while the protocol is \
+                 `amqp`",
             ),
             (
                 "[routes.a]\nlisten = ':9464'\nupstream = 'redis://b'",

@@ -76,6 +76,8 @@ pub struct Route {
 /// A broker's address, resolved anew for each connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
+    /// The scheme of its URL, one of those in [`Protocol::ALL`].
+    pub scheme: &'static str,
     pub host: Arc<str>,
     pub port: u16,
 }
@@ -212,13 +214,15 @@ pub enum Protocol {
     /// Told by the first bytes of each connection.
     Auto,
     Redis,
+    Amqp,
 }
 
 impl Protocol {
     /// Every protocol, with the word that names it and the schemes of its broker URLs.
-    pub const ALL: [(Self, &'static str, &'static [&'static str]); 2] = [
-        (Self::Auto, "auto", &["redis"]),
+    pub const ALL: [(Self, &'static str, &'static [&'static str]); 3] = [
+        (Self::Auto, "auto", &["redis", "amqp", "pyamqp"]),
         (Self::Redis, "redis", &["redis"]),
+        (Self::Amqp, "amqp", &["amqp", "pyamqp"]),
     ];
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::Complaint;
+use crate::config::Protocol;
 use crate::config::address::clash;
 use crate::config::address::leads_back;
 use crate::config::draft::Draft;
@@ -10,8 +11,9 @@ use crate::config::environment::SINGLE_ROUTE;
 use crate::config::environment::variable;
 
 /// What a draft must pass. A rule says nothing about keys whose value could not be read.
-pub(super) const RULES: [fn(&Draft) -> Vec<Complaint>; 4] = [
+pub(super) const RULES: [fn(&Draft) -> Vec<Complaint>; 5] = [
     routes_are_whole,
+    brokers_speak_the_protocol,
     listeners_stand_apart,
     routes_lead_elsewhere,
     one_message_fits_the_total,
@@ -51,6 +53,32 @@ fn routes_are_whole(draft: &Draft) -> Vec<Complaint> {
                     (None, _) => format!("set {} too, such as {example}", variable(&path)),
                 },
                 place: in_file,
+            });
+        }
+    }
+    complaints
+}
+
+fn brokers_speak_the_protocol(draft: &Draft) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (name, route) in &draft.routes {
+        let known = Protocol::ALL.iter().find(|(it, ..)| *it == route.protocol);
+        let Some((_, word, schemes)) = known else {
+            continue;
+        };
+        let path = format!("routes.{name}.upstream");
+        let mut upstream = route.upstream.iter();
+        let Some(other) = upstream.find(|to| !schemes.contains(&to.scheme)) else {
+            continue;
+        };
+        if draft.is_sound(&path) && draft.is_sound(&format!("routes.{name}.protocol")) {
+            complaints.push(Complaint {
+                wrong: format!(
+                    "`{path}`: a `{}://` URL, while the protocol is `{word}`",
+                    other.scheme
+                ),
+                place: draft.place(&path),
+                remedy: "correct one of the two, or leave the protocol to `auto`".to_owned(),
             });
         }
     }

@@ -57,6 +57,28 @@ pub struct Decision {
     pub recorded: bool,
 }
 
+impl Decision {
+    /// The same hop where the message, with these `headers`, cannot take the stamp: it goes
+    /// on as it came.
+    #[must_use]
+    pub fn unstamped(self, headers: &Headers<'_>) -> Self {
+        if self.stamp.is_none() {
+            return self;
+        }
+        Self {
+            stamp: None,
+            tracestate: headers.tracestate.text().to_owned(),
+            kind: SpanKind::Client,
+            verdict: match self.verdict {
+                Verdict::Added => Verdict::Missing,
+                Verdict::Replaced => Verdict::Invalid,
+                _ => Verdict::Kept,
+            },
+            ..self
+        }
+    }
+}
+
 /// The headers to be written into a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
@@ -93,10 +115,7 @@ impl Injector {
             .map(|id| derived_span_id("send", id, attempt.retries, attempt.replaced));
         let message = Message {
             task,
-            tracestate: match &headers.tracestate {
-                Carried::Text(text) => text,
-                Carried::Absent | Carried::NotText => "",
-            },
+            tracestate: headers.tracestate.text(),
             attempt,
             seen,
             own_span,
@@ -330,6 +349,12 @@ impl Message<'_> {
     /// The context was written by one of us for another attempt, and came along when the
     /// worker copied the headers into a retry.
     fn is_of_an_attempt_before(&self, carried: TraceContext) -> bool {
+        // A first attempt has none before it: there our context is that of a second
+        // publication, to another queue, which a proxy before this one has told apart.
+        let is_first = self.attempt.retries == 0 && self.attempt.replaced == 0;
+        if is_first {
+            return false;
+        }
         OurMember::find(self.tracestate).is_some_and(|member| member.span_id == carried.span_id)
             || self.attempt.retries.checked_sub(1).is_some_and(|retries| {
                 known(&self.task.id).is_some_and(|id| {
@@ -543,6 +568,18 @@ mod tests {
     }
 
     #[test]
+    fn a_second_proxy_leaves_both_publications_of_an_attempt_alone() {
+        let first = injector(|_| {});
+        let second = injector(|_| {});
+        for _ in 0..2 {
+            let stamped = decide(&first, &task(ROOT), &headers(&[]));
+            let passed = decide(&second, &task(ROOT), &carrying(&stamped));
+            assert_eq!(passed.stamp, None);
+            assert_eq!(passed.parent, Some(stamped.context.span_id));
+        }
+    }
+
+    #[test]
     fn a_task_published_by_a_task_inherits_its_context() {
         let injector = injector(|_| {});
         let parent = decide(&injector, &task(ROOT), &headers(&[("traceparent", OTHERS)]));
@@ -603,6 +640,43 @@ mod tests {
             assert_eq!(decision.kind, SpanKind::Client);
             assert_eq!(decision.context.trace_id.to_string(), ROOT.replace('-', ""));
         }
+    }
+
+    #[test]
+    fn what_cannot_take_its_stamp_is_told_as_it_is() {
+        let restamp = |policy: &mut Policy| policy.on_valid = OnValid::Restamp;
+        for (change, traceparent, verdict) in [
+            (None, None, Verdict::Missing),
+            (None, Some("nonsense"), Verdict::Invalid),
+            (Some(restamp), Some(OTHERS), Verdict::Kept),
+        ] {
+            let mut fields = vec![("tracestate", "a=1")];
+            fields.extend(traceparent.map(|value| ("traceparent", value)));
+            let headers = headers(&fields);
+            let injector = injector(|policy| {
+                if let Some(change) = change {
+                    change(policy);
+                }
+            });
+            let stamped = decide(&injector, &task(ROOT), &headers);
+            let unstamped = stamped.clone().unstamped(&headers);
+            assert_eq!(
+                unstamped,
+                Decision {
+                    stamp: None,
+                    tracestate: "a=1".to_owned(),
+                    kind: SpanKind::Client,
+                    verdict,
+                    ..stamped
+                }
+            );
+        }
+        let kept = decide(
+            &injector(|_| {}),
+            &task(ROOT),
+            &headers(&[("traceparent", OTHERS)]),
+        );
+        assert_eq!(kept.clone().unstamped(&Headers::default()), kept);
     }
 
     #[test]

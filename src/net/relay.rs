@@ -21,6 +21,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::time::interval;
 use tokio::time::sleep;
 
 use crate::net::connection::Shared;
@@ -113,11 +114,17 @@ impl<'a> Relay<'a> {
     pub(super) async fn run(mut self, signal: &Signal) -> Ending {
         let mut begun = pin!(signal.begun());
         let mut cut = pin!(signal.cut());
+        let mut asking = None;
         let mut patience = None;
         let ending = poll_fn(|cx| {
             self.draining = self.draining || begun.as_mut().poll(cx).is_ready();
-            if self.draining && cut.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ending::Cut);
+            if self.draining {
+                if cut.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ending::Cut);
+                }
+                // A peer that has nothing to say wakes nobody, and is not waited for forever.
+                let asking = asking.get_or_insert_with(|| interval(ASKING_INTERVAL));
+                while asking.poll_tick(cx).is_ready() {}
             }
             if let Poll::Ready(ending) = self.poll(cx) {
                 return Poll::Ready(ending);
@@ -365,6 +372,9 @@ const KEPT_BYTES_MAX: usize = 4 << 10;
 
 /// The same for the list of sightings.
 const KEPT_SIGHTINGS_MAX: usize = 16;
+
+/// How often a session is asked whether it may part while nothing moves.
+const ASKING_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often one connection may move bytes before it is another's turn.
 const ROUNDS_MAX: usize = 16;

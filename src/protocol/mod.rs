@@ -7,6 +7,7 @@
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
 )]
 
+pub mod amqp;
 mod blind;
 mod detect;
 mod hold;
@@ -37,8 +38,8 @@ pub trait Session: Send {
 
     /// The proxy wants to end this connection. Says whether that can be done now without
     /// cutting anything in half, and writes whatever the protocol calls for into `out`
-    /// first. Asked again after every exchange until the connection is closed: what comes
-    /// in between may turn a yes into a no.
+    /// first. Asked again after every exchange, and now and then while there is none, until
+    /// the connection is closed: what comes in between may turn a yes into a no.
     fn part(&mut self, now: Timestamp, out: &mut Outbox) -> bool;
 }
 
@@ -73,5 +74,6 @@ pub fn session(protocol: Protocol, setup: Setup) -> Box<dyn Session> {
     match protocol {
         Protocol::Auto => Box::new(detect::Detecting::new(setup)),
         Protocol::Redis => Box::new(redis::RedisSession::new(setup)),
+        Protocol::Amqp => Box::new(amqp::AmqpSession::new(setup)),
     }
 }

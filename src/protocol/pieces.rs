@@ -47,14 +47,23 @@ impl Pieces {
             return Ok(());
         }
         if self.held.is_empty() {
-            return self.read(bytes, to, step);
+            let (left, outcome) = self.read(bytes, to, step);
+            self.keep(bytes.get(left..).unwrap_or_default(), to);
+            return outcome;
         }
         self.held.extend_from_slice(bytes);
         if self.held.len() < self.need {
             return Ok(());
         }
         let held = mem::take(&mut self.held);
-        self.read(&held, to, step)
+        let (left, outcome) = self.read(&held, to, step);
+        if left == 0 && !self.blind {
+            // A reader that asks for a little more, again and again, costs no copy each time.
+            self.held = held;
+        } else {
+            self.keep(held.get(left..).unwrap_or_default(), to);
+        }
+        outcome
     }
 
     /// Releases what is held: nothing will follow it.
@@ -76,14 +85,23 @@ impl Pieces {
         self.held.is_empty()
     }
 
+    /// Holds what could not leave, or lets it go where nothing is read any more.
+    fn keep(&mut self, rest: &[u8], to: &mut BytesMut) {
+        if self.blind {
+            to.extend_from_slice(rest);
+        } else {
+            self.held.extend_from_slice(rest);
+        }
+    }
+
+    /// Says where the bytes begin that have not left, too.
     fn read(
         &mut self,
         input: &[u8],
         to: &mut BytesMut,
         mut step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
-    ) -> Result<(), &'static str> {
-        // `left` is where the bytes begin that have not left yet. It is advanced together
-        // with writing them, so that it holds after a panic, too.
+    ) -> (usize, Result<(), &'static str>) {
+        // Advanced together with writing, so that it holds after a panic, too.
         let mut left = 0;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut at = 0;
@@ -110,14 +128,8 @@ impl Pieces {
             Ok(())
         }))
         .unwrap_or(Err("panic"));
-        let rest = input.get(left..).unwrap_or_default();
-        if outcome.is_ok() {
-            self.held.extend_from_slice(rest);
-        } else {
-            to.extend_from_slice(rest);
-            self.blind = true;
-        }
-        outcome
+        self.blind = outcome.is_err();
+        (left, outcome)
     }
 }
 
@@ -186,6 +198,24 @@ mod tests {
             ("two ".to_owned(), Ok(()))
         );
         assert!(pieces.is_blind());
+    }
+
+    #[test]
+    fn what_is_asked_for_again_and_again_is_kept_once() {
+        let mut pieces = Pieces::default();
+        let mut to = BytesMut::new();
+        let mut place = None;
+        for _ in 0..3 {
+            let outcome = pieces.receive(b"x", &mut to, |input, _| {
+                if input.len() > 1 {
+                    assert_eq!(*place.get_or_insert(input.as_ptr()), input.as_ptr());
+                }
+                Step::Need(input.len() + 1)
+            });
+            assert_eq!(outcome, Ok(()));
+        }
+        pieces.finish(&mut to);
+        assert_eq!(&to[..], b"xxx");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 import pytest
 
-from harness import missing_tools
+from harness import Redis, Tracehop, free_port, missing_tools
 from stage import Stage
 
 
@@ -36,3 +36,17 @@ def own_stage(tmp_path):
     """A stage for one test, which may do harm to it."""
     with Stage(tmp_path) as stage:
         yield stage
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A Redis for one test."""
+    with Redis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def hop(tmp_path, server):
+    """A proxy in front of it, whose collector does not exist."""
+    with Tracehop(tmp_path, server.port, f"http://127.0.0.1:{free_port()}") as hop:
+        yield hop

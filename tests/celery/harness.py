@@ -262,8 +262,8 @@ class Producer(Process):
 
 
 def counted(runs):
-    """How often each task ran, by name and attempt."""
-    return Counter((run["task"], run["retries"]) for run in runs)
+    """How often each task ran, by name, attempt and the app's own header."""
+    return Counter((run["task"], run["retries"], run["tenant"]) for run in runs)
 
 
 def missing_tools():

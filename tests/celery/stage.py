@@ -50,17 +50,17 @@ class Mode:
 
 
 class Stage:
-    """`endpoint` replaces our receiver, `otel` are further settings of the proxy."""
+    """`endpoint` replaces our receiver, `settings` are further variables of the proxy."""
 
-    def __init__(self, directory, grpc=False, durable=False, endpoint=None, **otel):
+    def __init__(self, directory, grpc=False, durable=False, endpoint=None, **settings):
         self.directory = directory
         self.server = Redis(directory, durable=durable)
         self.receiver = Receiver()
         if grpc:
-            otel["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
+            settings["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
             endpoint = endpoint or self.receiver.grpc_endpoint
         endpoint = endpoint or self.receiver.endpoint
-        self.hop = Tracehop(directory, self.server.port, endpoint, **otel)
+        self.hop = Tracehop(directory, self.server.port, endpoint, **settings)
         self._workers, self._producers, self._direct = {}, {}, {}
         self.journeys = []
 

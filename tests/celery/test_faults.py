@@ -1,16 +1,13 @@
-"""What may go wrong around tracehop, with real processes: traffic goes on as it would without
-it, memory stays bounded, and the metrics tell."""
+"""What may go wrong at the broker's and at the app's end: everything else goes on, memory stays
+bounded, and the metrics tell."""
 
 import hashlib
 import json
 import os
-import resource
 import signal
 import socket
 import struct
-import subprocess
 import threading
-import uuid
 
 import pytest
 import redis
@@ -28,44 +25,11 @@ from harness import (
     free_port,
     python,
 )
-from otlp_grpc import Receiver
+from plain import client_of, connect, serves
 from stage import Mode, Stage, new_tag
 
 MIB = 1 << 20
 PLAIN = Mode()
-
-
-@pytest.fixture
-def server(tmp_path):
-    with Redis(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def hop(tmp_path, server):
-    """A proxy whose collector does not exist."""
-    with Tracehop(tmp_path, server.port, f"http://127.0.0.1:{free_port()}") as hop:
-        yield hop
-
-
-def client_of(hop, **options):
-    return redis.Redis(port=hop.port, socket_timeout=DEADLINE, **options)
-
-
-def connect(port):
-    connection = socket.create_connection(("127.0.0.1", port))
-    connection.settimeout(DEADLINE)
-    return connection
-
-
-def serves(hop):
-    """New connections work."""
-    key = str(uuid.uuid4())
-    with client_of(hop) as client:
-        assert client.set(key, "value") and client.get(key) == b"value"
-
-
-# The broker
 
 
 def test_what_redis_confirmed_is_there_after_it_was_killed(tmp_path):
@@ -129,9 +93,6 @@ def test_a_broker_that_is_not_there_is_refused_as_it_would_be_without_us(tmp_pat
         with pytest.raises(redis.ConnectionError), client_of(hop) as client:
             client.ping()
         assert hop.metric("tracehop_connections_failed_total") > 0
-
-
-# The app
 
 
 def test_a_client_that_vanishes_in_mid_command_leaves_nothing_behind(server, hop):
@@ -243,137 +204,3 @@ def read_exactly(connection, count):
         assert got, "the connection ended"
         view = view[got:]
     return bytes(data)
-
-
-# Size
-
-
-def test_a_value_of_64_mib_passes_unchanged_and_is_not_held(server, hop):
-    value = os.urandom(64 * MIB)
-    with client_of(hop) as client:
-        client.set("huge", value)
-        back = client.get("huge")
-        client.lpush("huge-list", value)
-        assert hashlib.sha256(back).digest() == hashlib.sha256(value).digest()
-        assert client.rpop("huge-list") == value
-    assert hop.peak_bytes() < 64 * MIB
-
-
-def test_ten_thousand_idle_connections_are_cheap(tmp_path, figures):
-    # Each of them is two open files to the proxy.
-    count = min(10_000, (files_allowed(21_000) - 200) // 2)
-    assert count > 1000, "the limit of open files (ulimit -Hn) is too low"
-    with Redis(tmp_path) as server:
-        with Tracehop(tmp_path, server.port, f"http://127.0.0.1:{free_port()}") as hop:
-            serves(hop)
-            before = hop.resident_bytes()
-            connections = []
-            try:
-                for _ in range(count):
-                    connections.append(connect(hop.port))
-                    connections[-1].sendall(b"PING\r\n")
-                for connection in connections:
-                    assert connection.recv(64) == b"+PONG\r\n"
-                assert hop.metric("tracehop_connections") >= count
-                each = (hop.resident_bytes() - before) / count
-                figures.append(f"{each:.0f} bytes of memory for each of {count} idle connections")
-                assert each < 16 << 10
-                serves(hop)
-            finally:
-                for connection in connections:
-                    connection.close()
-            eventually(lambda: hop.metric("tracehop_connections") == 0, "all are gone")
-
-
-def files_allowed(wanted):
-    """Raises the limit of open files, for us and for what we start, and returns it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for limit in (wanted, hard):
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), max(hard, limit)))
-            return max(soft, limit)
-        except (ValueError, OSError):
-            continue  # only root may raise the hard limit
-    return soft
-
-
-@pytest.mark.parametrize("pipeline", [1, 16])
-def test_redis_benchmark_runs_without_an_error(server, hop, pipeline):
-    command = ["redis-benchmark", "-p", hop.port, "-n", 2000, "-P", pipeline, "-q"]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    assert done.returncode == 0 and "rror" not in done.stdout + done.stderr, done
-    assert "MSET" in done.stdout
-    assert hop.metric("tracehop_blind_sessions_total") == 0
-
-
-# The collector
-
-
-class Deaf:
-    """Accepts connections and never answers."""
-
-    def __init__(self):
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._listener.close()
-
-
-def play_burst(stage, tag):
-    """Publishes and runs five hundred tasks."""
-    answer = stage.producer(PLAIN).order("burst", tag, count=500)
-    assert len(answer["value"]) == 500
-
-
-SMALL_QUEUE = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "50"}
-
-
-@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-@pytest.mark.parametrize("collector", ["absent", "deaf"])
-def test_without_a_collector_spans_are_dropped_and_nothing_else(tmp_path, collector, protocol):
-    with Deaf() as deaf:
-        endpoint = deaf.endpoint if collector == "deaf" else f"http://127.0.0.1:{free_port()}"
-        exporter = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_BSP_EXPORT_TIMEOUT": "500"}
-        with Stage(tmp_path, endpoint=endpoint, **SMALL_QUEUE, **exporter) as stage:
-            stage.worker(PLAIN).ready()
-            tag = new_tag()
-            play_burst(stage, tag)
-            assert len(stage.server.runs(tag)) == 500
-            hop = stage.hop
-            eventually(lambda: hop.metric("tracehop_spans_dropped_total") == 500, "drops are told")
-            assert hop.metric("tracehop_spans_exported_total") == 0
-            assert hop.stop() == 0
-
-
-def test_a_collector_that_is_killed_and_comes_back_is_used_again(own_stage):
-    stage = own_stage
-    stage.worker(PLAIN).ready()
-    play_burst(stage, new_tag())
-    exported = lambda: stage.hop.metric("tracehop_spans_exported_total")  # noqa: E731
-    eventually(lambda: exported() == 500, "spans are exported")
-    port = stage.receiver.port
-    stage.receiver.close()
-    play_burst(stage, new_tag())
-    dropped = lambda: stage.hop.metric("tracehop_spans_dropped_total")  # noqa: E731
-    eventually(lambda: dropped() > 0, "drops are told")
-    stage.receiver = Receiver(port)
-    eventually(lambda: exported() + dropped() == 1000, "all spans have ended one way or other")
-    play_burst(stage, new_tag())
-    eventually(lambda: exported() + dropped() == 1500 and exported() >= 1000, "spans arrive again")
-
-
-# The end
-
-
-def test_at_sigterm_the_last_spans_are_sent_and_workers_go_elsewhere(tmp_path):
-    with Stage(tmp_path, OTEL_BSP_SCHEDULE_DELAY="600000") as stage:
-        stage.worker(PLAIN).ready()
-        tag = new_tag()
-        play_burst(stage, tag)
-        assert stage.hop.stop() == 0
-        assert len([s for s in stage.receiver.spans() if s.service == "tracehop"]) == 500
-        assert len(stage.server.runs(tag)) == 500

@@ -1,25 +1,31 @@
-//! Recorded conversations of real Celery apps with a real Redis, and their replay.
+//! Recorded conversations of real Celery apps with real brokers, and their replay.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use tracehop::config::Limits;
+use tracehop::config::Mode;
 use tracehop::config::Policy;
 use tracehop::config::Protocol;
 use tracehop::hop::Publication;
 use tracehop::hop::Sighting;
+use tracehop::hop::Verdict;
 use tracehop::protocol::HoldBudget;
 use tracehop::protocol::Outbox;
 use tracehop::protocol::Session;
 use tracehop::protocol::Side;
 use tracehop::trace::Timestamp;
+use tracehop::trace::w3c::format_traceparent;
 
+use crate::edits::assert_only_readdressed;
+use crate::edits::edits;
 use crate::laws::Cutting;
 use crate::laws::Outcome;
 use crate::laws::Rig;
@@ -27,8 +33,104 @@ use crate::laws::Thing;
 use crate::laws::Turn;
 use crate::laws::seen;
 
+/// Every recording with that broker, and every place in it where a session may stand.
+fn captures(broker: &str) -> Vec<(Rc<Capture>, Place)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
+    let folder = folder.join(broker);
+    let mut captures = Vec::new();
+    for capture in Capture::all(&folder).into_iter().map(Rc::new) {
+        captures.push((Rc::clone(&capture), Place::Relay));
+        if capture.is_edited {
+            captures.push((capture, Place::Behind));
+        }
+    }
+    captures
+}
+
+/// What is to be seen stands beside each recording (`expected.txt`, and for recordings in
+/// which the relay edited messages `expected-behind-relay.txt`, for a session behind it).
+/// `UPDATE_EXPECTED=1` writes these tables anew: read the difference, line by line.
+pub(crate) fn what_happened_is_what_is_seen(broker: &str) {
+    let mut wrong = Vec::new();
+    for (capture, place) in captures(broker) {
+        let replay = capture.replay(place, Policy::default(), None);
+        let found = format!("{}\n\n{}", capture.shows, replay.table());
+        let file = capture.folder.join(match place {
+            Place::Relay => "expected.txt",
+            Place::Behind => "expected-behind-relay.txt",
+        });
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&file, &found).expect("it can be written");
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        if found != expected {
+            wrong.push(format!(
+                "{}\nexpected:\n{expected}\nfound:\n{found}",
+                file.display()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+pub(crate) fn nothing_changes_but_the_context_of_messages(broker: &str) {
+    for (capture, place) in captures(broker) {
+        let replay = capture.replay(place, Policy::default(), None);
+        let seen = seen(&replay.sightings);
+        for (number, said) in &replay.connections {
+            let edits = edits(&said.by_client, &said.outcome.to_broker);
+            assert_only_readdressed(&said.by_broker, &said.outcome.to_client);
+            let written: Vec<&Publication> = seen
+                .publications()
+                .filter(|hop| hop.connection.session == *number && hop.verdict != Verdict::Kept)
+                .collect();
+            assert_eq!(
+                edits.len(),
+                written.len(),
+                "{} connection {number}",
+                capture.name
+            );
+            for (edit, hop) in edits.iter().zip(written) {
+                let traceparent = format_traceparent(&hop.context);
+                assert_eq!(edit.header("traceparent"), Some(traceparent.into()));
+                assert_eq!(
+                    edit.header("tracestate"),
+                    Some(hop.tracestate.as_str().into())
+                );
+            }
+        }
+    }
+}
+
+pub(crate) fn observing_changes_nothing(broker: &str) {
+    let policy = Policy {
+        mode: Mode::Observe,
+        ..Policy::default()
+    };
+    for (capture, place) in captures(broker) {
+        for (number, said) in capture.replay(place, policy, None).connections {
+            let same = said.by_client == said.outcome.to_broker
+                && said.by_broker == said.outcome.to_client;
+            assert!(same, "{} connection {number}", capture.name);
+        }
+    }
+}
+
+pub(crate) fn it_does_not_matter_how_the_bytes_arrive(broker: &str) {
+    for (capture, place) in captures(broker) {
+        let whole = capture.replay(place, Policy::default(), None);
+        let same = |cut: Replay| assert!(whole == cut, "{}", capture.name);
+        same(capture.replay(place, Policy::default(), Some(Cutting::Bytes)));
+        for seed in 0..3 {
+            same(capture.replay(place, Policy::default(), Some(Cutting::Random(seed))));
+        }
+    }
+}
+
 /// One scenario: everything that was said on all of its connections, in order.
 pub(crate) struct Capture {
+    /// The folder that it stands in.
+    broker: String,
     pub(crate) name: String,
     /// What it shows, in a sentence.
     pub(crate) shows: String,
@@ -115,14 +217,14 @@ impl Capture {
                 event,
             });
         }
-        let name = folder
-            .file_name()
-            .expect("a folder")
-            .to_string_lossy()
-            .into_owned();
+        let name = |folder: &Path| {
+            let name = folder.file_name().expect("a folder");
+            name.to_string_lossy().into_owned()
+        };
         let shows = meta["shows"].as_str().expect("a sentence").to_owned();
         Self {
-            name,
+            broker: name(folder.parent().expect("a folder")),
+            name: name(&folder),
             shows,
             folder,
             records,
@@ -132,9 +234,10 @@ impl Capture {
 
     /// Says everything again, to sessions that share one memory.
     pub(crate) fn replay(&self, place: Place, policy: Policy, cutting: Option<Cutting>) -> Replay {
-        let protocol = match self.name.as_str() {
-            "09a-tls" => Protocol::Auto,
-            _ => Protocol::Redis,
+        let protocol = match (self.broker.as_str(), self.name.as_str()) {
+            (_, "09a-tls") => Protocol::Auto,
+            ("redis", _) => Protocol::Redis,
+            _ => Protocol::Amqp,
         };
         let limits = Limits::default();
         let rig = Rig {

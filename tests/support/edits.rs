@@ -16,6 +16,11 @@ pub(crate) struct Edit {
 }
 
 impl Edit {
+    /// What is held to read the message as it left.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.after.len()
+    }
+
     /// A flat header of the message as it left.
     pub(crate) fn header(&self, name: &str) -> Option<Value> {
         header(&self.after, name)
@@ -133,10 +138,10 @@ pub(crate) fn assert_only_readdressed(sent: &[u8], left: &[u8]) {
         if same == sent.len() && same == left.len() {
             return;
         }
-        // The address begins where the streams part, or a byte before: it may be a null itself,
-        // of another spelling.
-        let begins = [same, same.saturating_sub(1)];
-        let begins = begins.into_iter().find(|at| moving_ends_at(&sent[..*at]));
+        // The address begins where the streams part, or up to two bytes before: it may be a
+        // null itself, of another spelling.
+        let mut begins = (0..=2).filter_map(|bytes| same.checked_sub(bytes));
+        let begins = begins.find(|at| moving_ends_at(&sent[..*at]));
         let same = begins.unwrap_or_else(|| {
             let shown = |bytes: &[u8]| bytes[..bytes.len().min(80)].escape_ascii().to_string();
             panic!(
@@ -146,7 +151,7 @@ pub(crate) fn assert_only_readdressed(sent: &[u8], left: &[u8]) {
                 shown(&left[same..])
             )
         });
-        let address = scalar(&sent[same..]).expect("an address");
+        let address = item(&sent[same..]).expect("an address");
         sent = &sent[same + address..];
         left = left[same..]
             .strip_prefix(b"_\r\n")
@@ -156,48 +161,65 @@ pub(crate) fn assert_only_readdressed(sent: &[u8], left: &[u8]) {
 
 /// Whether `before` ends with the first three of a `MOVING` push's elements.
 fn moving_ends_at(before: &[u8]) -> bool {
-    let starts = before
-        .windows(4)
-        .enumerate()
-        .filter(|(_, bytes)| bytes == b">4\r\n");
-    let mut starts: Vec<usize> = starts.map(|(start, _)| start).collect();
-    starts.reverse();
-    starts.into_iter().take(8).any(|start| {
-        let mut rest = &before[start + 4..];
-        let Some(kind) = scalar(rest) else {
-            return false;
-        };
-        let is_moving = rest[..kind]
-            .to_ascii_uppercase()
-            .windows(6)
-            .any(|word| word == b"MOVING");
-        rest = &rest[kind..];
-        for _ in 0..2 {
-            let Some(length) = scalar(rest) else {
-                return false;
-            };
+    let is_start = |(_, byte): &(usize, &u8)| **byte == b'>';
+    let starts = before.iter().enumerate().rev().filter(is_start);
+    starts.take(32).any(|(start, _)| {
+        let push = &before[start..];
+        let head = push.iter().position(|byte| *byte == b'\n');
+        let mut rest = &push[head.map_or(push.len(), |end| end + 1)..];
+        let mut elements = Vec::new();
+        while let Some(length) = item(rest) {
+            // Attributes are no elements.
+            if rest[0] != b'|' {
+                elements.push(&rest[..length]);
+            }
             rest = &rest[length..];
         }
-        is_moving && rest.is_empty()
+        rest.is_empty() && elements.len() == 3 && is_word(elements[0], b"MOVING")
     })
 }
 
-/// The length of the value that `bytes` begin with, where that is no aggregate.
-fn scalar(bytes: &[u8]) -> Option<usize> {
-    let line = bytes.windows(2).position(|pair| pair == b"\r\n")? + 2;
-    match bytes.first()? {
-        b'$' | b'=' | b'!' => {
-            let length: i64 = std::str::from_utf8(&bytes[1..line - 2])
-                .ok()?
-                .parse()
-                .ok()?;
-            let end = match usize::try_from(length) {
-                Ok(length) => line + length + 2,
-                Err(_) => line,
-            };
-            (end <= bytes.len()).then_some(end)
+fn is_word(element: &[u8], word: &[u8]) -> bool {
+    let text = element.strip_suffix(b"\r\n").unwrap_or_default();
+    text.ends_with(word)
+}
+
+/// The length of the value or the attributes that `bytes` begin with.
+fn item(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    // The elements still to come of what is open; `None` where a line will say so.
+    let mut open = vec![Some(1_u64)];
+    while let Some(left) = open.last_mut() {
+        if *left == Some(0) {
+            open.pop();
+            continue;
         }
-        b'+' | b'-' | b':' | b',' | b'#' | b'(' | b'_' => Some(line),
-        _ => None,
+        let rest = bytes.get(at..)?;
+        let line = rest.windows(2).position(|pair| pair == b"\r\n")?;
+        let (kind, text) = rest[..line].split_first()?;
+        let text = String::from_utf8_lossy(text);
+        at += line + 2;
+        if *kind == b'.' && left.is_none() {
+            open.pop();
+            continue;
+        }
+        let is_inside = open.len() > 1;
+        let left = open.last_mut()?;
+        if *kind != b'|' || !is_inside {
+            *left = left.map(|left| left - 1);
+        }
+        match (kind, &*text) {
+            (b'*' | b'~' | b'>' | b'%' | b'|', "?") => open.push(None),
+            (b'*' | b'~' | b'>', count) => open.push(Some(count.parse().unwrap_or(0))),
+            (b'%' | b'|', count) => open.push(Some(2 * count.parse::<u64>().ok()?)),
+            // The chunks of a streamed string, up to the one without bytes.
+            (b'$' | b'=' | b'!', "?") => open.push(None),
+            (b';', "0") => drop(open.pop()),
+            (b'$' | b'=' | b'!' | b';', "-1") => {}
+            (b'$' | b'=' | b'!' | b';', length) => at += length.parse::<usize>().ok()? + 2,
+            (b'+' | b'-' | b':' | b',' | b'#' | b'(' | b'_', _) => {}
+            _ => return None,
+        }
     }
+    (at <= bytes.len()).then_some(at)
 }

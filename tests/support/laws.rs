@@ -47,6 +47,9 @@ impl fmt::Debug for Turn {
 /// The time at which everything here happens.
 pub(crate) const NOW: Timestamp = Timestamp::from_nanos(0x19a_0000_0000 * 1_000_000);
 
+/// When everything that was said has been heard.
+const LATER: Timestamp = Timestamp::from_nanos(NOW.as_nanos() + 1_000_000_000);
+
 /// What sessions are set up with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rig {
@@ -320,7 +323,9 @@ pub(crate) fn comprehending(rig: Rig, exchange: &Exchange) {
     let mut outcome = talk(&mut *first, &exchange.turns);
     let edits = edits(&said(&exchange.turns, Side::Client), &outcome.to_broker);
     assert_only_readdressed(&said(&exchange.turns, Side::Broker), &outcome.to_client);
-    let parts = first.part(NOW, &mut Outbox::default());
+    let mut goodbye = Outbox::default();
+    let parts = first.part(LATER, &mut goodbye)
+        || !(goodbye.to_client.is_empty() && goodbye.to_broker.is_empty());
     assert_eq!(parts, !exchange.unsettled, "parts where nothing is owed");
     hang_up(&mut *first, [Side::Client, Side::Broker], &mut outcome);
 
@@ -345,7 +350,7 @@ pub(crate) fn comprehending(rig: Rig, exchange: &Exchange) {
 
     // What has grown beyond the limit is no longer read.
     let hold_max = rig.limits.hold_bytes_max;
-    if edits.iter().all(|edit| edit.after.len() <= hold_max) {
+    if edits.iter().all(|edit| edit.held_bytes() <= hold_max) {
         reads_back(rig, exchange, &outcome);
     }
 }

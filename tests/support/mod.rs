@@ -121,6 +121,7 @@ pub fn route(brokers: &[SocketAddr]) -> Route {
         upstream: brokers
             .iter()
             .map(|address| Upstream {
+                scheme: "redis",
                 host: address.ip().to_string().into(),
                 port: address.port(),
             })

@@ -1,0 +1,437 @@
+//! The content header of a message, in which Celery's headers stand as one property of
+//! several.
+
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
+use std::ops::Range;
+
+use crate::celery::Headers;
+use crate::celery::Task;
+use crate::celery::body::read_protocol1;
+use crate::hop::Stamp;
+use crate::protocol::amqp::cursor::Cursor;
+use crate::protocol::amqp::frame::Frame;
+use crate::protocol::amqp::frame::Halt;
+use crate::protocol::amqp::frame::Kind;
+use crate::protocol::amqp::frame::Unreadable;
+use crate::protocol::amqp::method::Route;
+use crate::protocol::amqp::table::next_field;
+use crate::protocol::amqp::table::write_text;
+use crate::protocol::amqp::table::write_text_value;
+
+/// A content header, read in place.
+#[derive(Debug)]
+pub(super) struct Envelope<'a> {
+    /// The length of the body that follows.
+    pub(super) body_size: u64,
+    pub(super) headers: Headers<'a>,
+    /// What Celery and other clients tell a message by; empty where there is none.
+    pub(super) correlation_id: &'a [u8],
+    content_type: &'a [u8],
+    flags: u16,
+    places: Places,
+}
+
+/// Where the headers stand in the payload.
+#[derive(Debug, Default)]
+struct Places {
+    headers: HeadersPlace,
+    /// Type and value of the last `traceparent`, which is the one that counts.
+    traceparent: Option<Range<usize>>,
+    tracestate: Option<Range<usize>>,
+}
+
+#[derive(Debug)]
+enum HeadersPlace {
+    /// There are none; here they would be.
+    Missing(usize),
+    /// The table, without its length.
+    Table(Range<usize>),
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads the payload of a content header frame.
+    pub(super) fn read(payload: &'a [u8]) -> Result<Self, Unreadable> {
+        let mut cursor = Cursor::new(payload, "bad_properties");
+        let _class_and_weight = cursor.long()?;
+        let body_size = cursor.long_long()?;
+        let flags = cursor.short()?;
+        if flags & UNKNOWN_FLAGS != 0 {
+            return Err("unknown_properties");
+        }
+        let mut envelope = Self {
+            body_size,
+            headers: Headers::default(),
+            correlation_id: &[],
+            content_type: &[],
+            flags,
+            places: Places::default(),
+        };
+        for (flag, property) in PROPERTIES {
+            if property == Property::Headers {
+                envelope.places.headers = HeadersPlace::Missing(cursor.position());
+            }
+            if flags & flag != 0 {
+                envelope.read_property(property, &mut cursor)?;
+            }
+        }
+        if cursor.is_at_end() {
+            Ok(envelope)
+        } else {
+            Err("bad_properties")
+        }
+    }
+
+    fn read_property(
+        &mut self,
+        property: Property,
+        cursor: &mut Cursor<'a>,
+    ) -> Result<(), Unreadable> {
+        match property {
+            Property::ContentType => self.content_type = cursor.short_string()?,
+            Property::Headers => {
+                let table = cursor.long_place()?;
+                self.read_headers(cursor.within(&table))?;
+                self.places.headers = HeadersPlace::Table(table);
+            }
+            Property::CorrelationId => self.correlation_id = cursor.short_string()?,
+            Property::Octet => drop(cursor.octet()?),
+            Property::Timestamp => drop(cursor.long_long()?),
+            Property::Text => drop(cursor.short_string()?),
+        }
+        Ok(())
+    }
+
+    fn read_headers(&mut self, mut cursor: Cursor<'a>) -> Result<(), Unreadable> {
+        while let Some(field) = next_field(&mut cursor)? {
+            match field.name {
+                b"traceparent" => self.places.traceparent = Some(field.place),
+                b"tracestate" => self.places.tracestate = Some(field.place),
+                _ => {}
+            }
+            // Names that are no text are none that matter.
+            if let Ok(name) = str::from_utf8(field.name) {
+                self.headers.take(name, field.value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the body has to be seen to tell whether the message is a task: a worker looks
+    /// for one there when the headers do not name it.
+    pub(super) fn may_be_protocol1(&self) -> bool {
+        !self.headers.names_a_task()
+            && self.body_size > 0
+            && PROTOCOL1_CONTENT_TYPES.contains(&self.content_type)
+    }
+
+    /// The task that the body describes; it may unpack to at most `body_max` bytes.
+    pub(super) fn protocol1(&self, body: &[u8], body_max: usize) -> Option<Task<'static>> {
+        read_protocol1(
+            body,
+            str::from_utf8(self.content_type).ok()?,
+            self.headers.compression.as_deref(),
+            body_max,
+        )
+    }
+
+    /// Writes the frame of this header on `channel` with the context of `stamp` in it, and
+    /// every other byte of `payload` as it came.
+    pub(super) fn write_stamped(
+        &self,
+        channel: u16,
+        payload: &[u8],
+        stamp: &Stamp,
+        out: &mut Vec<u8>,
+    ) {
+        let mut added = Vec::new();
+        let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::with_capacity(4);
+        match &self.places.traceparent {
+            Some(place) => edits.push((place.clone(), text_value(&stamp.traceparent))),
+            None => write_text("traceparent", &stamp.traceparent, &mut added),
+        }
+        match (&self.places.tracestate, stamp.tracestate.as_deref()) {
+            // An empty list stands for none.
+            (Some(place), text) => {
+                edits.push((place.clone(), text_value(text.unwrap_or_default())));
+            }
+            (None, Some(text)) => write_text("tracestate", text, &mut added),
+            (None, None) => {}
+        }
+        match &self.places.headers {
+            HeadersPlace::Table(table) => {
+                let replaced: usize = edits.iter().map(|(place, _)| place.len()).sum();
+                let written: usize = edits.iter().map(|(_, new)| new.len()).sum();
+                let length = table.len() - replaced + written + added.len();
+                edits.push((table.start - 4..table.start, long(length)));
+                edits.push((table.end..table.end, added));
+            }
+            HeadersPlace::Missing(at) => {
+                let flags = self.flags | HEADERS_FLAG;
+                edits.push((FLAGS_PLACE, flags.to_be_bytes().to_vec()));
+                edits.push((*at..*at, [long(added.len()), added].concat()));
+            }
+        }
+        edits.sort_by_key(|(place, _)| place.start);
+        Frame::write(Kind::Header, channel, out, |out| {
+            let mut from = 0;
+            for (place, new) in edits {
+                out.extend_from_slice(payload.get(from..place.start).unwrap_or_default());
+                out.extend_from_slice(&new);
+                from = place.end;
+            }
+            out.extend_from_slice(payload.get(from..).unwrap_or_default());
+        });
+    }
+}
+
+impl Default for HeadersPlace {
+    fn default() -> Self {
+        Self::Missing(0)
+    }
+}
+
+/// The length of the body that a content header frame announces.
+pub(super) fn body_size(frame: Frame, input: &[u8]) -> Result<u64, Halt> {
+    let payload = frame.payload(input, BODY_SIZE_END)?;
+    let mut cursor = Cursor::new(payload, "short_content_header");
+    let _class_and_weight = cursor.long()?;
+    Ok(cursor.long_long()?)
+}
+
+/// What tells the messages of a channel apart when they come back: where they were to go,
+/// and what their sender tells them apart by.
+pub(super) fn mark(route: Route<'_>, correlation_id: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (route, correlation_id).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn text_value(text: &str) -> Vec<u8> {
+    let mut value = Vec::with_capacity(5 + text.len());
+    write_text_value(text, &mut value);
+    value
+}
+
+fn long(number: usize) -> Vec<u8> {
+    u32::try_from(number)
+        .unwrap_or(u32::MAX)
+        .to_be_bytes()
+        .to_vec()
+}
+
+/// What is to be seen of a property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Property {
+    ContentType,
+    Headers,
+    CorrelationId,
+    Octet,
+    Timestamp,
+    Text,
+}
+
+/// The properties of class `basic`, each with its flag, in the order in which they stand.
+const PROPERTIES: [(u16, Property); 14] = [
+    (1 << 15, Property::ContentType),
+    (1 << 14, Property::Text),
+    (HEADERS_FLAG, Property::Headers),
+    (1 << 12, Property::Octet),
+    (1 << 11, Property::Octet),
+    (1 << 10, Property::CorrelationId),
+    (1 << 9, Property::Text),
+    (1 << 8, Property::Text),
+    (1 << 7, Property::Text),
+    (1 << 6, Property::Timestamp),
+    (1 << 5, Property::Text),
+    (1 << 4, Property::Text),
+    (1 << 3, Property::Text),
+    (1 << 2, Property::Text),
+];
+const HEADERS_FLAG: u16 = 1 << 13;
+/// No property of the class has these; the last one says that more flags follow.
+const UNKNOWN_FLAGS: u16 = 0b11;
+/// Behind class, weight and body size.
+const FLAGS_PLACE: Range<usize> = 12..14;
+/// As much of a content header as tells the size of the body.
+const BODY_SIZE_END: usize = 12;
+/// What Celery's serializers call themselves.
+const PROTOCOL1_CONTENT_TYPES: [&[u8]; 4] = [
+    b"application/json",
+    b"application/x-python-serialize",
+    b"application/x-yaml",
+    b"application/x-msgpack",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::celery::Carried;
+    use crate::protocol::amqp::fixture::CELERY_FLAGS;
+    use crate::protocol::amqp::fixture::frame;
+    use crate::protocol::amqp::fixture::header_payload;
+    use crate::protocol::amqp::fixture::hex;
+    use crate::protocol::amqp::fixture::properties;
+    use crate::protocol::amqp::fixture::text;
+
+    fn stamp(tracestate: Option<&str>) -> Stamp {
+        Stamp {
+            traceparent: "PARENT".to_owned(),
+            tracestate: tracestate.map(str::to_owned),
+        }
+    }
+
+    fn stamped(payload: &[u8], tracestate: Option<&str>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let envelope = Envelope::read(payload).unwrap();
+        envelope.write_stamped(1, payload, &stamp(tracestate), &mut out);
+        out
+    }
+
+    #[test]
+    fn headers_are_found_among_the_other_properties() {
+        let all = hex(
+            "003c 0000 0000000000000005 fffc
+             04'type' 03'enc' 00000014 04'task' 'S' 00000001'a' 02'id' 'S' 00000001'b'
+             02 00 04'corr' 05'reply' 03'exp' 03'mid' 0000000065000000 03'typ' 03'usr' 03'app' 03'clu'",
+        );
+        let envelope = Envelope::read(&all).unwrap();
+        assert_eq!(envelope.correlation_id, b"corr");
+        assert_eq!(envelope.content_type, b"type");
+        let task = envelope.headers.task().unwrap();
+        assert_eq!((&*task.name, &*task.id), ("a", "b"));
+    }
+
+    #[test]
+    fn context_is_added_at_the_end_of_the_table() {
+        let before = [text("task", "a"), text("id", "b")];
+        let with = |added: &[Vec<u8>]| {
+            let fields = [&before[..], added].concat();
+            header_payload(5, CELERY_FLAGS, &properties("x", &fields, "c"))
+        };
+        for (tracestate, added) in [
+            (None, vec![text("traceparent", "PARENT")]),
+            (
+                Some("s=1"),
+                vec![text("traceparent", "PARENT"), text("tracestate", "s=1")],
+            ),
+        ] {
+            assert_eq!(stamped(&with(&[]), tracestate), frame(2, 1, &with(&added)));
+        }
+    }
+
+    #[test]
+    fn headers_are_made_where_there_are_none() {
+        for (before, after) in [
+            // No property at all, then one on either side, then an empty table.
+            ("0000", "2000 00000017 0b'traceparent' 'S' 00000006'PARENT'"),
+            (
+                "9000 01'x' 02",
+                "b000 01'x' 00000017 0b'traceparent' 'S' 00000006'PARENT' 02",
+            ),
+            (
+                "3000 00000000 02",
+                "3000 00000017 0b'traceparent' 'S' 00000006'PARENT' 02",
+            ),
+        ] {
+            let payload = |rest: &str| hex(&format!("003c 0000 0000000000000005 {rest}"));
+            assert_eq!(
+                stamped(&payload(before), None),
+                frame(2, 1, &payload(after)),
+                "{before}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_in_its_place() {
+        let payload =
+            |fields: &[Vec<u8>]| header_payload(5, CELERY_FLAGS, &properties("x", fields, "c"));
+        for (before, tracestate, after) in [
+            // The same length, another length, another type; the last of two counts.
+            (
+                vec![text("traceparent", "parent"), text("z", "")],
+                None,
+                vec![text("traceparent", "PARENT"), text("z", "")],
+            ),
+            (
+                vec![hex("0b'traceparent' 'x' 00000001 00"), text("z", "")],
+                None,
+                vec![text("traceparent", "PARENT"), text("z", "")],
+            ),
+            (
+                vec![hex("0b'traceparent' 'V'"), text("tracestate", "old=1")],
+                Some("s=1"),
+                vec![text("traceparent", "PARENT"), text("tracestate", "s=1")],
+            ),
+            (
+                vec![text("traceparent", "1"), text("traceparent", "2")],
+                None,
+                vec![text("traceparent", "1"), text("traceparent", "PARENT")],
+            ),
+            // An empty list stands for none.
+            (
+                vec![text("tracestate", "old=1")],
+                None,
+                vec![text("tracestate", ""), text("traceparent", "PARENT")],
+            ),
+        ] {
+            assert_eq!(
+                stamped(&payload(&before), tracestate),
+                frame(2, 1, &payload(&after))
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_says_nothing() {
+        let fields = [
+            hex("04'task' 'S' 00000001 ff"),
+            hex("02 fffe 'S' 00000001 'b'"),
+            hex("0b'traceparent' 'x' 00000001 'b'"),
+        ];
+        let payload = header_payload(5, CELERY_FLAGS, &properties("x", &fields, "c"));
+        let envelope = Envelope::read(&payload).unwrap();
+        assert_eq!(envelope.headers.task(), None);
+        assert_eq!(envelope.headers.traceparent, Carried::NotText);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_by_reason() {
+        for (rest, why) in [
+            ("2001 00000000", "unknown_properties"),
+            ("2002 00000000", "unknown_properties"),
+            ("2000 00000003 01'a''?'", "unknown_field_type"),
+            ("2000 00000001 01'a''V'", "bad_properties"),
+            ("2000 00000004 01'a''V'", "bad_properties"),
+            ("2000 ffffffff", "bad_properties"),
+            ("8000 05'x'", "bad_properties"),
+            ("8000 01'x' 00", "bad_properties"),
+            ("80", "bad_properties"),
+        ] {
+            let payload = hex(&format!("003c 0000 0000000000000005 {rest}"));
+            assert_eq!(Envelope::read(&payload).err(), Some(why), "{rest}");
+        }
+    }
+
+    #[test]
+    fn only_what_could_be_protocol_1_needs_its_body() {
+        let json = "application/json";
+        for (content_type, fields, body_size, expected) in [
+            (json, vec![], 5, true),
+            (json, vec![text("x", "y")], 5, true),
+            ("application/x-yaml", vec![], 5, true),
+            (json, vec![], 0, false),
+            (json, vec![text("task", "a")], 5, false),
+            (json, vec![hex("04'task' 'V'")], 5, false),
+            ("text/plain", vec![], 5, false),
+            ("application/data", vec![], 5, false),
+        ] {
+            let properties = properties(content_type, &fields, "c");
+            let payload = header_payload(body_size, CELERY_FLAGS, &properties);
+            let envelope = Envelope::read(&payload).unwrap();
+            assert_eq!(envelope.may_be_protocol1(), expected, "{content_type}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! RabbitMQ: AMQP 0-9-1.
+//!
+//! `frame` splits bytes, `method` and `table` read what is in a frame, `envelope` finds
+//! Celery in a content header, `channel` follows what is sent on each channel and `owed`
+//! what the broker answers for it, `stage` the connection as a whole, and `session` acts.
+
+mod channel;
+mod cursor;
+mod envelope;
+#[cfg(test)]
+mod fixture;
+mod frame;
+mod method;
+mod owed;
+mod replies;
+mod requests;
+mod session;
+mod stage;
+mod table;
+
+pub use session::AmqpSession;
+
+use crate::protocol::amqp::frame::PROTOCOL;
+
+/// Whether a client that begins like this speaks AMQP, of whatever version: the session
+/// tells those apart that it cannot read. `None`: that cannot be told yet.
+pub(super) fn recognises(first: &[u8]) -> Option<bool> {
+    if first.starts_with(PROTOCOL) {
+        Some(true)
+    } else if PROTOCOL.starts_with(first) {
+        None
+    } else {
+        Some(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amqp_is_told_by_its_first_bytes() {
+        for (first, expected) in [
+            (&b""[..], None),
+            (b"AMQ", None),
+            (b"AMQP", Some(true)),
+            (b"AMQP\x03\x01\x00\x00", Some(true)),
+            (b"AUTH x\r\n", Some(false)),
+            (b"*1\r\n", Some(false)),
+            (b"\x16\x03\x01", Some(false)),
+        ] {
+            assert_eq!(recognises(first), expected, "{first:?}");
+        }
+    }
+}

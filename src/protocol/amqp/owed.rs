@@ -1,0 +1,367 @@
+//! What the broker owes for the publications on one channel: nothing, confirms, or the
+//! answer to a transaction.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::mem;
+
+use crate::hop::Answer;
+use crate::protocol::amqp::method::Tags;
+
+/// A publication of which every byte has been sent.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// The number of its hop; `None` where it is no task message.
+    pub(super) hop: Option<u64>,
+    /// What it will be recognised by when the broker returns it; `None` where it cannot.
+    pub(super) mark: Option<u64>,
+    /// The broker has returned it, in these words.
+    returned: Option<Box<str>>,
+}
+
+/// What has become of publications, and how many still wait to know.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    told: Vec<(u64, Answer)>,
+    waiting: usize,
+}
+
+/// How a channel answers for what is published on it.
+#[derive(Debug, Default)]
+pub(super) enum Owed {
+    #[default]
+    Nothing,
+    Confirms {
+        /// The number of the publication before.
+        last: u64,
+        waiting: BTreeMap<u64, Sent>,
+    },
+    Transaction {
+        /// What was published since the last commit or rollback.
+        open: Vec<Sent>,
+        /// Something was sent since then that a commit would make final.
+        is_touched: bool,
+        /// What commits and rollbacks were asked for, in that order, and not yet answered.
+        ended: VecDeque<Vec<Sent>>,
+    },
+}
+
+impl Sent {
+    pub(super) fn new(hop: Option<u64>, mark: Option<u64>) -> Self {
+        Self {
+            hop,
+            mark,
+            returned: None,
+        }
+    }
+}
+
+impl Answers {
+    /// What has become of hops since this was asked last.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (u64, Answer)> + '_ {
+        self.told.drain(..)
+    }
+
+    pub(super) const fn waiting_count(&self) -> usize {
+        self.waiting
+    }
+
+    /// What has become of something that was not waiting.
+    pub(super) fn tell(&mut self, hop: Option<u64>, answer: Answer) {
+        self.told.extend(hop.map(|hop| (hop, answer)));
+    }
+
+    fn settle(&mut self, sent: Sent, answer: &Answer) {
+        self.waiting = self.waiting.saturating_sub(1);
+        let answer = match (sent.returned, answer) {
+            // A message that was returned is confirmed all the same.
+            (Some(words), Answer::Confirmed) => Answer::Refused(words),
+            _ => answer.clone(),
+        };
+        self.tell(sent.hop, answer);
+    }
+
+    fn settle_all(&mut self, sent: impl IntoIterator<Item = Sent>, answer: &Answer) {
+        for sent in sent {
+            self.settle(sent, answer);
+        }
+    }
+}
+
+impl Owed {
+    /// Whether nothing is owed, and nothing would be undone if the channel ended now.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Confirms { waiting, .. } => waiting.is_empty(),
+            Self::Transaction {
+                is_touched, ended, ..
+            } => !is_touched && ended.is_empty(),
+        }
+    }
+
+    /// From now on publications are numbered, and each is confirmed.
+    pub(super) fn select_confirms(&mut self) {
+        if matches!(self, Self::Nothing) {
+            *self = Self::Confirms {
+                last: 0,
+                waiting: BTreeMap::new(),
+            };
+        }
+    }
+
+    pub(super) fn select_transactions(&mut self) {
+        if matches!(self, Self::Nothing) {
+            *self = Self::Transaction {
+                open: Vec::new(),
+                is_touched: false,
+                ended: VecDeque::new(),
+            };
+        }
+    }
+
+    /// A publication was sent.
+    pub(super) fn published(&mut self, sent: Sent, answers: &mut Answers) {
+        match self {
+            Self::Nothing => return answers.tell(sent.hop, Answer::Unanswered),
+            Self::Confirms { last, waiting } => {
+                *last += 1;
+                waiting.insert(*last, sent);
+            }
+            Self::Transaction {
+                open, is_touched, ..
+            } => {
+                *is_touched = true;
+                open.push(sent);
+            }
+        }
+        answers.waiting += 1;
+    }
+
+    /// Deliveries were acknowledged or rejected.
+    pub(super) fn acknowledged(&mut self) {
+        if let Self::Transaction { is_touched, .. } = self {
+            *is_touched = true;
+        }
+    }
+
+    /// Commit or rollback was asked for.
+    pub(super) fn ended(&mut self, answers: &mut Answers) {
+        if let Self::Transaction {
+            open,
+            is_touched,
+            ended,
+        } = self
+        {
+            *is_touched = false;
+            ended.push_back(mem::take(open));
+            // Counted like a publication: even an empty one is remembered.
+            answers.waiting += 1;
+        }
+    }
+
+    /// The broker has answered a commit or a rollback.
+    pub(super) fn end_answered(&mut self, answer: &Answer, answers: &mut Answers) {
+        if let Self::Transaction { ended, .. } = self
+            && let Some(sent) = ended.pop_front()
+        {
+            answers.waiting = answers.waiting.saturating_sub(1);
+            answers.settle_all(sent, answer);
+        }
+    }
+
+    /// The broker has confirmed or refused publications.
+    pub(super) fn confirmed(&mut self, tags: Tags, answer: &Answer, answers: &mut Answers) {
+        let Self::Confirms { waiting, .. } = self else {
+            return;
+        };
+        match (tags.tag, tags.multiple) {
+            (tag, false) => answers.settle_all(waiting.remove(&tag), answer),
+            // Zero stands for all that there are.
+            (0, true) => answers.settle_all(mem::take(waiting).into_values(), answer),
+            (tag, true) => {
+                let later = waiting.split_off(&tag.saturating_add(1));
+                answers.settle_all(mem::replace(waiting, later).into_values(), answer);
+            }
+        }
+    }
+
+    /// The broker has returned a publication, in these words. It answers for it later; the
+    /// oldest that fits is meant.
+    pub(super) fn returned(&mut self, mark: u64, words: Box<str>) {
+        let fits = |sent: &&mut Sent| sent.mark == Some(mark) && sent.returned.is_none();
+        let found = match self {
+            Self::Nothing => None,
+            Self::Confirms { waiting, .. } => waiting.values_mut().find(fits),
+            Self::Transaction { ended, .. } => ended.iter_mut().flatten().find(fits),
+        };
+        if let Some(sent) = found {
+            sent.returned = Some(words);
+        }
+    }
+
+    /// No answer will come any more: this is what is told of all that wait.
+    pub(super) fn lose(&mut self, answer: &Answer, answers: &mut Answers) {
+        match self {
+            Self::Nothing => {}
+            Self::Confirms { waiting, .. } => {
+                answers.settle_all(mem::take(waiting).into_values(), answer);
+            }
+            Self::Transaction {
+                open,
+                is_touched,
+                ended,
+            } => {
+                *is_touched = false;
+                answers.waiting = answers.waiting.saturating_sub(ended.len());
+                answers.settle_all(mem::take(ended).into_iter().flatten(), answer);
+                answers.settle_all(mem::take(open), answer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answers, a word each, once `act` has happened to a channel in that manner.
+    fn told(mut owed: Owed, act: impl FnOnce(&mut Owed, &mut Answers)) -> Vec<String> {
+        let mut answers = Answers::default();
+        act(&mut owed, &mut answers);
+        let told: Vec<String> = answers
+            .take()
+            .map(|(hop, answer)| match answer {
+                Answer::Refused(words) => format!("{hop} refused: {words}"),
+                answer => format!("{hop} {}", answer.word()),
+            })
+            .collect();
+        owed.lose(&Answer::Lost, &mut answers);
+        assert_eq!(answers.waiting_count(), 0, "all that waited was counted");
+        assert!(owed.is_settled());
+        told
+    }
+
+    fn confirms() -> Owed {
+        let mut owed = Owed::default();
+        owed.select_confirms();
+        owed
+    }
+
+    fn transaction() -> Owed {
+        let mut owed = Owed::default();
+        owed.select_transactions();
+        owed
+    }
+
+    fn publish(owed: &mut Owed, answers: &mut Answers, hops: &[Option<u64>]) {
+        for hop in hops {
+            owed.published(Sent::new(*hop, None), answers);
+        }
+    }
+
+    const fn tags(tag: u64, multiple: bool) -> Tags {
+        Tags { tag, multiple }
+    }
+
+    #[test]
+    fn without_confirms_nothing_is_owed() {
+        let told = told(Owed::default(), |owed, answers| {
+            publish(owed, answers, &[Some(0), None]);
+            assert!(owed.is_settled());
+        });
+        assert_eq!(told, ["0 unanswered"]);
+    }
+
+    #[test]
+    fn confirms_are_counted_from_one_whatever_is_published() {
+        let told = told(confirms(), |owed, answers| {
+            publish(
+                owed,
+                answers,
+                &[Some(0), None, Some(1), Some(2), Some(3), Some(4)],
+            );
+            let refused = Answer::Refused("nack".into());
+            owed.confirmed(tags(3, false), &Answer::Confirmed, answers);
+            owed.confirmed(tags(2, true), &refused, answers);
+            owed.confirmed(tags(1, true), &Answer::Confirmed, answers);
+            owed.confirmed(tags(5, true), &Answer::Confirmed, answers);
+            assert!(!owed.is_settled());
+            owed.confirmed(tags(0, true), &Answer::Confirmed, answers);
+            owed.confirmed(tags(u64::MAX, true), &Answer::Confirmed, answers);
+            assert!(owed.is_settled());
+        });
+        assert_eq!(
+            told,
+            [
+                "1 confirmed",
+                "0 refused: nack",
+                "2 confirmed",
+                "3 confirmed",
+                "4 confirmed"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_returned_is_refused_by_its_confirm() {
+        let told = told(confirms(), |owed, answers| {
+            owed.published(Sent::new(Some(0), Some(7)), answers);
+            owed.published(Sent::new(Some(1), Some(8)), answers);
+            owed.published(Sent::new(Some(2), Some(8)), answers);
+            owed.published(Sent::new(Some(3), None), answers);
+            owed.returned(8, "312 NO_ROUTE".into());
+            owed.returned(9, "313 NO_CONSUMERS".into());
+            owed.confirmed(tags(4, true), &Answer::Confirmed, answers);
+        });
+        assert_eq!(
+            told,
+            [
+                "0 confirmed",
+                "1 refused: 312 NO_ROUTE",
+                "2 confirmed",
+                "3 confirmed"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_transaction_is_answered_as_a_whole() {
+        let told = told(transaction(), |owed, answers| {
+            assert!(owed.is_settled());
+            publish(owed, answers, &[Some(0), Some(1)]);
+            owed.ended(answers);
+            publish(owed, answers, &[Some(2)]);
+            owed.ended(answers);
+            owed.published(Sent::new(Some(3), Some(7)), answers);
+            owed.ended(answers);
+            publish(owed, answers, &[Some(4)]);
+            owed.end_answered(&Answer::Confirmed, answers);
+            owed.end_answered(&Answer::Discarded, answers);
+            owed.returned(7, "312 NO_ROUTE".into());
+            owed.end_answered(&Answer::Confirmed, answers);
+            assert!(!owed.is_settled());
+        });
+        assert_eq!(
+            told,
+            [
+                "0 confirmed",
+                "1 confirmed",
+                "2 discarded",
+                "3 refused: 312 NO_ROUTE"
+            ]
+        );
+    }
+
+    #[test]
+    fn acknowledgements_wait_for_their_commit() {
+        let mut owed = transaction();
+        let mut answers = Answers::default();
+        owed.acknowledged();
+        assert!(!owed.is_settled());
+        owed.ended(&mut answers);
+        assert!(!owed.is_settled());
+        owed.end_answered(&Answer::Confirmed, &mut answers);
+        assert!(owed.is_settled());
+    }
+}
