@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 /// The values that the labels `destination` and `task` may take.
 ///
-/// The first ones that are proven keep their names; what comes beyond the limit is
-/// [`OTHER`], and so is what is not proven and not known: anybody who can connect can name
-/// queues and tasks, and names once given stay. The pairs are bounded too, for it is they
-/// that become time series.
+/// The first ones keep their names; what comes beyond the limit is [`OTHER`]. Names once
+/// given stay, and anybody who can connect can name queues and tasks: how much room there is
+/// for a new name depends on its [`Standing`]. The pairs are bounded too, for it is they that
+/// become time series.
 #[derive(Debug)]
 pub(super) struct Labels {
     destinations: Values,
@@ -29,28 +29,48 @@ impl Labels {
         }
     }
 
-    /// Whatever is known by this name.
-    pub(super) fn destination(&mut self, name: &str) -> Arc<str> {
-        self.destinations.value(name, false)
+    pub(super) fn destination(&mut self, name: &str, standing: Standing) -> Arc<str> {
+        self.destinations.value(name, standing)
     }
 
-    /// Where the two are `proven`, they may become known by it.
     pub(super) fn destination_and_task(
         &mut self,
         name: &str,
         task: &str,
-        proven: bool,
+        standing: Standing,
     ) -> (Arc<str>, Arc<str>) {
-        let destination = self.destinations.value(name, proven);
-        let pair = (destination, self.tasks.value(task, proven));
+        let destination = self.destinations.value(name, standing);
+        let pair = (destination, self.tasks.value(task, standing));
         if self.pairs.contains(&pair) {
             return pair;
         }
-        if proven && self.pairs.len() < self.pairs_max {
+        if self.pairs.len() < standing.room(self.pairs_max) {
             self.pairs.insert(pair.clone());
             return pair;
         }
         (pair.0, Arc::clone(&self.tasks.other))
+    }
+}
+
+/// What speaks for the names that a message bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The broker took it, so it has let its sender in.
+    Confirmed,
+    /// No answer was to be had, from a broker that may have taken it.
+    Unanswered,
+    /// The broker did not take it, as far as is known.
+    Unproven,
+}
+
+impl Standing {
+    /// How many of `max` names there may be for this one still to be given.
+    const fn room(self, max: usize) -> usize {
+        match self {
+            Self::Confirmed => max,
+            Self::Unanswered => max.div_ceil(2),
+            Self::Unproven => 0,
+        }
     }
 }
 
@@ -71,12 +91,12 @@ impl Values {
         }
     }
 
-    fn value(&mut self, name: &str, proven: bool) -> Arc<str> {
+    fn value(&mut self, name: &str, standing: Standing) -> Arc<str> {
         let name = printable(name);
         if let Some(known) = self.known.get(name.as_ref()) {
             return Arc::clone(known);
         }
-        if !proven || self.known.len() == self.max {
+        if self.known.len() >= standing.room(self.max) {
             return Arc::clone(&self.other);
         }
         let new: Arc<str> = Arc::from(name);
@@ -109,44 +129,46 @@ mod tests {
 
     #[test]
     fn values_beyond_the_limit_are_other() {
-        let mut values = Values::new(2);
+        let mut labels = Labels::new(2);
         for (name, value) in [("a", "a"), ("b", "b"), ("c", "other"), ("a", "a")] {
-            assert_eq!(&*values.value(name, true), value);
+            assert_eq!(&*labels.destination(name, Standing::Confirmed), value);
         }
     }
 
     #[test]
-    fn what_is_not_proven_is_other_until_it_is() {
-        let mut labels = Labels::new(2);
-        let mut told = |name, task, proven| {
-            let (name, task) = labels.destination_and_task(name, task, proven);
-            format!("{name} {task}")
-        };
-        for queue in ["a", "b", "c"] {
-            assert_eq!(told(queue, "x", false), "other other");
+    fn what_is_not_confirmed_leaves_room_for_what_is() {
+        let mut labels = Labels::new(4);
+        for (name, standing, value) in [
+            ("a", Standing::Unproven, "other"),
+            ("a", Standing::Unanswered, "a"),
+            ("a", Standing::Unproven, "a"),
+            ("b", Standing::Unanswered, "b"),
+            ("c", Standing::Unanswered, "other"),
+            ("c", Standing::Confirmed, "c"),
+            ("d", Standing::Confirmed, "d"),
+            ("e", Standing::Confirmed, "other"),
+        ] {
+            assert_eq!(&*labels.destination(name, standing), value);
         }
-        assert_eq!(told("a", "x", true), "a x");
-        assert_eq!(told("a", "x", false), "a x");
-        assert_eq!(told("a", "y", false), "a other");
-        assert_eq!(told("b", "y", true), "b y");
-        // Each of the two is known, but not the one with the other.
-        assert_eq!(told("a", "y", false), "a other");
-        assert_eq!(&*labels.destination("b"), "b");
-        assert_eq!(&*labels.destination("c"), "other");
     }
 
     #[test]
     fn pairs_beyond_the_limit_keep_their_destination() {
-        let mut labels = Labels::new(20);
-        let pairs = (0..20).flat_map(|queue| (0..20).map(move |task| (queue, task)));
-        let mut seen = HashSet::new();
-        for (queue, task) in pairs {
-            let (queue, task) = (queue.to_string(), task.to_string());
-            seen.insert(labels.destination_and_task(&queue, &task, true));
+        for (standing, pairs_max) in [(Standing::Confirmed, 400), (Standing::Unanswered, 200)] {
+            let mut labels = Labels::new(40);
+            let pairs = (0..20).flat_map(|queue| (0..40).map(move |task| (queue, task)));
+            let mut seen = HashSet::new();
+            for (queue, task) in pairs {
+                // Both names are known.
+                let (queue, task) = (queue.to_string(), task.to_string());
+                labels.destinations.value(&queue, Standing::Confirmed);
+                labels.tasks.value(&task, Standing::Confirmed);
+                seen.insert(labels.destination_and_task(&queue, &task, standing));
+            }
+            let (others, named): (Vec<_>, Vec<_>) = seen.iter().partition(|pair| &*pair.1 == OTHER);
+            assert_eq!(named.len(), pairs_max);
+            assert_eq!(others.len(), 20 - pairs_max / 40);
         }
-        let (others, named): (Vec<_>, Vec<_>) = seen.iter().partition(|pair| &*pair.1 == OTHER);
-        assert_eq!(named.len(), 200);
-        assert_eq!(others.len(), 10);
     }
 
     #[test]

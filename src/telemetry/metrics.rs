@@ -20,6 +20,7 @@ use crate::hop::Answer;
 use crate::hop::Hop;
 use crate::hop::Sighting;
 use crate::telemetry::labels::Labels;
+use crate::telemetry::labels::Standing;
 use crate::telemetry::process::ProcessMetrics;
 
 /// The counters of this process.
@@ -209,7 +210,8 @@ impl Metrics {
             // Counted when the hop ends.
             Sighting::Published(_) | Sighting::Answered { .. } => {}
             Sighting::Redelivered { destination, .. } => {
-                let destination = self.labels().destination(destination);
+                let standing = Standing::Unanswered;
+                let destination = self.labels().destination(destination, standing);
                 self.redeliveries
                     .get_or_create(&RedeliveryLabels { destination })
                     .inc();
@@ -232,11 +234,17 @@ impl Metrics {
     /// Counts a hop that has come to its end.
     pub(super) fn ended(&self, hop: &Hop) {
         let publication = &hop.publication;
+        let standing = match hop.answer {
+            Answer::Confirmed => Standing::Confirmed,
+            Answer::Unanswered => Standing::Unanswered,
+            Answer::Refused(_) | Answer::Discarded | Answer::Lost | Answer::Expired => {
+                Standing::Unproven
+            }
+        };
         let (destination, task) = self.labels().destination_and_task(
             &publication.destination,
             &publication.task.name,
-            // Only then has the broker let this client publish.
-            hop.answer == Answer::Confirmed,
+            standing,
         );
         let labels = MessageLabels {
             system: publication.system,
@@ -597,7 +605,6 @@ mod tests {
             connection: Arc::clone(&connection),
             why: "panic",
         });
-        metrics.ended(&hop("a\"b\\c\nd", Answer::Confirmed));
         metrics.saw(&Sighting::Redelivered {
             connection,
             destination: "a\"b\\c\nd".into(),
@@ -632,20 +639,12 @@ mod tests {
         let metrics = Metrics::new(2);
         for queue in ["x", "y", "z"] {
             let noauth = Answer::Refused("NOAUTH Authentication required.".into());
-            for answer in [noauth, Answer::Unanswered, Answer::Lost, Answer::Expired] {
+            for answer in [noauth, Answer::Discarded, Answer::Lost, Answer::Expired] {
                 metrics.ended(&hop(queue, answer));
             }
-            metrics.saw(&Sighting::Redelivered {
-                connection: connection(),
-                destination: queue.into(),
-            });
         }
         metrics.ended(&hop("celery", Answer::Confirmed));
         metrics.ended(&hop("celery", Answer::Lost));
-        metrics.saw(&Sighting::Redelivered {
-            connection: connection(),
-            destination: "celery".into(),
-        });
         assert_tells(
             &metrics,
             &[
@@ -653,8 +652,34 @@ mod tests {
                 "tracehop_messages_total{system=\"some-broker\",destination=\"celery\",task=\"app.add\",verdict=\"added\"} 2",
                 "tracehop_sends_total{system=\"some-broker\",destination=\"other\",answer=\"refused\"} 3",
                 "tracehop_sends_total{system=\"some-broker\",destination=\"celery\",answer=\"lost\"} 1",
-                "tracehop_redeliveries_total{destination=\"other\"} 3",
-                "tracehop_redeliveries_total{destination=\"celery\"} 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_not_answered_leaves_names_to_what_is() {
+        let metrics = Metrics::new(2);
+        for queue in ["x", "y", "z"] {
+            metrics.ended(&hop(queue, Answer::Unanswered));
+            metrics.saw(&Sighting::Redelivered {
+                connection: connection(),
+                destination: queue.into(),
+            });
+        }
+        metrics.ended(&hop("celery", Answer::Confirmed));
+        let told = |destination, count| {
+            format!(
+                "tracehop_sends_total{{system=\"some-broker\",destination={destination}}} {count}"
+            )
+        };
+        assert_tells(
+            &metrics,
+            &[
+                &told("\"x\",answer=\"unanswered\"", 1),
+                &told("\"other\",answer=\"unanswered\"", 2),
+                &told("\"celery\",answer=\"confirmed\"", 1),
+                "tracehop_redeliveries_total{destination=\"x\"} 1",
+                "tracehop_redeliveries_total{destination=\"other\"} 2",
             ],
         );
     }
