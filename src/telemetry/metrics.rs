@@ -177,6 +177,14 @@ impl Metrics {
             };
             self.routes.received.get_or_create_owned(&labels)
         };
+        // A counter that appears with its first count hides that count from `rate()`.
+        for reason in FAILURES {
+            let labels = RouteReasonLabels {
+                route: Arc::clone(&route),
+                reason,
+            };
+            drop(self.routes.failed.get_or_create(&labels));
+        }
         RouteMetrics {
             open: self.routes.open.get_or_create_owned(&labels),
             opened: self.routes.opened.get_or_create_owned(&labels),
@@ -296,8 +304,9 @@ impl RouteMetrics {
         self.open.dec();
     }
 
-    /// A connection could not be served; `why` is a fixed word.
+    /// A connection was refused, or ended by a fault; `why` is one of [`FAILURES`].
     pub fn failed(&self, why: &'static str) {
+        debug_assert!(FAILURES.contains(&why), "{why} is not among the failures");
         let labels = RouteReasonLabels {
             route: Arc::clone(&self.route),
             reason: why,
@@ -332,7 +341,7 @@ impl RouteFamilies {
         );
         registry.register(
             "connections_failed",
-            "Connections that could not be served, by reason",
+            "Connections that were refused, or ended by a fault, by reason",
             families.failed.clone(),
         );
         registry.register_with_unit(
@@ -363,7 +372,7 @@ impl SpanMetrics {
             "Spans that were not exported, by reason",
             spans.dropped.clone(),
         );
-        // A counter that appears with its first count hides that count from `rate()`.
+        // So that `rate()` sees the first one as well.
         for why in DropReason::ALL {
             drop(spans.dropped.get_or_create(&why.labels()));
         }
@@ -492,6 +501,17 @@ struct DestinationLabels {
 struct RedeliveryLabels {
     destination: Arc<str>,
 }
+
+/// Why connections fail.
+const FAILURES: [&str; 7] = [
+    "accept",
+    "broker_lost",
+    "connections_max",
+    "half_closed",
+    "no_descriptors",
+    "panic",
+    "unreachable",
+];
 
 /// Prometheus' gauges are signed; what is beyond them is as good as the largest.
 fn signed(number: u64) -> i64 {
@@ -691,7 +711,7 @@ mod tests {
         route.opened();
         metrics.route("main").opened();
         route.closed();
-        route.failed("refused");
+        route.failed("unreachable");
         route.received(true, 5);
         route.received(false, 7);
         assert_tells(
@@ -699,7 +719,8 @@ mod tests {
             &[
                 "tracehop_connections{route=\"main\"} 1",
                 "tracehop_connections_opened_total{route=\"main\"} 2",
-                "tracehop_connections_failed_total{route=\"main\",reason=\"refused\"} 1",
+                "tracehop_connections_failed_total{route=\"main\",reason=\"unreachable\"} 1",
+                "tracehop_connections_failed_total{route=\"main\",reason=\"broker_lost\"} 0",
                 "tracehop_received_bytes_total{route=\"main\",peer=\"client\"} 5",
                 "tracehop_received_bytes_total{route=\"main\",peer=\"broker\"} 7",
             ],
