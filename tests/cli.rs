@@ -363,7 +363,8 @@ fn a_wrong_command_line_is_told_apart_from_a_failure() {
 #[test]
 fn it_runs_without_a_file_until_it_is_told_to_stop() {
     for signal in ["TERM", "INT"] {
-        let mut running = Running::start("127.0.0.1:6379".parse().unwrap());
+        let mut running = Running::start("[::1]:6379".parse().unwrap());
+        assert_eq!(running.upstream, "redis://[::1]:6379");
         running.send(signal);
         assert_eq!(running.expect("stopping")["signal"], format!("SIG{signal}"));
         running.expect_end();
@@ -404,6 +405,8 @@ struct Running {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
     address: SocketAddr,
+    /// As it says itself.
+    upstream: String,
 }
 
 impl Running {
@@ -418,14 +421,15 @@ impl Running {
             .spawn()
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut running = Self {
             child,
             log,
-            address,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            upstream: String::new(),
         };
         let route = running.expect("route");
         running.address = route["listen"].as_str().unwrap().parse().unwrap();
+        running.upstream = route["upstream"].as_str().unwrap().to_owned();
         assert_eq!(running.expect("tracehop is running")["level"], "INFO");
         running
     }

@@ -13,7 +13,7 @@ use crate::cli::settings::Settings;
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::Limits;
-use crate::config::Upstream;
+use crate::config::Route;
 use crate::hop::Injector;
 use crate::net::Drained;
 use crate::net::Parts;
@@ -108,7 +108,7 @@ fn announce(config: &Config, proxy: &Proxy, admin: Option<&Admin>) {
             .routes
             .iter()
             .find(|known| &*known.name == route)
-            .map(|known| join(&known.upstream))
+            .map(Route::upstream_urls)
             .unwrap_or_default();
         tracing::info!(route, %listen, upstream, "route");
     }
@@ -116,14 +116,6 @@ fn announce(config: &Config, proxy: &Proxy, admin: Option<&Admin>) {
         tracing::info!(listen = %admin.address(), "admin");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "tracehop is running");
-}
-
-fn join(upstream: &[Upstream]) -> String {
-    let addresses: Vec<String> = upstream
-        .iter()
-        .map(|Upstream { host, port, .. }| format!("{host}:{port}"))
-        .collect();
-    addresses.join(";")
 }
 
 /// What is open besides the two sockets of each connection: listeners, the exporter, the

@@ -31,6 +31,8 @@ pub use load::Flag;
 pub use load::Loaded;
 pub use load::Sources;
 
+use crate::config::address::Upstreams;
+use crate::config::spelling::Spelling;
 use crate::trace::Sampler;
 
 /// Everything that can be set, checked.
@@ -71,6 +73,14 @@ pub struct Route {
     pub listen: SocketAddr,
     /// At least one, in the order in which they are tried.
     pub upstream: Vec<Upstream>,
+}
+
+impl Route {
+    /// The URLs of its brokers, separated by `;`.
+    #[must_use]
+    pub fn upstream_urls(&self) -> String {
+        Upstreams::write(&self.upstream)
+    }
 }
 
 /// A broker's address, resolved anew for each connection.
