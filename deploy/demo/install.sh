@@ -46,22 +46,33 @@ need_python() {
         apt_install "Python cannot make virtual environments" python3-venv
 }
 
-# Debian's package would start a server of its own. We start ours, on other ports, so the
-# package is told not to; a server that is already there is left alone.
 need_redis() {
     if command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null; then return; fi
-    local policy=/usr/sbin/policy-rc.d had_policy=yes
+    install_server "Redis is not installed" redis-server redis-tools
+}
+
+need_rabbitmq() {
+    if command -v rabbitmq-server >/dev/null; then return; fi
+    install_server "RabbitMQ is not installed" rabbitmq-server
+}
+
+# install_server WHY SERVER PACKAGE…: Debian's package would start a server of its own. We
+# start ours, on other ports, so the package is told not to; a server that is already there is
+# left alone.
+install_server() {
+    local why=$1 server=$2 policy=/usr/sbin/policy-rc.d had_policy=yes
+    shift
     if [ ! -e $policy ]; then
         had_policy=no
         printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
         as_root chmod 755 $policy
     fi
     local result=0
-    (apt_install "Redis is not installed" redis-server redis-tools) || result=$?
+    (apt_install "$why" "$@") || result=$?
     [ $had_policy = yes ] || as_root rm -f $policy
     [ $result = 0 ] || exit 1
     # Nor shall it start when the machine does.
-    if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet redis-server; fi
+    if [ -d /run/systemd/system ]; then as_root systemctl disable --quiet "$server"; fi
 }
 
 # venv NAME REQUIREMENTS: a virtual environment, .cache/venv/NAME, with exactly the packages
