@@ -1,6 +1,6 @@
 import pytest
 
-from harness import Redis, Tracehop, free_port, missing_tools
+from harness import RabbitMQ, Redis, Tracehop, free_port, missing_tools
 from stage import Stage
 
 
@@ -24,17 +24,20 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(figure)
 
 
-@pytest.fixture(scope="session")
-def stage(tmp_path_factory):
-    """The stage that most tests share."""
-    with Stage(tmp_path_factory.mktemp("stage")) as stage:
+BROKERS = {"redis": Redis, "rabbitmq": RabbitMQ}
+
+
+@pytest.fixture(scope="session", params=BROKERS)
+def stage(request, tmp_path_factory):
+    """The stage that most tests share; there is one for each broker."""
+    with Stage(tmp_path_factory.mktemp("stage"), BROKERS[request.param]) as stage:
         yield stage
 
 
-@pytest.fixture
-def own_stage(tmp_path):
+@pytest.fixture(params=BROKERS)
+def own_stage(request, tmp_path):
     """A stage for one test, which may do harm to it."""
-    with Stage(tmp_path) as stage:
+    with Stage(tmp_path, BROKERS[request.param]) as stage:
         yield stage
 
 

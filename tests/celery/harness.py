@@ -1,4 +1,4 @@
-"""What the tests start and stop: Redis, tracehop, Celery's workers and producers.
+"""What the tests start and stop: Redis, RabbitMQ, tracehop, Celery's workers and producers.
 
 Every part is a real process on a free port of the loopback interface. Nothing waits for a
 while: `eventually` waits for a fact, and fails when DEADLINE passes without it.
@@ -16,11 +16,13 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
+import amqp
 import redis
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = Path(__file__).resolve().parent / "app"
 BINARY = Path(os.environ.get("HOP_BINARY", ROOT / "target/debug/tracehop"))
+LAUNCHER = ROOT / "deploy/demo/rabbitmq.sh"
 VENVS = ROOT / ".cache/venv"
 DEADLINE = 30.0
 # Processes without a terminal, a proxy or settings of the machine they run on.
@@ -118,9 +120,11 @@ class Process:
 class Redis(Process):
     """A server of our own; `durable` writes every command to disk before it is answered."""
 
+    system = "redis"
+
     def __init__(self, directory, name="redis", port=None, durable=False):
         self.port = port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = url_of(self.system, self.port)
         home = Path(directory) / name
         home.mkdir(exist_ok=True)
         command = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--dir", home]
@@ -142,25 +146,84 @@ class Redis(Process):
         """What the tasks with this tag noted, in order."""
         return [json.loads(each) for each in self.client.lrange(f"runs:{tag}", 0, -1)]
 
+    def waiting(self, queue):
+        """How many messages wait in a queue, but for those that a worker has."""
+        return self.client.llen(queue)
+
     def idle(self):
         """Whether no message waits in a queue or at a worker."""
         queues = [key for key in self.client.scan_iter("queue-*")]
         return not queues and not self.client.exists("unacked")
 
 
+class RabbitMQ(Process):
+    """A server of our own. What is still in `directory` from one before it is there again."""
+
+    system = "rabbitmq"
+
+    def __init__(self, directory, name="rabbitmq", port=None):
+        self.port = port or free_port()
+        self.url = url_of(self.system, self.port)
+        self.home = Path(directory) / name
+        self.home.mkdir(exist_ok=True)
+        super().__init__(name, [LAUNCHER, "serve", self.home, self.port], directory)
+        eventually(self._answers, "RabbitMQ takes connections", 120)
+
+    def _answers(self):
+        if not self.running():
+            raise AssertionError("RabbitMQ ended:\n" + self.tail())
+        try:
+            with self.connect():
+                return True
+        except OSError:
+            return False
+
+    def connect(self, port=None, **options):
+        """A connection past the proxy, or to the given port; without heartbeats."""
+        options = {"connect_timeout": DEADLINE} | options
+        connection = amqp.Connection(f"127.0.0.1:{port or self.port}", **options)
+        connection.connect()
+        return connection
+
+    def ctl(self, *words):
+        """What `rabbitmqctl` prints."""
+        command = [LAUNCHER, "ctl", self.home, "--quiet", *words]
+        command = [str(word) for word in command]
+        done = subprocess.run(command, env=CLEAN, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def queues(self, what="messages"):
+        """A number of each queue: what waits there or at a consumer, if not told otherwise."""
+        lines = self.ctl("list_queues", "--no-table-headers", "name", what).splitlines()
+        return {name: int(count) for name, count in (line.split("\t") for line in lines)}
+
+    def waiting(self, queue):
+        """How many messages wait in a queue, but for those that a consumer has."""
+        with self.connect() as connection:
+            try:
+                return connection.channel().queue_declare(queue, passive=True).message_count
+            except amqp.NotFound:
+                return 0
+
+    def idle(self):
+        """Whether no message waits in a queue or at a worker."""
+        return not any(count for name, count in self.queues().items() if name.startswith("queue-"))
+
+
 class Tracehop(Process):
     """The proxy under test, in front of `upstream` (a port), exporting to `endpoint`."""
 
-    def __init__(self, directory, upstream, endpoint, name="tracehop", **env):
+    def __init__(self, directory, upstream, endpoint, name="tracehop", system="redis", **env):
         self.port, self.admin = free_port(), free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = url_of(system, self.port)
         settings = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
             "TRACEHOP_ADMIN_LISTEN": f"127.0.0.1:{self.admin}",
         }
         listen = ["--listen", f"127.0.0.1:{self.port}"]
-        listen += ["--upstream", f"redis://127.0.0.1:{upstream}"]
+        listen += ["--upstream", url_of(system, upstream)]
         super().__init__(name, [BINARY, "run", *listen], directory, settings | env)
         eventually(self._ready, "tracehop is ready")
 
@@ -195,13 +258,22 @@ def python(version):
 CURRENT = "5.7"
 
 
-def app_env(broker, redis_url, queue, tracing="", version=CURRENT, **settings):
+def url_of(system, port):
+    """The URL that makes Celery connect there."""
+    return {
+        "redis": f"redis://127.0.0.1:{port}/0",
+        "rabbitmq": f"amqp://guest:guest@127.0.0.1:{port}//",
+    }[system]
+
+
+def app_env(broker, redis_url, queue, tracing="", version=CURRENT, results="", **settings):
     """The environment of the app under test; see app/tasks.py."""
     broadcast = settings.pop("broadcast", "")
     path = [APP, APP / "shim"] if version == "4.4" else [APP]
     return {
         "PYTHONPATH": ":".join(str(each) for each in path),
         "BROKER": broker,
+        "RESULTS": results or broker,
         "REDIS": redis_url,
         "QUEUE": queue,
         "TRACING": tracing,
@@ -214,9 +286,9 @@ def app_env(broker, redis_url, queue, tracing="", version=CURRENT, **settings):
 class Worker(Process):
     """A worker with two pool processes; `ready` waits until it takes tasks."""
 
-    def __init__(self, directory, name, redis_server, env, version=CURRENT, options=()):
+    def __init__(self, directory, name, notes, env, version=CURRENT, options=()):
         self.host = f"{name}@test"
-        self._redis = redis_server
+        self._notes = notes
         command = [python(version), "-m", "celery", "-A", "tasks", "worker", "-c", 2]
         command += ["-n", self.host, "-l", "INFO", *options]
         super().__init__(f"worker-{name}", command, directory, env, cwd=APP)
@@ -228,7 +300,7 @@ class Worker(Process):
     def _ready(self):
         if not self.running():
             raise AssertionError("the worker ended:\n" + self.tail())
-        return self._redis.client.exists(f"ready:{self.host}")
+        return self._notes.client.exists(f"ready:{self.host}")
 
 
 class Producer(Process):
@@ -272,5 +344,7 @@ def missing_tools():
         yield f"{BINARY} is not built"
     if not shutil.which("redis-server"):
         yield "redis-server is not installed"
+    if not shutil.which("rabbitmq-server"):
+        yield "rabbitmq-server is not installed"
     if not python(CURRENT).exists():
         yield f"{python(CURRENT)} does not exist"

@@ -6,9 +6,9 @@ from harness import counted
 from stage import message_of
 
 
-def holds_all(journey, port):
+def holds_all(journey, server):
     runs_as_without_the_proxy(journey)
-    every_hop_tells_its_message(journey, port)
+    every_hop_tells_its_message(journey, server)
     every_hop_has_its_place_in_the_trace(journey)
     every_run_is_a_child_of_what_its_message_carried(journey)
     is_one_trace(journey)
@@ -19,18 +19,18 @@ def runs_as_without_the_proxy(journey):
     assert journey.value == journey.expected_value
 
 
-def every_hop_tells_its_message(journey, port):
+def every_hop_tells_its_message(journey, server):
     for message, run in journey.messages.items():
         span = journey.send(message)
         said = span.attributes
         assert span.start <= span.end and not span.error
-        assert said["messaging.system"] == "redis"
+        assert said["messaging.system"] == server.system
         assert said["messaging.operation.type"] == "send"
         assert said["messaging.destination.name"].startswith(run["queue"])
         assert span.name == f"send {said['messaging.destination.name']}"
         assert said["messaging.message.id"] == run["id"]
         assert said["server.address"] == "127.0.0.1"
-        assert said["server.port"] == port
+        assert said["server.port"] == server.port
         assert said["celery.task_name"] == run["task"]
         assert said["celery.retries"] == run["retries"]
         assert ("celery.eta" in said) == (run["eta"] is not None)

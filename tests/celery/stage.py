@@ -1,4 +1,4 @@
-"""Where the flows are played: one Redis, one receiver, one proxy, and workers and producers
+"""Where the flows are played: one broker, one receiver, one proxy, and workers and producers
 of every kind, started when first needed and kept until the end.
 
 A flow is played by a producer and a worker, each of them with or without OpenTelemetry. What
@@ -7,7 +7,7 @@ that tells how often its tasks run and what they come to.
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness import (
     CURRENT,
@@ -33,12 +33,15 @@ class Mode:
     protocol: int = 2
     version: str = CURRENT
     direct: bool = False
+    # Its results go straight to Redis, and not the way of the broker.
+    apart: bool = False
 
     def __str__(self):
         words = {True: "traced", False: "plain"}
         name = f"{words[self.producer]}-to-{words[self.worker]}"
         name += f"-protocol-{self.protocol}" if self.protocol != 2 else ""
         name += f"-celery-{self.version}" if self.version != CURRENT else ""
+        name += "-apart" if self.apart else ""
         return name + ("-direct" if self.direct else "")
 
     def installed(self):
@@ -46,21 +49,27 @@ class Mode:
 
     def queue(self):
         kind = "direct" if self.direct else "traced" if self.worker else "plain"
-        return f"queue-{kind}-{self.protocol}-{self.version}"
+        apart = "-apart" if self.apart else ""
+        return f"queue-{kind}-{self.protocol}-{self.version}{apart}"
 
 
 class Stage:
-    """`endpoint` replaces our receiver, `settings` are further variables of the proxy."""
+    """`endpoint` replaces our receiver, `settings` are further variables of the proxy.
 
-    def __init__(self, directory, grpc=False, durable=False, endpoint=None, **settings):
+    `server` is the broker, `notes` the Redis where tasks note their runs.
+    """
+
+    def __init__(self, directory, broker=Redis, grpc=False, endpoint=None, **settings):
         self.directory = directory
-        self.server = Redis(directory, durable=durable)
+        self.server = broker(directory)
+        self.notes = self.server if isinstance(self.server, Redis) else Redis(directory)
         self.receiver = Receiver()
         if grpc:
             settings["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
             endpoint = endpoint or self.receiver.grpc_endpoint
         endpoint = endpoint or self.receiver.endpoint
-        self.hop = Tracehop(directory, self.server.port, endpoint, **settings)
+        system = self.server.system
+        self.hop = Tracehop(directory, self.server.port, endpoint, system=system, **settings)
         self._workers, self._producers, self._direct = {}, {}, {}
         self.journeys = []
 
@@ -70,8 +79,10 @@ class Stage:
     def __exit__(self, *_):
         for process in [*self._producers.values(), *self._workers.values()]:
             process.signal(15)
-        for process in [*self._producers.values(), *self._workers.values(), self.hop, self.server]:
+        for process in [*self._producers.values(), *self._workers.values(), self.hop]:
             process.close()
+        self.server.close()
+        self.notes.close()
         self.receiver.close()
 
     def env(self, mode, traced, broker=None, **settings):
@@ -79,14 +90,16 @@ class Stage:
         url = self.server.url if mode.direct else self.hop.url
         tracing = self.receiver.endpoint if traced else ""
         settings = {"task_protocol": mode.protocol} | settings
-        return app_env(broker or url, self.server.url, mode.queue(), tracing, mode.version, **settings)
+        if self.server.system == "rabbitmq":
+            settings["results"] = self.notes.url if mode.apart else "rpc://"
+        return app_env(broker or url, self.notes.url, mode.queue(), tracing, mode.version, **settings)
 
     def worker(self, mode, broker=None):
         queue = mode.queue()
         if queue not in self._workers:
             env = self.env(mode, mode.worker, broker)
             self._workers[queue] = Worker(
-                self.directory, queue.removeprefix("queue-"), self.server, env, mode.version
+                self.directory, queue.removeprefix("queue-"), self.notes, env, mode.version
             )
         return self._workers[queue]
 
@@ -98,10 +111,10 @@ class Stage:
 
     def direct(self, flow, mode, runs):
         """What a flow does without the proxy: how often which task runs, and its value."""
-        mode = Mode(protocol=mode.protocol, version=mode.version, direct=True)
+        mode = replace(mode, producer=False, worker=False, direct=True)
         if (flow, mode) not in self._direct:
             tag, answer = self._play(flow, mode, runs)
-            self._direct[flow, mode] = counted(self.server.runs(tag)), answer["value"]
+            self._direct[flow, mode] = counted(self.notes.runs(tag)), answer["value"]
         return self._direct[flow, mode]
 
     def play(self, flow, mode, runs, recorded=True):
@@ -118,10 +131,17 @@ class Stage:
         tag = new_tag()
         answer = self.producer(mode).order(flow, tag)
         eventually(
-            lambda: len(self.server.runs(tag)) >= runs and self.server.idle(),
+            lambda: len(self.notes.runs(tag)) >= runs and self.done(mode),
             f"{flow}, {mode}: {runs} runs and nothing left in a queue",
         )
         return tag, answer
+
+    def done(self, mode):
+        """Whether nothing waits that a worker in this mode would take."""
+        if self.server.system == "redis":
+            return self.server.idle()
+        # Whether the worker has acknowledged everything, RabbitMQ does not tell clients.
+        return self.server.waiting(mode.queue()) == 0
 
 
 class Journey:
@@ -130,7 +150,7 @@ class Journey:
     def __init__(self, stage, mode, tag, answer, expected, value, recorded):
         self.mode, self.tag, self.id, self.value = mode, tag, answer["id"], answer["value"]
         self.expected_runs, self.expected_value = expected, value
-        self.runs = stage.server.runs(tag)
+        self.runs = stage.notes.runs(tag)
         self.messages = {message_of(run): run for run in self.runs}
         self._receiver = stage.receiver
         self._ids = {run["id"] for run in self.runs}

@@ -1,4 +1,4 @@
-"""A broadcast goes to many workers by PUBLISH, past any list."""
+"""A broadcast goes to many workers: on Redis by PUBLISH, past any list, on RabbitMQ by an exchange."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def listeners(stage):
     workers = []
     for mode in modes:
         env = stage.env(mode, mode.worker, broadcast="cast")
-        workers.append(Worker(stage.directory, f"listener-{mode}", stage.server, env))
+        workers.append(Worker(stage.directory, f"listener-{mode}", stage.notes, env))
     for worker in workers:
         worker.ready()
     yield workers
@@ -26,13 +26,14 @@ def test_a_broadcast_is_one_hop_to_many_workers(stage, listeners, traced):
     tag = new_tag()
     producer = stage.producer(Mode(producer=traced))
     task_id = producer.order("broadcast", tag, exchange="cast", wait=False)["id"]
-    eventually(lambda: len(stage.server.runs(tag)) == 2, "both workers run the task")
+    eventually(lambda: len(stage.notes.runs(tag)) == 2, "both workers run the task")
     send, run = stage.receiver.wait(lambda spans: both(spans, task_id), 30)
     assert send.kind == ("CLIENT" if traced else "PRODUCER")
-    assert send.attributes["messaging.destination.name"].startswith("/0.cast")
+    destination = {"redis": "/0.cast/all", "rabbitmq": "cast:all"}[stage.server.system]
+    assert send.attributes["messaging.destination.name"] == destination
     context = send.parent_id if traced else send.span_id
     assert (run.trace_id, run.parent_id) == (send.trace_id, context)
-    for seen in stage.server.runs(tag):
+    for seen in stage.notes.runs(tag):
         assert seen["traceparent"][:52] == f"00-{send.trace_id}-{context}"
 
 

@@ -44,7 +44,7 @@ def test_without_a_collector_spans_are_dropped_and_nothing_else(tmp_path, collec
             stage.worker(PLAIN).ready()
             tag = new_tag()
             play_burst(stage, tag)
-            assert len(stage.server.runs(tag)) == 500
+            assert len(stage.notes.runs(tag)) == 500
             hop = stage.hop
             eventually(lambda: hop.metric("tracehop_spans_dropped_total") == 500, "drops are told")
             assert hop.metric("tracehop_spans_exported_total") == 0
@@ -75,4 +75,4 @@ def test_at_sigterm_the_last_spans_are_sent_and_workers_go_elsewhere(tmp_path):
         play_burst(stage, tag)
         assert stage.hop.stop() == 0
         assert len([s for s in stage.receiver.spans() if s.service == "tracehop"]) == 500
-        assert len(stage.server.runs(tag)) == 500
+        assert len(stage.notes.runs(tag)) == 500

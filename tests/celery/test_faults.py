@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import threading
+from functools import partial
 
 import pytest
 import redis
@@ -33,7 +34,7 @@ PLAIN = Mode()
 
 
 def test_what_redis_confirmed_is_there_after_it_was_killed(tmp_path):
-    with Stage(tmp_path, durable=True) as stage, Redis(tmp_path, name="notes") as notes:
+    with Stage(tmp_path, partial(Redis, durable=True)) as stage, Redis(tmp_path, name="notes") as notes:
         env = stage.env(PLAIN, False) | {"REDIS": notes.url}
         other = env | {"QUEUE": "queue-other"}
         command = [python(CURRENT), APP / "load.py", 600, 10**9]

@@ -21,7 +21,7 @@ def watched(stage, env):
     command = [python(PLAIN.version), "-m", "celery", "-A", "tasks", "events", "--dump"]
     unbuffered = env | {"PYTHONUNBUFFERED": "1"}
     with Process("monitor", command, stage.directory, unbuffered, cwd=APP) as monitor:
-        with Worker(stage.directory, "watched", stage.server, env, options=["-E"]) as worker:
+        with Worker(stage.directory, "watched", stage.notes, env, options=["-E"]) as worker:
             worker.ready()
             yield worker, monitor
 
@@ -63,12 +63,12 @@ def test_every_firing_of_beat_is_a_trace_of_its_own(stage, env, watched):
     command = [python(PLAIN.version), "-m", "celery", "-A", "tasks", "beat"]
     command += ["-s", place, "--pidfile="]
     with Process("beat", command, stage.directory, env, cwd=APP) as beat:
-        eventually(lambda: stage.server.client.llen("ticks") >= 3, "three ticks")
+        eventually(lambda: stage.notes.client.llen("ticks") >= 3, "three ticks")
         assert beat.stop() == 0
     eventually(stage.server.idle, "all ticks are taken")
 
     def ticks():
-        count = stage.server.client.llen("ticks")
+        count = stage.notes.client.llen("ticks")
         return count, [s for s in all_hops(stage) if s.attributes["celery.task_name"] == "tick"]
 
     eventually(lambda: len(ticks()[1]) >= ticks()[0], "a hop for each tick")

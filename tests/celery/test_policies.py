@@ -42,9 +42,13 @@ def test_what_is_not_sampled_is_not_recorded_by_anyone(tmp_path):
 
 @pytest.fixture
 def two_hops(own_stage):
-    """A second proxy in front of the same Redis; the first one's is `own_stage.hop`."""
+    """A second proxy in front of the same broker; the first one's is `own_stage.hop`."""
     with Tracehop(
-        own_stage.directory, own_stage.server.port, own_stage.receiver.endpoint, "second"
+        own_stage.directory,
+        own_stage.server.port,
+        own_stage.receiver.endpoint,
+        "second",
+        own_stage.server.system,
     ) as second:
         yield own_stage, second
 
@@ -66,7 +70,8 @@ def test_producer_and_worker_may_have_a_proxy_each(two_hops, mode):
 def test_two_proxies_in_a_row_agree(two_hops):
     stage, inner = two_hops
     endpoint = stage.receiver.endpoint
-    with Tracehop(stage.directory, inner.port, endpoint, "outer", OTEL_SERVICE_NAME="outer") as outer:
+    system, settings = stage.server.system, {"OTEL_SERVICE_NAME": "outer"}
+    with Tracehop(stage.directory, inner.port, endpoint, "outer", system, **settings) as outer:
         mode = Mode(worker=True)
         stage.producer(mode, broker=outer.url)
         stage.worker(mode)

@@ -1,6 +1,7 @@
 """The Celery app under test. What it shall do comes from the environment:
 
-BROKER   where it believes Redis to be: the proxy, or Redis itself
+BROKER   where it believes the broker to be: the proxy, or the broker itself
+RESULTS  the result backend
 REDIS    Redis itself: what a task did is noted there, past the proxy
 QUEUE    where it publishes to and takes its tasks from
 TRACING  the OTLP endpoint of an instrumented app; empty for one without any tracing
@@ -24,7 +25,7 @@ from tracing import start_tracing
 NOTES = redis.Redis.from_url(os.environ["REDIS"], decode_responses=True)
 QUEUE = os.environ["QUEUE"]
 
-app = Celery("tests", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
+app = Celery("tests", broker=os.environ["BROKER"], backend=os.environ["RESULTS"])
 app.conf.update(
     task_default_queue=QUEUE,
     broker_connection_retry_on_startup=True,
