@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Shows what tracehop does: a Celery app without a line of tracing sends an order through it,
-# and the spans that come out make one trace.
+# once by Redis and once by RabbitMQ, and the spans that come out make one trace each.
 #
 #   deploy/demo.sh          keeps everything running to be played with, until Ctrl-C
-#   deploy/demo.sh --once   ends after the first trace
+#   deploy/demo.sh --once   ends after the first trace of each
 #
 # Everything it starts listens on free ports of the loopback interface, and ends with it.
 set -euo pipefail
@@ -19,6 +19,7 @@ esac
 
 need_python
 need_redis
+need_rabbitmq
 venv demo deploy/demo/requirements.txt
 python=$PWD/.cache/venv/demo/bin/python
 
@@ -60,7 +61,7 @@ start() {
 await() {
     local what=$1 log=$place/$2.log tries
     shift 2
-    for ((tries = 0; tries < 300; tries++)); do
+    for ((tries = 0; tries < 900; tries++)); do
         if "$@" >/dev/null 2>&1; then return; fi
         kill -0 "${started[-1]}" 2>/dev/null || break
         sleep 0.1
@@ -73,11 +74,18 @@ free_port() {
     "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-redis_port=$(free_port) port=$(free_port) admin_port=$(free_port)
+redis_port=$(free_port) rabbitmq_port=$(free_port) admin_port=$(free_port)
+port=$(free_port) amqp_port=$(free_port)
 
 say "Redis, a fresh one, on port $redis_port"
 start redis redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$place" --save ''
 await Redis redis redis-cli -p "$redis_port" ping
+
+say "RabbitMQ, a fresh one, on port $rabbitmq_port"
+mkdir "$place/rabbitmq"
+start rabbitmq deploy/demo/rabbitmq.sh serve "$place/rabbitmq" "$rabbitmq_port"
+await RabbitMQ rabbitmq "$python" -c \
+    "import socket; socket.create_connection(('127.0.0.1', $rabbitmq_port))"
 
 say "a receiver for spans (OTLP), where a collector would be"
 if [ $once = yes ]; then
@@ -90,21 +98,39 @@ fi
 watch=${started[-1]}
 await "the receiver" watch test -e "$place/endpoint"
 
-say "tracehop between port $port and Redis"
+say "tracehop between port $port and Redis, and between port $amqp_port and RabbitMQ"
 export OTEL_EXPORTER_OTLP_ENDPOINT OTEL_BSP_SCHEDULE_DELAY=200
 OTEL_EXPORTER_OTLP_ENDPOINT=$(cat "$place/endpoint")
 export TRACEHOP_ADMIN_LISTEN=127.0.0.1:$admin_port
-start tracehop "$tracehop" run --listen "127.0.0.1:$port" --upstream "redis://127.0.0.1:$redis_port"
+export TRACEHOP_ROUTES_REDIS_LISTEN=127.0.0.1:$port
+export TRACEHOP_ROUTES_REDIS_UPSTREAM=redis://127.0.0.1:$redis_port
+export TRACEHOP_ROUTES_RABBITMQ_LISTEN=127.0.0.1:$amqp_port
+export TRACEHOP_ROUTES_RABBITMQ_UPSTREAM=amqp://127.0.0.1:$rabbitmq_port
+start tracehop "$tracehop" run
 await tracehop tracehop "$python" -c \
     "import urllib.request as u; u.urlopen('http://127.0.0.1:$admin_port/readyz')"
 
-say "a Celery worker (deploy/demo/shop.py) with two pool processes; its broker URL is tracehop's"
-export BROKER=redis://127.0.0.1:$port/0 PYTHONPATH=deploy/demo C_FORCE_ROOT=1
-start worker "$python" -m celery -A shop worker -c 2 --loglevel INFO
-await "the worker" worker grep -q 'ready\.$' "$place/worker.log"
+export PYTHONPATH=deploy/demo C_FORCE_ROOT=1
+# The URLs differ, the app is the same: broker and result backend, by Redis and by RabbitMQ.
+by_redis=(BROKER="redis://127.0.0.1:$port/0" RESULTS="redis://127.0.0.1:$port/0")
+by_rabbitmq=(BROKER="amqp://guest:guest@127.0.0.1:$amqp_port//" RESULTS=rpc://)
+
+# shop NAME SETTING…: a worker of the shop.
+shop() {
+    local name=$1
+    shift
+    start "$name" env "$@" "$python" -m celery -A shop worker -n "$name@%h" -c 2 --loglevel INFO
+    await "the worker" "$name" grep -q 'ready\.$' "$place/$name.log"
+}
+
+say "Celery workers (deploy/demo/shop.py), one for each broker; their broker URL is tracehop's"
+shop by-redis "${by_redis[@]}"
+shop by-rabbitmq "${by_rabbitmq[@]}"
 
 say "an order: a chain of three tasks, one of which retries and one of which starts another"
-"$python" deploy/demo/order.py
+env "${by_redis[@]}" "$python" deploy/demo/order.py
+say "the same by RabbitMQ"
+env "${by_rabbitmq[@]}" "$python" deploy/demo/order.py
 
 if [ $once = yes ]; then
     say "what tracehop saw"
@@ -117,8 +143,9 @@ fi
 cat <<END
 
 Everything keeps running until Ctrl-C. Traces appear here as they happen.
-    another order   BROKER=$BROKER PYTHONPATH=deploy/demo .cache/venv/demo/bin/python deploy/demo/order.py
-    your own app    set its broker URL to $BROKER
+    another order   ${by_redis[*]} PYTHONPATH=deploy/demo .cache/venv/demo/bin/python deploy/demo/order.py
+                    ${by_rabbitmq[*]} PYTHONPATH=deploy/demo .cache/venv/demo/bin/python deploy/demo/order.py
+    your own app    set its broker URL to one of these
     metrics         http://127.0.0.1:$admin_port/metrics
 END
 wait "$watch"

@@ -4,7 +4,7 @@ import os
 
 from celery import Celery
 
-app = Celery("shop", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
+app = Celery("shop", broker=os.environ["BROKER"], backend=os.environ["RESULTS"])
 
 
 @app.task
