@@ -196,26 +196,27 @@ mod tests {
     #[test]
     fn the_file_that_comes_along_holds_every_default() {
         let loaded = load(PROXY_TOML, &[]).unwrap();
-        let route = Route {
-            name: "redis".into(),
-            protocol: Protocol::Redis,
-            listen: ([127, 0, 0, 1], 6380).into(),
+        let route = |name: &str, protocol, listen, scheme, port| Route {
+            name: name.into(),
+            protocol,
+            listen: ([127, 0, 0, 1], listen).into(),
             upstream: vec![Upstream {
-                scheme: "redis",
+                scheme,
                 host: "127.0.0.1".into(),
-                port: 6379,
+                port,
             }],
         };
-        assert_eq!(loaded.config, Config::new(vec![route]));
+        let rabbitmq = route("rabbitmq", Protocol::Amqp, 5673, "amqp", 5672);
+        let redis = route("redis", Protocol::Redis, 6380, "redis", 6379);
+        assert_eq!(loaded.config, Config::new(vec![rabbitmq, redis]));
         for key in KEYS {
             assert!(loaded.origins.contains_key(key.path), "{}", key.path);
         }
         for key in ROUTE_KEYS {
-            assert!(
-                loaded
-                    .origins
-                    .contains_key(&format!("routes.redis.{}", key.path))
-            );
+            for name in ["redis", "rabbitmq"] {
+                let path = format!("routes.{name}.{}", key.path);
+                assert!(loaded.origins.contains_key(&path), "{path}");
+            }
         }
     }
 

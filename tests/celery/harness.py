@@ -214,8 +214,10 @@ class RabbitMQ(Process):
 class Tracehop(Process):
     """The proxy under test, in front of `upstream` (a port), exporting to `endpoint`."""
 
-    def __init__(self, directory, upstream, endpoint, name="tracehop", system="redis", **env):
-        self.port, self.admin = free_port(), free_port()
+    def __init__(
+        self, directory, upstream, endpoint, name="tracehop", system="redis", port=None, **env
+    ):
+        self.port, self.admin = port or free_port(), free_port()
         self.url = url_of(system, self.port)
         settings = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,

@@ -56,11 +56,14 @@ class Mode:
 class Stage:
     """`endpoint` replaces our receiver, `settings` are further variables of the proxy.
 
-    `server` is the broker, `notes` the Redis where tasks note their runs.
+    `server` is the broker, `notes` the Redis where tasks note their runs. `celery` are
+    settings of every app.
     """
 
-    def __init__(self, directory, broker=Redis, grpc=False, endpoint=None, **settings):
-        self.directory = directory
+    def __init__(
+        self, directory, broker=Redis, grpc=False, endpoint=None, celery=None, **settings
+    ):
+        self.directory, self.celery = directory, celery or {}
         self.server = broker(directory)
         self.notes = self.server if isinstance(self.server, Redis) else Redis(directory)
         self.receiver = Receiver()
@@ -89,7 +92,7 @@ class Stage:
         """The environment of an app in this mode, behind the proxy unless it is direct."""
         url = self.server.url if mode.direct else self.hop.url
         tracing = self.receiver.endpoint if traced else ""
-        settings = {"task_protocol": mode.protocol} | settings
+        settings = self.celery | {"task_protocol": mode.protocol} | settings
         if self.server.system == "rabbitmq":
             settings["results"] = self.notes.url if mode.apart else "rpc://"
         return app_env(broker or url, self.notes.url, mode.queue(), tracing, mode.version, **settings)
@@ -144,6 +147,12 @@ class Stage:
         return self.server.waiting(mode.queue()) == 0
 
 
+    def answer(self):
+        """What becomes of a message that nothing happens to."""
+        confirms = self.celery.get("broker_transport_options", {}).get("confirm_publish")
+        return "confirmed" if confirms or self.server.system == "redis" else "unanswered"
+
+
 class Journey:
     """What was left behind by a flow: its runs and the spans of all who took part."""
 
@@ -152,6 +161,7 @@ class Journey:
         self.expected_runs, self.expected_value = expected, value
         self.runs = stage.notes.runs(tag)
         self.messages = {message_of(run): run for run in self.runs}
+        self.answer = stage.answer()
         self._receiver = stage.receiver
         self._ids = {run["id"] for run in self.runs}
         if not recorded:

@@ -91,6 +91,12 @@ def broadcast(tag, exchange):
     return add.apply_async((1, 2), {"tag": tag}, declare=[queue], **where)
 
 
+def unroutable(tag):
+    """A message that no queue takes, to be given back."""
+    where = {"exchange": "amq.direct", "exchange_type": "direct", "routing_key": "nowhere"}
+    return add.apply_async((1, 2), {"tag": tag}, mandatory=True, retry=False, **where)
+
+
 def outcome(result):
     """What a flow came to; of a task that fails, the name of its error."""
     try:

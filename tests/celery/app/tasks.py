@@ -136,7 +136,8 @@ def tick():
     NOTES.rpush("ticks", "tick")
 
 
-@app.task(name="count", ignore_result=True)
-def count(key):
+@app.task(bind=True, name="count", ignore_result=True)
+def count(self, key):
     """The shortest task there is, for load."""
-    NOTES.incr(key)
+    with NOTES.pipeline() as notes:
+        notes.incr(key).sadd(f"{key}-ids", self.request.id).execute()

@@ -1,0 +1,238 @@
+"""What only RabbitMQ has: confirms, returns, exchanges, quorum queues, alarms."""
+
+import amqp
+import pytest
+
+from harness import APP, CURRENT, Process, RabbitMQ, Tracehop, Worker
+from harness import eventually, free_port, python
+from laws import holds_all
+from stage import Mode, Stage, new_tag
+
+PLAIN, TRACED = Mode(), Mode(producer=True, worker=True)
+CONFIRMS = {"broker_transport_options": {"confirm_publish": True}}
+# Messages to a queue of this kind go by a topic exchange, and those with an ETA wait in RabbitMQ.
+QUORUM = CONFIRMS | {
+    "task_default_queue_type": "quorum",
+    "task_default_exchange_type": "topic",
+    "worker_detect_quorum_queues": True,
+}
+
+
+@pytest.fixture(scope="module")
+def confirming(tmp_path_factory):
+    with Stage(tmp_path_factory.mktemp("confirms"), RabbitMQ, celery=CONFIRMS) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def quorum(confirming, tmp_path_factory):
+    with Stage(tmp_path_factory.mktemp("quorum"), RabbitMQ, celery=QUORUM) as stage:
+        yield stage
+
+
+# Confirms
+
+
+@pytest.mark.parametrize("flow, runs", [("delay", 1), ("retry", 3), ("chain_of_three", 3)])
+@pytest.mark.parametrize("mode", [PLAIN, TRACED], ids=str)
+def test_a_confirmed_message_is_told_to_be_so(confirming, mode, flow, runs):
+    holds_all(confirming.play(flow, mode, runs), confirming.server)
+
+
+@pytest.mark.parametrize("mode", [PLAIN, TRACED], ids=str)
+def test_a_message_that_no_queue_takes_is_an_error_in_the_brokers_words(confirming, mode):
+    producer = confirming.producer(mode)
+    with pytest.raises(AssertionError, match="NO_ROUTE"):
+        producer.order("unroutable", new_tag(), wait=False)
+
+    def refused(spans):
+        return [span for span in spans if span.attributes.get("tracehop.answer") == "refused"]
+
+    send = confirming.receiver.wait(refused, 30)[-1]
+    assert send.error and "312 NO_ROUTE" in send.message
+    assert send.attributes["messaging.destination.name"] == "amq.direct:nowhere"
+    assert send.kind == ("CLIENT" if mode.producer else "PRODUCER")
+    assert producer.order("delay", new_tag(), wait=False)["id"], "the producer goes on"
+
+
+def test_while_rabbitmq_has_no_memory_producers_wait_and_lose_nothing(confirming):
+    stage, tag = confirming, new_tag()
+    worker, producer = stage.worker(PLAIN).ready(), stage.producer(PLAIN)
+    producer.order("delay", new_tag())
+    stage.server.ctl("set_vm_memory_high_watermark", 0.0001)
+    try:
+        with stage.server.connect(stage.hop.port, **told_of_blocking(blocked := [])) as connection:
+            channel = connection.channel()
+            channel.basic_publish(amqp.Message("nothing"), routing_key="elsewhere")
+            producer.start("burst", tag, count=20)
+            eventually(lambda: drained(connection, blocked), "the proxy passes connection.blocked")
+            assert "low on memory" in blocked[0]
+            eventually(lambda: "blocked" in states(stage.server), "RabbitMQ blocks producers")
+            assert stage.notes.runs(tag) == []
+    finally:
+        stage.server.ctl("set_vm_memory_high_watermark", 0.4)
+    assert producer.answer()["value"] == list(range(20))
+    assert len(stage.notes.runs(tag)) == 20
+    assert worker.running()
+    ids = {run["id"] for run in stage.notes.runs(tag)}
+    assert len(ids) == 20
+    sends = stage.receiver.wait(lambda spans: one_for_each(spans, ids), 30)
+    assert sends and {send.attributes["tracehop.answer"] for send in sends} == {"confirmed"}
+
+
+def told_of_blocking(told):
+    return {"on_blocked": told.append, "on_unblocked": lambda: told.append("unblocked")}
+
+
+def drained(connection, told):
+    """What the broker has told a client of its own accord."""
+    try:
+        connection.drain_events(timeout=0.1)
+    except TimeoutError:
+        pass
+    return told
+
+
+def states(server):
+    return server.ctl("list_connections", "--no-table-headers", "state").split()
+
+
+def one_for_each(spans, ids):
+    """The hops of these messages, when each of them has exactly one."""
+    found = [span for span in spans if hop_id(span) in ids]
+    return len(found) == len(ids) == len({hop_id(span) for span in found}) and found
+
+
+def hop_id(span):
+    return span.service == "tracehop" and span.attributes["messaging.message.id"]
+
+
+# Quorum queues
+
+
+@pytest.mark.parametrize(
+    "flow, runs", [("delay", 1), ("retry", 3), ("chain_of_three", 3), ("requeue", 2)]
+)
+@pytest.mark.parametrize("mode", [PLAIN, TRACED], ids=str)
+def test_quorum_queues_are_served_alike(quorum, mode, flow, runs):
+    holds_all(quorum.play(flow, mode, runs), quorum.server)
+
+
+@pytest.mark.parametrize("mode", [PLAIN, TRACED], ids=str)
+def test_a_message_that_waits_in_rabbitmq_for_its_eta_is_one_hop(quorum, mode):
+    tag = new_tag()
+    quorum.worker(mode).ready()
+    answer = quorum.producer(mode).order("countdown", tag, seconds=2)
+    assert answer["value"] == 3
+    (run,) = quorum.notes.runs(tag)
+    (send,) = quorum.receiver.wait(lambda spans: one_for_each(spans, {run["id"]}), 30)
+    assert send.attributes["messaging.destination.name"] == f"celery_delayed_27:{run['queue']}"
+    context = send.parent_id if mode.producer else send.span_id
+    assert run["traceparent"][:52] == f"00-{send.trace_id}-{context}"
+
+
+# Restarts
+
+
+class Load:
+    """A producer at full speed and a worker, with confirms; what they do is noted elsewhere."""
+
+    def __init__(self, stage):
+        self.stage = stage
+        env = stage.env(PLAIN, False)
+        self.worker = Worker(stage.directory, "load", stage.notes, env).ready()
+        command = [python(CURRENT), APP / "load.py", 600, 500]
+        self.producer = Process("load", command, stage.directory, env, cwd=APP)
+        self.goes_on()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.producer.kill()
+        self.producer.close()
+        self.worker.close()
+
+    def told(self, word):
+        """The ids that the producer printed after `word`."""
+        lines = [line.split() for line in self.producer.log.read_text().splitlines()]
+        return [line[1] for line in lines if len(line) == 2 and line[0] == word]
+
+    def goes_on(self):
+        """Waits until more is confirmed and executed than before."""
+        confirmed, executed = len(self.told("ok")), self.executed()
+        eventually(lambda: len(self.told("ok")) > confirmed + 100, "messages are confirmed", 60)
+        eventually(lambda: self.executed() > executed + 100, "tasks are executed", 60)
+
+    def notices(self):
+        """Waits until the producer is not served."""
+        lost = len(self.told("lost"))
+        eventually(lambda: len(self.told("lost")) > lost, "the producer notices")
+
+    def executed(self):
+        return int(self.stage.notes.client.get("executed") or 0)
+
+    def executed_ids(self):
+        return self.stage.notes.client.smembers("executed-ids")
+
+    def end(self):
+        """Has the producer end and the worker do the rest."""
+        self.producer.signal(2)
+        self.producer.child.wait(30)
+        eventually(lambda: set(self.told("ok")) <= self.executed_ids(), "all is executed", 60)
+        eventually(self.stage.server.idle, "nothing waits any longer")
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    with Stage(tmp_path, RabbitMQ, celery=CONFIRMS) as stage, Load(stage) as load:
+        yield stage, load
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_what_rabbitmq_confirmed_is_executed_although_it_was(loaded, how):
+    stage, load = loaded
+    if how == "stopped":
+        assert stage.server.stop() == 0
+    stage.server.close()
+    load.notices()
+    stage.server = RabbitMQ(stage.directory, port=stage.server.port)
+    load.goes_on()
+    load.end()
+    confirmed, unconfirmed = set(load.told("ok")), set(load.told("lost"))
+    # But for the one that the producer was cut short in.
+    assert len(load.executed_ids() - confirmed - unconfirmed) <= 1
+    assert stage.hop.metric("tracehop_connections_failed_total") > 0
+    assert stage.hop.metric("tracehop_blind_sessions_total") == 0
+    spans = stage.receiver.wait(lambda spans: one_for_each(spans, confirmed), 30)
+    assert spans, "every confirmed message has its hop"
+    assert {span.attributes["tracehop.answer"] for span in spans} == {"confirmed"}
+
+
+def test_at_sigterm_nothing_is_lost_and_apps_come_back(loaded):
+    stage, load = loaded
+    for _ in range(2):
+        assert stage.hop.stop() == 0
+        stage.hop.close()
+        load.notices()
+        endpoint = stage.receiver.endpoint
+        stage.hop = Tracehop(
+            stage.directory, stage.server.port, endpoint, system="rabbitmq", port=stage.hop.port
+        )
+        load.goes_on()
+    load.end()
+    confirmed = set(load.told("ok"))
+    assert load.executed() == len(load.executed_ids()), "no task was executed twice"
+    assert len(load.executed_ids() - confirmed) <= 1, "what was not confirmed was not sent"
+    spans = stage.receiver.wait(lambda spans: one_for_each(spans, confirmed), 30)
+    assert spans, "every confirmed message has its hop"
+    hops = [span for span in stage.receiver.spans() if span.service == "tracehop"]
+    unconfirmed = [span for span in hops if span.attributes["tracehop.answer"] != "confirmed"]
+    assert len(unconfirmed) <= 1, "no answer was missed but that of the last message"
+
+
+def test_a_broker_that_is_not_there_is_refused_as_it_would_be_without_us(tmp_path):
+    with Tracehop(tmp_path, free_port(), "http://127.0.0.1:1", system="rabbitmq") as hop:
+        with pytest.raises(OSError), amqp.Connection(f"127.0.0.1:{hop.port}") as connection:
+            connection.connect()
+        assert hop.metric("tracehop_connections_failed_total") > 0
