@@ -37,6 +37,7 @@ use tracehop::trace::SpanKind;
 use tracehop::trace::Timestamp;
 use tracehop::trace::TraceContext;
 use tracehop::trace::TraceFlags;
+use tracehop::trace::w3c::Invalid;
 
 use crate::collector::Answer as Reply;
 use crate::collector::Collector;
@@ -68,6 +69,16 @@ async fn a_span_says_what_was_seen_and_by_whom() {
         let parent = IdSource::seeded(99).span_id();
         publication.parent = Some(parent);
         publication.tracestate = "tracehop=1-2,vendor=x".to_owned();
+        publication.invalid = Some(Invalid::WrongLength);
+        publication.task = Task {
+            name: "shop.pay".into(),
+            id: "1".into(),
+            root_id: Some("1".into()),
+            parent_id: Some("1".into()),
+            group: Some("1".into()),
+            eta: Some("1".into()),
+            ..Task::default()
+        };
         let refused = Answer::Refused("OOM command not allowed".into());
         telemetry.sightings().record(&mut vec![
             Sighting::Published(publication),
@@ -113,7 +124,12 @@ async fn a_span_says_what_was_seen_and_by_whom() {
         let status = span.status.unwrap();
         assert_eq!(status.code(), StatusCode::Error);
         assert_eq!(status.message, "OOM command not allowed");
-        assert!(!span.attributes.is_empty());
+        assert_eq!(span.attributes.len(), 21);
+        let documentation = include_str!("../deploy/README.md");
+        for attribute in span.attributes {
+            let key = format!("`{}`", attribute.key);
+            assert!(documentation.contains(&key), "{key}");
+        }
     }
 }
 

@@ -745,6 +745,46 @@ mod tests {
     }
 
     #[test]
+    fn every_metric_is_documented() {
+        let metrics = Metrics::default();
+        metrics.route("main").opened();
+        metrics.ended(&hop("celery", Answer::Confirmed));
+        for sighting in [
+            Sighting::Redelivered {
+                connection: connection(),
+                destination: "celery".into(),
+            },
+            Sighting::LeftAlone {
+                connection: connection(),
+                why: "too_large",
+            },
+            Sighting::LostSight {
+                connection: connection(),
+                why: "panic",
+            },
+        ] {
+            metrics.saw(&sighting);
+        }
+        let documentation = include_str!("../../deploy/README.md");
+        let text = metrics.encode();
+        let mut families = 0;
+        for family in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = family.split_once(' ').unwrap();
+            let name = match kind {
+                "counter" => format!("`{name}_total`"),
+                "info" => format!("`{name}_info`"),
+                _ => format!("`{name}`"),
+            };
+            assert!(documentation.contains(&name), "{name}");
+            families += 1;
+        }
+        assert_eq!(families, 20);
+        for reason in FAILURES {
+            assert!(documentation.contains(&format!("`{reason}`")), "{reason}");
+        }
+    }
+
+    #[test]
     fn spans_are_queued_until_they_are_exported_or_dropped() {
         let spans = Metrics::default().spans;
         (0..10).for_each(|_| spans.queued());
