@@ -8,11 +8,14 @@ from harness import APP, CLEAN, Process, Producer, Worker, eventually, python
 from stage import Mode, new_tag
 
 PLAIN = Mode()
+# A queue of its own: other workers, which send no events, would take its tasks.
+OWN = {"QUEUE": "queue-watched"}
 
 
 @pytest.fixture(scope="module")
 def env(stage):
-    return stage.env(PLAIN, False, worker_send_task_events=True, task_send_sent_event=True)
+    env = stage.env(PLAIN, False, worker_send_task_events=True, task_send_sent_event=True)
+    return env | OWN
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def told(monitor, event, task_id):
 
 def test_every_firing_of_beat_is_a_trace_of_its_own(stage, env, watched):
     schedule = {"tick": {"task": "tick", "schedule": 0.2}}
-    env = stage.env(PLAIN, False, beat_schedule=schedule, beat_max_loop_interval=0.2)
+    env = stage.env(PLAIN, False, beat_schedule=schedule, beat_max_loop_interval=0.2) | OWN
     place = stage.directory / "beat"
     command = [python(PLAIN.version), "-m", "celery", "-A", "tasks", "beat"]
     command += ["-s", place, "--pidfile="]
