@@ -26,7 +26,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
-    /// What is spoken there: auto, redis
+    /// What is spoken there: auto, redis, amqp
     #[arg(long, value_name = "PROTOCOL")]
     protocol: Option<String>,
 
