@@ -28,6 +28,7 @@ use amqprs::channel::ConsumerMessage;
 use amqprs::channel::QueueDeclareArguments;
 use amqprs::connection::Connection;
 use amqprs::connection::OpenConnectionArguments;
+use amqprs::error::Error;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
@@ -101,20 +102,22 @@ struct Listener(mpsc::UnboundedSender<Said>);
 
 #[async_trait]
 impl ChannelCallback for Listener {
-    async fn close(&mut self, _: &Channel, close: CloseChannel) -> amqprs::Result<()> {
+    async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), Error> {
         panic!("RabbitMQ closed the channel: {close}");
     }
 
-    async fn cancel(&mut self, _: &Channel, cancel: Cancel) -> amqprs::Result<()> {
+    async fn cancel(&mut self, _: &Channel, cancel: Cancel) -> Result<(), Error> {
         panic!("RabbitMQ cancelled {}", cancel.consumer_tag());
     }
 
-    async fn flow(&mut self, _: &Channel, active: bool) -> amqprs::Result<bool> {
+    async fn flow(&mut self, _: &Channel, active: bool) -> Result<bool, Error> {
         Ok(active)
     }
 
     async fn publish_ack(&mut self, _: &Channel, ack: Ack) {
-        let _ = self.0.send(Said::Confirmed(ack.delivery_tag(), ack.mutiple()));
+        let _ = self
+            .0
+            .send(Said::Confirmed(ack.delivery_tag(), ack.mutiple()));
     }
 
     async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
@@ -152,7 +155,7 @@ async fn amqprs_publishes_and_consumes_through_the_proxy_with_confirms() {
         .confirm_select(ConfirmSelectArguments::default())
         .await
         .expect("RabbitMQ has confirms");
-    let declaration = QueueDeclareArguments::exclusive_server_named("");
+    let declaration = QueueDeclareArguments::exclusive_server_named();
     let (queue, ..) = channel
         .queue_declare(declaration)
         .await
@@ -196,7 +199,11 @@ async fn amqprs_publishes_and_consumes_through_the_proxy_with_confirms() {
         assert_eq!(delivery.content.as_ref(), Some(body));
         let received = delivery.basic_properties.expect("it has properties");
         let headers = received.headers().expect("it has headers");
-        for (name, value) in properties.headers().expect("it was sent with some").as_ref() {
+        for (name, value) in properties
+            .headers()
+            .expect("it was sent with some")
+            .as_ref()
+        {
             assert_eq!(headers.get(name), Some(value), "{name}");
         }
         let is_task = properties.message_id().is_none();
@@ -206,9 +213,12 @@ async fn amqprs_publishes_and_consumes_through_the_proxy_with_confirms() {
                 panic!("a long string, not {headers}");
             };
             let trace = TASK_ID.replace('-', "");
-            assert!(context.as_ref().starts_with(&format!("00-{trace}-")), "{context}");
+            assert!(
+                context.as_ref().starts_with(&format!("00-{trace}-")),
+                "{context}"
+            );
         } else {
-            assert_eq!(&received, properties);
+            assert_eq!(format!("{received:?}"), format!("{properties:?}"));
         }
         let tag = delivery.deliver.expect("it was delivered").delivery_tag();
         channel
@@ -224,8 +234,14 @@ async fn amqprs_publishes_and_consumes_through_the_proxy_with_confirms() {
         .basic_publish(foreign, b"back".to_vec(), route)
         .await
         .expect("it is sent");
-    assert_eq!(patiently(said.recv()).await, Some(Said::Returned(312, b"back".to_vec())));
-    assert!(matches!(patiently(said.recv()).await, Some(Said::Confirmed(4, _))));
+    assert_eq!(
+        patiently(said.recv()).await,
+        Some(Said::Returned(312, b"back".to_vec()))
+    );
+    assert!(matches!(
+        patiently(said.recv()).await,
+        Some(Said::Confirmed(4, _))
+    ));
 
     channel.close().await.expect("it is closed");
     connection.close().await.expect("it is closed");

@@ -3,7 +3,7 @@
 #
 #   tests/run.sh                  all of it
 #   tests/run.sh rust             formatting, lints, tests of the crate
-#   tests/run.sh celery [ARGS…]   the suite with real Redis and real Celery; ARGS go to pytest
+#   tests/run.sh celery [ARGS…]   the suite with real brokers and real Celery; ARGS go to pytest
 #
 # Needs Rust, Python 3 and, for what is missing, apt with root or sudo.
 set -u
@@ -59,14 +59,17 @@ count() {
 rust_part() {
     check format cargo fmt --check
     check lints cargo clippy --all-targets --quiet -- -D warnings
-    # The crate's tests start a Redis, too.
+    # The crate's tests start brokers, too.
     need_redis
+    need_python # of which RabbitMQ's launcher takes free ports
+    need_rabbitmq
     tests crate cargo test --no-fail-fast
 }
 
 celery_part() {
     need_python
     need_redis
+    need_rabbitmq
     venv celery-5.7 tests/celery/requirements.txt
     venv celery-5.3 tests/celery/requirements-5.3.txt
     # Celery 4.4 does not run on Python 3.12 and later; its tests say so when they are skipped.

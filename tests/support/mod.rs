@@ -76,14 +76,32 @@ impl TestProxy {
         Self::bind_and_serve(&[broker], Limits::default(), parts(), |proxy| proxy)
     }
 
+    /// The same in front of a RabbitMQ.
+    pub fn start_amqp(broker: SocketAddr) -> Self {
+        let route = Route {
+            protocol: Protocol::Amqp,
+            ..route(&[broker])
+        };
+        Self::bind_and_serve_route(route, Limits::default(), parts(), |proxy| proxy)
+    }
+
     fn bind_and_serve(
         brokers: &[SocketAddr],
         limits: Limits,
         parts: Parts,
         adapt: impl FnOnce(Proxy) -> Proxy,
     ) -> Self {
+        Self::bind_and_serve_route(route(brokers), limits, parts, adapt)
+    }
+
+    fn bind_and_serve_route(
+        route: Route,
+        limits: Limits,
+        parts: Parts,
+        adapt: impl FnOnce(Proxy) -> Proxy,
+    ) -> Self {
         let metrics = Arc::clone(&parts.metrics);
-        let proxy = Proxy::bind(&[route(brokers)], limits, parts).expect("port 0 is always free");
+        let proxy = Proxy::bind(&[route], limits, parts).expect("port 0 is always free");
         let proxy = adapt(proxy);
         let (_, address) = proxy.addresses().next().expect("there is one route");
         Self {
