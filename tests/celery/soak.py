@@ -1,6 +1,8 @@
 """Real producers and a real prefork worker at full speed through tracehop.
 
-    python tests/celery/soak.py [--seconds 600] [--producers 1] [--queued 2000]
+    python tests/celery/soak.py [--broker redis|rabbitmq] [--seconds 600] [--producers 1] [--queued 2000]
+
+On RabbitMQ every publication is confirmed.
 
 Every ten seconds it prints what was sent, executed and exported, what tracehop dropped and
 the memory it holds. At the end the three must be equal and memory must have stayed flat.
@@ -13,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness import APP, CURRENT, Process, Redis, Tracehop, Worker, app_env, eventually, python
+from harness import APP, CURRENT, Process, RabbitMQ, Redis, Tracehop, Worker, app_env, eventually, python
 from otlp_grpc import Receiver
 
 HEADER = f"{'s':>5} {'sent':>9} {'executed':>9} {'exported':>9} {'dropped':>8} {'queued':>7} {'RSS MiB':>8}"
@@ -46,20 +48,24 @@ class Counter(Receiver):
 
 
 class Soak:
-    def __init__(self, directory, seconds, producers, queued_max):
+    def __init__(self, directory, broker, seconds, producers, queued_max):
         self.seconds = seconds
         self.receiver = Counter()
-        self.server = Redis(directory)
-        self.hop = Tracehop(directory, self.server.port, self.receiver.endpoint)
-        env = app_env(self.hop.url, self.server.url, "queue-soak")
-        self.worker = Worker(directory, "soak", self.server, env).ready()
+        # Tasks are counted there.
+        self.notes = Redis(directory)
+        self.server = self.notes if broker == "redis" else RabbitMQ(directory)
+        endpoint = self.receiver.endpoint
+        self.hop = Tracehop(directory, self.server.port, endpoint, system=broker)
+        settings = {"broker_transport_options": {"confirm_publish": True}} if broker != "redis" else {}
+        env = app_env(self.hop.url, self.notes.url, "queue-soak", results=self.notes.url, **settings)
+        self.worker = Worker(directory, "soak", self.notes, env).ready()
         command = [python(CURRENT), APP / "load.py", seconds, queued_max]
         self.producers = [
             Process(f"load-{number}", command, directory, env, cwd=APP) for number in range(producers)
         ]
 
     def close(self):
-        for process in [*self.producers, self.worker, self.hop, self.server]:
+        for process in [*self.producers, self.worker, self.hop, self.server, self.notes]:
             process.close()
         self.receiver.close()
 
@@ -69,7 +75,7 @@ class Soak:
         return sum(log.count(b"ok ") for log in logs), sum(log.count(b"lost ") for log in logs)
 
     def executed(self):
-        return int(self.server.client.get("executed") or 0)
+        return int(self.notes.client.get("executed") or 0)
 
     def dropped(self):
         spans = self.hop.metric("tracehop_spans_dropped_total")
@@ -82,7 +88,7 @@ class Soak:
             self.executed(),
             self.receiver.count,
             self.dropped(),
-            self.server.client.llen("queue-soak"),
+            self.server.waiting("queue-soak"),
         ]
         memory = self.hop.resident_bytes()
         print("{:>5} {:>9} {:>9} {:>9} {:>8} {:>7}".format(*values), f"{memory / 2**20:>8.1f}", flush=True)
@@ -121,12 +127,13 @@ class Soak:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--producers", type=int, default=1)
     parser.add_argument("--queued", type=int, default=2000, help="how long the queue may grow")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        soak = Soak(Path(directory), args.seconds, args.producers, args.queued)
+        soak = Soak(Path(directory), args.broker, args.seconds, args.producers, args.queued)
         try:
             return 0 if soak.run() else 1
         finally:
