@@ -25,7 +25,7 @@ def confirming(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def quorum(confirming, tmp_path_factory):
+def quorum(tmp_path_factory):
     with Stage(tmp_path_factory.mktemp("quorum"), RabbitMQ, celery=QUORUM) as stage:
         yield stage
 
