@@ -1,6 +1,6 @@
 //! Well-formed conversations of AMQP 0-9-1, and what is to be seen in them; and bytes that
 //! hardly anybody would send.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
 mod hostile;
 mod message;

@@ -1,0 +1,21 @@
+//! Law 2, for any bytes at all.
+#![no_main]
+
+#[path = "../../support/amqp/edits.rs"]
+mod edits;
+#[path = "../../support/laws.rs"]
+mod laws;
+mod script;
+#[path = "../../support/amqp/wire.rs"]
+mod wire;
+
+use libfuzzer_sys::fuzz_target;
+use tracehop::config::Protocol;
+
+use laws::Rig;
+use script::turns;
+
+fuzz_target!(|input: &[u8]| {
+    let seed = input.len() as u64;
+    laws::indifferent_to_chunking(Rig::new(Protocol::Amqp), &turns(input), seed);
+});
