@@ -264,10 +264,10 @@ impl Injector {
         };
         let tracestate = if self.policy.tracestate {
             Some(OurMember::lead(span_id, message.now, others))
-        } else if others.is_empty() {
-            None
         } else {
-            Some(others.to_owned())
+            // What follows the grammar is text that can be written as it is.
+            let members = w3c::tracestate_members(others).join(",");
+            (!members.is_empty()).then_some(members)
         };
         Decision {
             stamp: Some(Stamp {

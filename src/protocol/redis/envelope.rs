@@ -41,7 +41,7 @@ struct Places {
 enum HeadersPlace {
     #[default]
     Missing,
-    /// A value that the worker takes for no headers.
+    /// `null`, which the worker takes for no headers.
     Null(Range<usize>),
     Object {
         /// Right behind the opening brace.
@@ -55,8 +55,18 @@ enum HeadersPlace {
 struct Rest<'a> {
     body: Option<Value<'a>>,
     content_type: Option<Cow<'a, str>>,
+    /// `None`: there are none.
+    properties: Option<Properties<'a>>,
+}
+
+#[derive(Debug, Default)]
+struct Properties<'a> {
     body_encoding: Option<Cow<'a, str>>,
-    has_properties: bool,
+    delivery_info: DeliveryInfo<'a>,
+}
+
+#[derive(Debug, Default)]
+struct DeliveryInfo<'a> {
     redelivered: bool,
     exchange: Option<Cow<'a, str>>,
     routing_key: Option<Cow<'a, str>>,
@@ -72,22 +82,31 @@ impl<'a> Envelope<'a> {
         let mut places = Places::default();
         let mut rest = Rest::default();
         read_members(text, &mut headers, &mut places, &mut rest).ok()?;
-        if rest.body.is_none() || !rest.has_properties {
-            return None;
-        }
+        let properties = rest.properties?;
+        let body = rest.body?;
         let task = if headers.names_a_task() {
             headers.task()?
         } else {
-            rest.protocol1(&headers, body_max)?
+            let encoding = properties.body_encoding.as_deref();
+            protocol1(
+                &body,
+                encoding,
+                rest.content_type.as_deref()?,
+                &headers,
+                body_max,
+            )?
         };
+        let DeliveryInfo {
+            redelivered,
+            exchange,
+            routing_key,
+        } = properties.delivery_info;
         Some(Self {
             task,
             headers,
-            redelivered: rest.redelivered,
+            redelivered,
             // On the default exchange the routing key is the queue's name.
-            routing_key: rest
-                .routing_key
-                .filter(|_| rest.exchange.is_some_and(|exchange| exchange.is_empty())),
+            routing_key: routing_key.filter(|_| exchange.is_some_and(|name| name.is_empty())),
             places,
         })
     }
@@ -161,24 +180,23 @@ impl<'a> Envelope<'a> {
     }
 }
 
-impl Rest<'_> {
-    /// Protocol 1 keeps everything in the body.
-    fn protocol1(&self, headers: &Headers<'_>, body_max: usize) -> Option<Task<'static>> {
-        let body = self.body.as_ref()?.text()?;
-        let decoded;
-        let body = if self.body_encoding.as_deref() == Some("base64") {
-            decoded = BASE64_STANDARD.decode(body.as_bytes()).ok()?;
-            decoded.as_slice()
-        } else {
-            body.as_bytes()
-        };
-        read_protocol1(
-            body,
-            self.content_type.as_deref()?,
-            headers.compression.as_deref(),
-            body_max,
-        )
-    }
+/// Protocol 1 keeps everything in the body.
+fn protocol1(
+    body: &Value<'_>,
+    body_encoding: Option<&str>,
+    content_type: &str,
+    headers: &Headers<'_>,
+    body_max: usize,
+) -> Option<Task<'static>> {
+    let body = body.text()?;
+    let decoded;
+    let body = if body_encoding == Some("base64") {
+        decoded = BASE64_STANDARD.decode(body.as_bytes()).ok()?;
+        decoded.as_slice()
+    } else {
+        body.as_bytes()
+    };
+    read_protocol1(body, content_type, headers.compression.as_deref(), body_max)
 }
 
 fn read_members<'a>(
@@ -202,7 +220,7 @@ fn read_members<'a>(
         } else if key.is("content-type") {
             rest.content_type = scan.value()?.text();
         } else if key.is("properties") {
-            read_properties(&mut scan, rest)?;
+            rest.properties = read_properties(&mut scan)?;
         }
     }
     scan.end()
@@ -214,7 +232,12 @@ fn read_headers<'a>(
     places: &mut Places,
 ) -> Result<(), Unreadable> {
     if !scan.enter_object()? {
-        places.headers = HeadersPlace::Null(scan.value()?.range);
+        let value = scan.value()?;
+        if value.kind != Kind::Null {
+            // No worker could read headers like that; they are not ours to mend.
+            return Err(Unreadable);
+        }
+        places.headers = HeadersPlace::Null(value.range);
         return Ok(());
     }
     let inside = scan.position();
@@ -236,28 +259,38 @@ fn read_headers<'a>(
     Ok(())
 }
 
-fn read_properties<'a>(scan: &mut Scan<'a>, rest: &mut Rest<'a>) -> Result<(), Unreadable> {
+fn read_properties<'a>(scan: &mut Scan<'a>) -> Result<Option<Properties<'a>>, Unreadable> {
     if !scan.enter_object()? {
         scan.value()?;
-        return Ok(());
+        return Ok(None);
     }
-    rest.has_properties = true;
+    let mut properties = Properties::default();
     while let Some(key) = scan.next_key()? {
         if key.is("body_encoding") {
-            rest.body_encoding = scan.value()?.text();
-        } else if key.is("delivery_info") && scan.enter_object()? {
-            while let Some(key) = scan.next_key()? {
-                if key.is("redelivered") {
-                    rest.redelivered = scan.value()?.kind == Kind::True;
-                } else if key.is("exchange") {
-                    rest.exchange = scan.value()?.text();
-                } else if key.is("routing_key") {
-                    rest.routing_key = scan.value()?.text();
-                }
-            }
+            properties.body_encoding = scan.value()?.text();
+        } else if key.is("delivery_info") {
+            properties.delivery_info = read_delivery_info(scan)?;
         }
     }
-    Ok(())
+    Ok(Some(properties))
+}
+
+fn read_delivery_info<'a>(scan: &mut Scan<'a>) -> Result<DeliveryInfo<'a>, Unreadable> {
+    let mut info = DeliveryInfo::default();
+    if !scan.enter_object()? {
+        scan.value()?;
+        return Ok(info);
+    }
+    while let Some(key) = scan.next_key()? {
+        if key.is("redelivered") {
+            info.redelivered = scan.value()?.kind == Kind::True;
+        } else if key.is("exchange") {
+            info.exchange = scan.value()?.text();
+        } else if key.is("routing_key") {
+            info.routing_key = scan.value()?.text();
+        }
+    }
+    Ok(info)
 }
 
 /// A JSON string. What is written here is ASCII without control characters.

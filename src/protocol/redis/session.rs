@@ -66,9 +66,19 @@ impl RedisSession {
     /// Says that requests are no longer read. Without them there is nothing to pair.
     fn lose_requests(&mut self, why: Unreadable, now: Timestamp, out: &mut Outbox) {
         self.reservation = None;
-        let unfinished = mem::take(&mut self.hops);
-        self.pairing.end_hops(unfinished, &Answer::Unanswered);
+        self.end_unfinished(&Answer::Unanswered);
         self.lose_replies(why, now, out);
+    }
+
+    /// Ends the messages of a request that is not whole. It may still become whole, with
+    /// others in it.
+    fn end_unfinished(&mut self, answer: &Answer) {
+        let following = Hops {
+            first: self.next_hop,
+            count: 0,
+        };
+        let unfinished = mem::replace(&mut self.hops, following);
+        self.pairing.end_hops(unfinished, answer);
     }
 
     /// Says that replies are no longer paired.
@@ -151,13 +161,11 @@ impl Session for RedisSession {
             Side::Client => {
                 self.to_broker.finish(&mut out.to_broker);
                 self.reservation = None;
-                let unfinished = mem::take(&mut self.hops);
-                self.pairing.end_hops(unfinished, &Answer::Lost);
+                self.end_unfinished(&Answer::Lost);
             }
             Side::Broker => {
                 self.to_client.finish(&mut out.to_client);
-                let unfinished = mem::take(&mut self.hops);
-                self.pairing.end_hops(unfinished, &Answer::Lost);
+                self.end_unfinished(&Answer::Lost);
                 self.pairing.lose(&Answer::Lost);
             }
         }
@@ -658,6 +666,58 @@ mod tests {
             .session
             .finish(Side::Broker, Timestamp::default(), &mut spoken.out);
         assert_eq!(spoken.seen(), ["added 0 to celery", "0 lost"]);
+    }
+
+    #[test]
+    fn each_hop_ends_once_though_the_broker_ends_in_between() {
+        let mut spoken = Spoken::new();
+        let sent = command(&["RPUSH", "celery", &task(), &task()]);
+        let (first, rest) = sent.split_at(sent.len() / 2 + 20);
+        spoken.client(first);
+        spoken
+            .session
+            .finish(Side::Broker, Timestamp::default(), &mut spoken.out);
+        spoken.client(rest);
+        assert_eq!(
+            spoken.seen(),
+            [
+                "added 0 to celery",
+                "0 lost",
+                "added 1 to celery",
+                "1 unanswered"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_two_properties_the_last_counts() {
+        let mut spoken = Spoken::new();
+        let restored = r#""properties": {"delivery_info": {"redelivered": true}}, "properties""#;
+        spoken.client(&command(&[
+            "LPUSH",
+            "celery",
+            &task().replace(r#""properties""#, restored),
+        ]));
+        let none = task().replace("}}", "}}, \"properties\": null");
+        spoken.client(&command(&["LPUSH", "celery", &none]));
+        assert_eq!(spoken.seen(), ["added 0 to celery"]);
+    }
+
+    #[test]
+    fn headers_that_no_worker_can_read_are_not_mended() {
+        let body = "eyJ0YXNrIjogImFkZCIsICJpZCI6ICJ4IiwgImFyZ3MiOiBbXSwgImt3YXJncyI6IHt9fQ==";
+        for headers in [r#""abc""#, r#"[["k", "v"]]"#, "5"] {
+            let mut spoken = Spoken::new();
+            let sent = command(&[
+                "LPUSH",
+                "celery",
+                &format!(
+                    r#"{{"body": "{body}", "content-type": "application/json", "headers": {headers}, "properties": {{"body_encoding": "base64"}}}}"#
+                ),
+            ]);
+            assert_eq!(spoken.client(&sent), sent);
+            assert_eq!(spoken.seen(), Vec::<String>::new());
+        }
     }
 
     #[test]
