@@ -295,6 +295,8 @@ pub(super) fn read_protocol_header(input: &[u8]) -> Result<(), Halt> {
         return Err("not_amqp".into());
     }
     match input.first_chunk::<PROTOCOL_HEADER_BYTES>() {
+        // What is no AMQP is told by the first byte that differs, however the bytes come.
+        None if input.len() < PROTOCOL.len() => Err(Halt::Need(input.len() + 1)),
         None => Err(Halt::Need(PROTOCOL_HEADER_BYTES)),
         Some(b"AMQP\x00\x00\x09\x01") => Ok(()),
         // With its variants that begin with TLS or SASL.
@@ -415,7 +417,9 @@ mod tests {
         for (header, expected) in [
             ("'AMQP' 00 00 09 01", Ok(())),
             ("'AMQP' 00 00 09", Err(Halt::Need(8))),
-            ("'AM'", Err(Halt::Need(8))),
+            ("'AM'", Err(Halt::Need(3))),
+            ("'AMQP'", Err(Halt::Need(8))),
+            ("'A' 00", Err(Halt::Lost("not_amqp"))),
             ("'AMQP' 00 01 00 00", Err(Halt::Lost("amqp_1_0"))),
             ("'AMQP' 02 01 00 00", Err(Halt::Lost("amqp_1_0"))),
             ("'AMQP' 03 01 00 00", Err(Halt::Lost("amqp_1_0"))),
