@@ -30,8 +30,8 @@ use crate::trace::Timestamp;
 ///
 /// Context is written into the content headers of task messages; confirms, returns and
 /// closes tell what became of them. Only a content header is ever held, and behind it the
-/// body where nothing else can tell whether it is a task's; while that is incomplete,
-/// everything else that the client sends waits with it.
+/// body where nothing else can tell whether it is a task's; whatever else the client sends
+/// before that is complete releases both.
 #[derive(Debug)]
 pub struct AmqpSession {
     to_broker: Pieces,
