@@ -127,6 +127,17 @@ impl Channels {
         self.closed.is_none() && self.channels.values().all(|channel| channel.is_settled())
     }
 
+    /// Whether no publication that goes on to the broker is half sent.
+    pub(super) fn is_nothing_half_published(&self) -> bool {
+        let mut channels = self.channels.values();
+        !channels.any(|channel| {
+            matches!(
+                channel.publishing,
+                Publishing::Header(_) | Publishing::Body { .. }
+            )
+        })
+    }
+
     /// How the client is answered on that channel.
     pub(super) fn manner(&self, number: u16) -> Manner {
         match self.channels.get(&number).map(|channel| &channel.owed) {

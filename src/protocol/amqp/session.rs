@@ -246,7 +246,10 @@ impl Session for AmqpSession {
             }
             Stage::ToldClient { at } => {
                 // Some clients do not listen while they have nothing to say.
-                if now.since(*at) >= PATIENCE && self.is_at_boundary_to_broker() {
+                if now.since(*at) >= PATIENCE
+                    && self.is_at_boundary_to_broker()
+                    && self.state.channels.is_nothing_half_published()
+                {
                     tell_broker(out);
                     self.state.stage = Stage::ToldBroker { at: now };
                 }

@@ -917,6 +917,41 @@ fn a_client_that_does_not_listen_is_left_behind() {
 }
 
 #[test]
+fn a_publication_is_not_cut_in_half_by_a_goodbye() {
+    let seconds = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
+    let sent = [
+        publish(1, "", "celery", 0),
+        header(1, 2, &[text("task", "")]),
+        body(1, b"["),
+        body(1, b"]"),
+    ];
+    for half in 1..sent.len() {
+        let mut spoken = Spoken::new();
+        spoken.part();
+        let (start, end) = sent.split_at(half);
+        assert_eq!(spoken.client(&start.concat()), start.concat());
+        spoken.now = seconds(3);
+        assert_eq!(spoken.part(), (false, vec![], vec![]));
+        assert_eq!(spoken.client(&end.concat()), end.concat());
+        assert_eq!(spoken.part(), (false, vec![], goodbye_to_broker()));
+    }
+}
+
+#[test]
+fn a_client_that_still_publishes_is_not_left_behind() {
+    let seconds = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
+    let mut spoken = Spoken::new();
+    spoken.part();
+    for second in 1..6 {
+        spoken.now = seconds(second);
+        assert_eq!(spoken.client(&event(1)), event(1));
+        assert_eq!(spoken.part(), (false, vec![], vec![]));
+    }
+    spoken.now = seconds(7);
+    assert_eq!(spoken.part(), (false, vec![], goodbye_to_broker()));
+}
+
+#[test]
 fn a_client_that_closes_at_the_same_time_is_heard() {
     let mut spoken = Spoken::new();
     spoken.part();
