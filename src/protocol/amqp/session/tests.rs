@@ -903,6 +903,38 @@ fn consumers_that_do_not_acknowledge_are_cancelled_first() {
 }
 
 #[test]
+fn what_a_client_closes_needs_no_cancelling() {
+    let mut spoken = Spoken::new();
+    spoken.client(&[consume(1, "nowait", 2 | 8), consume(1, "c", 2)].concat());
+    spoken.client(&channel_close(1, 200, "bye"));
+    assert_eq!(spoken.part(), (false, vec![], vec![]));
+    // What was under way already.
+    let consume_ok = method(1, 60, 21, &short("c"));
+    assert_eq!(spoken.broker(&consume_ok), consume_ok);
+    assert_eq!(spoken.part(), (false, vec![], vec![]));
+    let close_ok = method(1, 20, 41, &[]);
+    assert_eq!(spoken.broker(&close_ok), close_ok);
+    assert_eq!(spoken.part(), (false, goodbye_to_client(), vec![]));
+}
+
+#[test]
+fn the_consumers_of_a_connection_are_known_up_to_a_limit() {
+    let mut spoken = Spoken::new();
+    for channel in 1..=4 {
+        for number in 0..512 {
+            spoken.client(&consume(channel, &number.to_string(), 2 | 8));
+        }
+    }
+    let (_, _, cancels) = spoken.part();
+    let one = method(1, 60, 30, &[&*short("0"), &[0]].concat());
+    assert!(cancels.starts_with(&one));
+    let Stage::Cancelling(consumers) = &spoken.session.state.stage else {
+        panic!("there are consumers to cancel");
+    };
+    assert_eq!(consumers.len(), 1024);
+}
+
+#[test]
 fn a_client_that_does_not_listen_is_left_behind() {
     let mut spoken = Spoken::new();
     spoken.part();
