@@ -237,7 +237,8 @@ impl Channels {
             Method::TxCommitOk => channel.owed.end_answered(&Answer::Confirmed, answers),
             Method::TxRollbackOk => channel.owed.end_answered(&Answer::Discarded, answers),
             Method::ConsumeOk { consumer_tag } => {
-                if channel.asked.pop_front() == Some(true) {
+                let no_ack = channel.asked.pop_front();
+                if no_ack == Some(true) {
                     self.add_consumer(number, consumer_tag);
                 }
             }
