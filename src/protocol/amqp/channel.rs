@@ -19,6 +19,9 @@ use crate::trace::Timestamp;
 pub(super) struct Channels {
     /// Boxed: the map has room for many, and most connections have one.
     channels: BTreeMap<u16, Box<Channel>>,
+    /// The consumers whose deliveries count as acknowledged once they are sent, by channel
+    /// and tag.
+    consumers: BTreeSet<(u16, Box<[u8]>)>,
     answers: Answers,
     waiting_max: usize,
     /// The broker has closed the connection, in these words.
@@ -37,7 +40,11 @@ pub(super) struct Channel {
     closed: Option<Box<str>>,
     /// How often `basic.get` has not been answered.
     gets: usize,
-    consumers: Consumers,
+    /// For the consumers that were asked for, and not yet answered: whether their
+    /// deliveries count as acknowledged once they are sent.
+    asked: VecDeque<bool>,
+    /// The client has closed it, and the broker has yet to say so.
+    is_closing: bool,
 }
 
 /// What of a publication is to come next.
@@ -89,18 +96,11 @@ pub(super) struct Returned {
     pub(super) routing_key: Box<[u8]>,
 }
 
-/// The consumers whose deliveries count as acknowledged once they are sent.
-#[derive(Debug, Default)]
-struct Consumers {
-    tags: BTreeSet<Box<[u8]>>,
-    /// Whether those that were asked for, and not yet answered, are such.
-    asked: VecDeque<bool>,
-}
-
 impl Channels {
     pub(super) fn new(waiting_max: usize) -> Self {
         Self {
             channels: BTreeMap::new(),
+            consumers: BTreeSet::new(),
             answers: Answers::default(),
             waiting_max,
             closed: None,
@@ -127,6 +127,17 @@ impl Channels {
         self.closed.is_none() && self.channels.values().all(|channel| channel.is_settled())
     }
 
+    /// Whether no publication that goes on to the broker is half sent.
+    pub(super) fn is_nothing_half_published(&self) -> bool {
+        let mut channels = self.channels.values();
+        !channels.any(|channel| {
+            matches!(
+                channel.publishing,
+                Publishing::Header(_) | Publishing::Body { .. }
+            )
+        })
+    }
+
     /// How the client is answered on that channel.
     pub(super) fn manner(&self, number: u16) -> Manner {
         match self.channels.get(&number).map(|channel| &channel.owed) {
@@ -139,18 +150,12 @@ impl Channels {
     /// The consumers that do not acknowledge, by channel and tag; what is sent to them would
     /// be lost together with the connection. They are forgotten.
     pub(super) fn take_consumers(&mut self) -> Vec<(u16, Box<[u8]>)> {
-        let channels = self.channels.iter_mut();
-        let consumers = channels.flat_map(|(number, channel)| {
-            let tags = mem::take(&mut channel.consumers.tags);
-            tags.into_iter().map(|tag| (*number, tag))
-        });
-        consumers.collect()
+        mem::take(&mut self.consumers).into_iter().collect()
     }
 
     /// Whether there are none of these.
     pub(super) fn has_no_consumers(&self) -> bool {
-        let mut channels = self.channels.values();
-        channels.all(|channel| channel.consumers.tags.is_empty())
+        self.consumers.is_empty()
     }
 
     /// The client has sent a method.
@@ -180,8 +185,18 @@ impl Channels {
                 consumer_tag,
                 no_ack,
                 nowait,
-            } => channel.consumers.request(consumer_tag, *no_ack, *nowait),
-            Method::Cancel { consumer_tag } => channel.consumers.remove(consumer_tag),
+            } => {
+                if !nowait {
+                    channel.ask(*no_ack);
+                } else if *no_ack {
+                    self.add_consumer(number, consumer_tag);
+                }
+            }
+            Method::Cancel { consumer_tag } => self.remove_consumer(number, consumer_tag),
+            Method::ChannelClose(_) => {
+                channel.is_closing = true;
+                self.forget_consumers(number);
+            }
             Method::ChannelOpen | Method::ChannelCloseOk => self.end_channel(number),
             _ => {}
         }
@@ -221,14 +236,18 @@ impl Channels {
             }
             Method::TxCommitOk => channel.owed.end_answered(&Answer::Confirmed, answers),
             Method::TxRollbackOk => channel.owed.end_answered(&Answer::Discarded, answers),
-            Method::ConsumeOk { consumer_tag } => channel.consumers.answer(consumer_tag),
-            Method::Cancel { consumer_tag } => channel.consumers.remove(consumer_tag),
+            Method::ConsumeOk { consumer_tag } => {
+                let no_ack = channel.asked.pop_front();
+                if no_ack == Some(true) {
+                    self.add_consumer(number, consumer_tag);
+                }
+            }
+            Method::Cancel { consumer_tag } => self.remove_consumer(number, consumer_tag),
             Method::ChannelClose(reason) => {
                 let words = reason.words();
                 channel.owed.lose(&Answer::Refused(words.clone()), answers);
                 channel.closed = Some(words);
-                channel.gets = 0;
-                channel.consumers = Consumers::default();
+                self.forget_consumers(number);
             }
             Method::ChannelCloseOk => self.end_channel(number),
             _ => {}
@@ -267,7 +286,26 @@ impl Channels {
         }
     }
 
+    fn add_consumer(&mut self, number: u16, tag: &[u8]) {
+        if self.consumers.len() < CONSUMERS_MAX {
+            self.consumers.insert((number, tag.into()));
+        }
+    }
+
+    fn remove_consumer(&mut self, number: u16, tag: &[u8]) {
+        self.consumers.remove(&(number, tag.into()));
+    }
+
+    /// Nothing more is delivered on that channel, nor has it to be.
+    fn forget_consumers(&mut self, number: u16) {
+        self.consumers.retain(|(channel, _)| *channel != number);
+        let channel = self.channels.entry(number).or_default();
+        channel.asked.clear();
+        channel.gets = 0;
+    }
+
     fn end_channel(&mut self, number: u16) {
+        self.consumers.retain(|(channel, _)| *channel != number);
         if let Some(mut channel) = self.channels.remove(&number) {
             channel.interrupt(&Answer::Lost, &mut self.answers);
             channel.owed.lose(&Answer::Lost, &mut self.answers);
@@ -328,8 +366,16 @@ impl Channel {
             && matches!(self.delivering, Delivering::Nothing)
             && self.owed.is_settled()
             && self.closed.is_none()
+            && !self.is_closing
             && self.gets == 0
-            && self.consumers.asked.is_empty()
+            && self.asked.is_empty()
+    }
+
+    /// The client wants another consumer.
+    fn ask(&mut self, no_ack: bool) {
+        if self.asked.len() < CONSUMERS_MAX {
+            self.asked.push_back(no_ack);
+        }
     }
 
     /// The broker has returned a message.
@@ -345,31 +391,8 @@ impl Channel {
     }
 }
 
-impl Consumers {
-    fn request(&mut self, tag: &[u8], no_ack: bool, nowait: bool) {
-        if self.asked.len() + self.tags.len() >= CONSUMERS_MAX {
-            return;
-        }
-        if !nowait {
-            self.asked.push_back(no_ack);
-        } else if no_ack {
-            self.tags.insert(tag.into());
-        }
-    }
-
-    fn answer(&mut self, tag: &[u8]) {
-        if self.asked.pop_front() == Some(true) {
-            self.tags.insert(tag.into());
-        }
-    }
-
-    fn remove(&mut self, tag: &[u8]) {
-        self.tags.remove(tag);
-    }
-}
-
 /// The number under which the connection itself is spoken of.
 const CONNECTION: u16 = 0;
 
-/// On one channel; of more than that not all are known.
+/// On one connection, and asked for on one channel; of more than that not all are known.
 const CONSUMERS_MAX: usize = 1024;

@@ -2,6 +2,7 @@
 //! answer to a transaction.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::mem;
 
@@ -35,6 +36,8 @@ pub(super) enum Owed {
         /// The number of the publication before.
         last: u64,
         waiting: BTreeMap<u64, Sent>,
+        /// The marks and numbers of those that may be returned and were not.
+        returnable: BTreeSet<(u64, u64)>,
     },
     Transaction {
         /// What was published since the last commit or rollback.
@@ -106,6 +109,7 @@ impl Owed {
             *self = Self::Confirms {
                 last: 0,
                 waiting: BTreeMap::new(),
+                returnable: BTreeSet::new(),
             };
         }
     }
@@ -124,8 +128,13 @@ impl Owed {
     pub(super) fn published(&mut self, sent: Sent, answers: &mut Answers) {
         match self {
             Self::Nothing => return answers.tell(sent.hop, Answer::Unanswered),
-            Self::Confirms { last, waiting } => {
+            Self::Confirms {
+                last,
+                waiting,
+                returnable,
+            } => {
                 *last += 1;
+                returnable.extend(sent.mark.map(|mark| (mark, *last)));
                 waiting.insert(*last, sent);
             }
             Self::Transaction {
@@ -172,28 +181,51 @@ impl Owed {
 
     /// The broker has confirmed or refused publications.
     pub(super) fn confirmed(&mut self, tags: Tags, answer: &Answer, answers: &mut Answers) {
-        let Self::Confirms { waiting, .. } = self else {
+        let Self::Confirms {
+            waiting,
+            returnable,
+            ..
+        } = self
+        else {
             return;
         };
-        match (tags.tag, tags.multiple) {
-            (tag, false) => answers.settle_all(waiting.remove(&tag), answer),
+        let settled = match (tags.tag, tags.multiple) {
+            (tag, false) => waiting.remove_entry(&tag).into_iter().collect(),
             // Zero stands for all that there are.
-            (0, true) => answers.settle_all(mem::take(waiting).into_values(), answer),
+            (0, true) => mem::take(waiting),
             (tag, true) => {
                 let later = waiting.split_off(&tag.saturating_add(1));
-                answers.settle_all(mem::replace(waiting, later).into_values(), answer);
+                mem::replace(waiting, later)
             }
+        };
+        for (number, sent) in settled {
+            if let Some(mark) = sent.mark {
+                returnable.remove(&(mark, number));
+            }
+            answers.settle(sent, answer);
         }
     }
 
     /// The broker has returned a publication, in these words. It answers for it later; the
     /// oldest that fits is meant.
     pub(super) fn returned(&mut self, mark: u64, words: Box<str>) {
-        let fits = |sent: &&mut Sent| sent.mark == Some(mark) && sent.returned.is_none();
         let found = match self {
             Self::Nothing => None,
-            Self::Confirms { waiting, .. } => waiting.values_mut().find(fits),
-            Self::Transaction { ended, .. } => ended.iter_mut().flatten().find(fits),
+            Self::Confirms {
+                waiting,
+                returnable,
+                ..
+            } => {
+                let oldest = returnable.range((mark, 0)..=(mark, u64::MAX)).next();
+                oldest.copied().and_then(|found| {
+                    returnable.remove(&found);
+                    waiting.get_mut(&found.1)
+                })
+            }
+            Self::Transaction { ended, .. } => {
+                let mut sent = ended.iter_mut().flatten().take(RETURNED_FROM_MAX);
+                sent.find(|sent| sent.mark == Some(mark) && sent.returned.is_none())
+            }
         };
         if let Some(sent) = found {
             sent.returned = Some(words);
@@ -204,7 +236,12 @@ impl Owed {
     pub(super) fn lose(&mut self, answer: &Answer, answers: &mut Answers) {
         match self {
             Self::Nothing => {}
-            Self::Confirms { waiting, .. } => {
+            Self::Confirms {
+                waiting,
+                returnable,
+                ..
+            } => {
+                returnable.clear();
                 answers.settle_all(mem::take(waiting).into_values(), answer);
             }
             Self::Transaction {
@@ -220,6 +257,9 @@ impl Owed {
         }
     }
 }
+
+/// Among so many publications of ended transactions a returned one is looked for.
+const RETURNED_FROM_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -323,6 +363,41 @@ mod tests {
                 "3 confirmed"
             ]
         );
+    }
+
+    #[test]
+    fn a_returned_one_is_found_however_many_wait() {
+        let told = told(confirms(), |owed, answers| {
+            publish(owed, answers, &[None; 5000]);
+            owed.published(Sent::new(Some(0), Some(7)), answers);
+            owed.published(Sent::new(Some(1), Some(7)), answers);
+            owed.confirmed(tags(5001, false), &Answer::Confirmed, answers);
+            owed.returned(7, "312 NO_ROUTE".into());
+            owed.returned(7, "313 NO_CONSUMERS".into());
+            let Owed::Confirms { returnable, .. } = &*owed else {
+                panic!("confirms are owed");
+            };
+            assert!(returnable.is_empty(), "nothing is left to look through");
+            owed.confirmed(tags(0, true), &Answer::Confirmed, answers);
+        });
+        assert_eq!(told, ["0 confirmed", "1 refused: 312 NO_ROUTE"]);
+    }
+
+    #[test]
+    fn a_returned_one_is_looked_for_among_the_oldest_of_a_transaction() {
+        for (before, answer) in [
+            (RETURNED_FROM_MAX - 1, "0 refused: 312 NO_ROUTE"),
+            (RETURNED_FROM_MAX, "0 confirmed"),
+        ] {
+            let told = told(transaction(), |owed, answers| {
+                publish(owed, answers, &vec![None; before]);
+                owed.published(Sent::new(Some(0), Some(7)), answers);
+                owed.ended(answers);
+                owed.returned(7, "312 NO_ROUTE".into());
+                owed.end_answered(&Answer::Confirmed, answers);
+            });
+            assert_eq!(told, [answer]);
+        }
     }
 
     #[test]

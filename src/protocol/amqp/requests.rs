@@ -169,7 +169,7 @@ impl Requests<'_> {
 
     /// Looks for the whole body of a message behind its content header, from where it was
     /// not found the last time. Says whether it is there; if it cannot be had, the message
-    /// stays as it is.
+    /// stays as it is. Nothing else waits for it: whatever comes in between ends the look.
     fn look(&mut self, mut ahead: Ahead, header: Frame, input: &[u8]) -> Result<bool, Halt> {
         let bytes_max = self.setup.limits.hold_bytes_max;
         while ahead.left > 0 {
@@ -185,13 +185,11 @@ impl Requests<'_> {
             };
             let after = match next {
                 None => ahead,
-                Some(next) if next.is_body_of(header) => ahead.behind(next, next.size),
-                Some(next) if next.kind == Kind::Heartbeat => ahead.behind(next, 0),
-                // The client has changed its mind, or has to answer for the connection.
-                Some(next) if next.channel == header.channel || next.channel == 0 => {
+                Some(next) if next.is_body_of(header) => ahead.behind(next),
+                Some(_) => {
+                    self.leave_alone("body_interrupted");
                     return Ok(false);
                 }
-                Some(next) => ahead.behind(next, 0),
             };
             if after.at > bytes_max {
                 self.leave_alone("over_hold_limit");
@@ -333,13 +331,13 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Behind that frame, in which so much of the body was found.
-    fn behind(self, frame: Frame, found: usize) -> Self {
+    /// Behind that part of the body.
+    fn behind(self, part: Frame) -> Self {
         Self {
-            at: self.at.saturating_add(frame.length()),
+            at: self.at.saturating_add(part.length()),
             left: self
                 .left
-                .saturating_sub(u64::try_from(found).unwrap_or(u64::MAX)),
+                .saturating_sub(u64::try_from(part.size).unwrap_or(u64::MAX)),
         }
     }
 
@@ -361,12 +359,11 @@ fn body_behind(header: Frame, input: &[u8], size: u64) -> Cow<'_, [u8]> {
         && let Some((frame, behind)) = rest.split_at_checked(next.length())
     {
         let payload = frame.get(frame::HEAD_BYTES..frame.len() - 1);
-        if let Some(payload) = payload.filter(|_| next.is_body_of(header)) {
-            if body.is_empty() {
-                body = Cow::Borrowed(payload);
-            } else {
-                body.to_mut().extend_from_slice(payload);
-            }
+        let payload = payload.unwrap_or_default();
+        if body.is_empty() {
+            body = Cow::Borrowed(payload);
+        } else {
+            body.to_mut().extend_from_slice(payload);
         }
         rest = behind;
     }

@@ -30,8 +30,8 @@ use crate::trace::Timestamp;
 ///
 /// Context is written into the content headers of task messages; confirms, returns and
 /// closes tell what became of them. Only a content header is ever held, and behind it the
-/// body where nothing else can tell whether it is a task's; while that is incomplete,
-/// everything else that the client sends waits with it.
+/// body where nothing else can tell whether it is a task's; whatever else the client sends
+/// before that is complete releases both.
 #[derive(Debug)]
 pub struct AmqpSession {
     to_broker: Pieces,
@@ -246,7 +246,10 @@ impl Session for AmqpSession {
             }
             Stage::ToldClient { at } => {
                 // Some clients do not listen while they have nothing to say.
-                if now.since(*at) >= PATIENCE && self.is_at_boundary_to_broker() {
+                if now.since(*at) >= PATIENCE
+                    && self.is_at_boundary_to_broker()
+                    && self.state.channels.is_nothing_half_published()
+                {
                     tell_broker(out);
                     self.state.stage = Stage::ToldBroker { at: now };
                 }

@@ -22,7 +22,8 @@ pub(super) enum Stage {
     /// acknowledge, since nobody could hear what is sent to them from then on; for these,
     /// by channel and tag, the broker has yet to say so.
     Cancelling(Vec<(u16, Box<[u8]>)>),
-    /// The client was told to close.
+    /// The client was told to close, then, or it has published since, what nobody would
+    /// send again.
     ToldClient {
         at: Timestamp,
     },
@@ -73,6 +74,11 @@ impl Stage {
             }
             (Self::Closing, Method::ConnectionCloseOk) => {
                 *self = Self::Closed;
+                Fate::Pass
+            }
+            // As long as it has something to say, it is waited for.
+            (Self::ToldClient { .. }, Method::Publish { .. }) if manner == Manner::Plain => {
+                *self = Self::ToldClient { at: now };
                 Fate::Pass
             }
             (Self::ToldClient { .. }, method) => match (manner, method) {

@@ -496,15 +496,13 @@ fn too_many_confirms_owed_are_not_waited_for() {
 }
 
 #[test]
-fn protocol_1_is_told_by_the_body_wherever_its_parts_are() {
+fn protocol_1_is_told_by_the_body_in_whatever_parts_it_comes() {
     let (start, end) = PROTOCOL1_BODY.split_at(20);
     let fields = [text("traceparent", "nonsense")];
     let sent = [
         publish(1, "", "celery", 0),
         header(1, PROTOCOL1_BODY.len(), &fields),
         body(1, start),
-        heartbeat(),
-        event(2),
         body(1, b""),
         body(1, end),
         ack(1, 1, 0),
@@ -557,18 +555,6 @@ fn a_body_that_is_too_large_is_not_waited_for() {
     let sent = header(1, 4096, &[]);
     assert_eq!(spoken.client(&sent), sent);
     assert_eq!(spoken.seen(), ["left alone: over_hold_limit"]);
-
-    // Nor is one that is kept too long by what others send.
-    let mut spoken = Spoken::new();
-    spoken.client(&publish(1, "", "celery", 0));
-    let sent = header(1, 10, &[]);
-    assert_eq!(spoken.client(&sent), b"");
-    let others = event(2).repeat(30);
-    assert_eq!(spoken.client(&others), b"");
-    let arrived = spoken.client(&others);
-    assert_eq!(arrived, [sent, others.clone(), others].concat());
-    assert_eq!(spoken.seen(), ["left alone: over_hold_limit"]);
-    assert_eq!(spoken.session.setup.budget.held(), 0);
 }
 
 #[test]
@@ -583,6 +569,26 @@ fn a_body_that_will_not_come_is_not_waited_for() {
         assert_eq!(spoken.client(&sent.concat()), sent[0]);
         let arrived = spoken.client(&instead);
         assert_eq!(arrived, [&*sent[1], &instead].concat());
+        assert_eq!(spoken.seen(), ["left alone: body_interrupted"]);
+    }
+}
+
+#[test]
+fn nothing_waits_for_the_rest_of_a_body() {
+    let (start, end) = PROTOCOL1_BODY.split_at(20);
+    for between in [heartbeat(), event(2), body(2, b"{}")] {
+        let mut spoken = Spoken::new();
+        let sent = [
+            publish(1, "", "celery", 0),
+            header(1, PROTOCOL1_BODY.len(), &[]),
+            body(1, start),
+        ];
+        assert_eq!(spoken.client(&sent.concat()), sent[0]);
+        let arrived = spoken.client(&between);
+        assert_eq!(arrived, [&*sent[1], &sent[2], &between].concat());
+        assert_eq!(spoken.seen(), ["left alone: body_interrupted"]);
+        assert_eq!(spoken.session.setup.budget.held(), 0);
+        assert_eq!(spoken.client(&body(1, end)), body(1, end));
         assert_eq!(spoken.seen(), Vec::<String>::new());
     }
 }
@@ -897,6 +903,38 @@ fn consumers_that_do_not_acknowledge_are_cancelled_first() {
 }
 
 #[test]
+fn what_a_client_closes_needs_no_cancelling() {
+    let mut spoken = Spoken::new();
+    spoken.client(&[consume(1, "nowait", 2 | 8), consume(1, "c", 2)].concat());
+    spoken.client(&channel_close(1, 200, "bye"));
+    assert_eq!(spoken.part(), (false, vec![], vec![]));
+    // What was under way already.
+    let consume_ok = method(1, 60, 21, &short("c"));
+    assert_eq!(spoken.broker(&consume_ok), consume_ok);
+    assert_eq!(spoken.part(), (false, vec![], vec![]));
+    let close_ok = method(1, 20, 41, &[]);
+    assert_eq!(spoken.broker(&close_ok), close_ok);
+    assert_eq!(spoken.part(), (false, goodbye_to_client(), vec![]));
+}
+
+#[test]
+fn the_consumers_of_a_connection_are_known_up_to_a_limit() {
+    let mut spoken = Spoken::new();
+    for channel in 1..=4 {
+        for number in 0..512 {
+            spoken.client(&consume(channel, &number.to_string(), 2 | 8));
+        }
+    }
+    let (_, _, cancels) = spoken.part();
+    let one = method(1, 60, 30, &[&*short("0"), &[0]].concat());
+    assert!(cancels.starts_with(&one));
+    let Stage::Cancelling(consumers) = &spoken.session.state.stage else {
+        panic!("there are consumers to cancel");
+    };
+    assert_eq!(consumers.len(), 1024);
+}
+
+#[test]
 fn a_client_that_does_not_listen_is_left_behind() {
     let mut spoken = Spoken::new();
     spoken.part();
@@ -908,6 +946,41 @@ fn a_client_that_does_not_listen_is_left_behind() {
     assert_eq!(spoken.part(), (false, vec![], vec![]));
     spoken.now = Timestamp::from_nanos(4_000_000_000);
     assert_eq!(spoken.part(), (true, vec![], vec![]));
+}
+
+#[test]
+fn a_publication_is_not_cut_in_half_by_a_goodbye() {
+    let seconds = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
+    let sent = [
+        publish(1, "", "celery", 0),
+        header(1, 2, &[text("task", "")]),
+        body(1, b"["),
+        body(1, b"]"),
+    ];
+    for half in 1..sent.len() {
+        let mut spoken = Spoken::new();
+        spoken.part();
+        let (start, end) = sent.split_at(half);
+        assert_eq!(spoken.client(&start.concat()), start.concat());
+        spoken.now = seconds(3);
+        assert_eq!(spoken.part(), (false, vec![], vec![]));
+        assert_eq!(spoken.client(&end.concat()), end.concat());
+        assert_eq!(spoken.part(), (false, vec![], goodbye_to_broker()));
+    }
+}
+
+#[test]
+fn a_client_that_still_publishes_is_not_left_behind() {
+    let seconds = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
+    let mut spoken = Spoken::new();
+    spoken.part();
+    for second in 1..6 {
+        spoken.now = seconds(second);
+        assert_eq!(spoken.client(&event(1)), event(1));
+        assert_eq!(spoken.part(), (false, vec![], vec![]));
+    }
+    spoken.now = seconds(7);
+    assert_eq!(spoken.part(), (false, vec![], goodbye_to_broker()));
 }
 
 #[test]

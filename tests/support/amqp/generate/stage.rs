@@ -253,7 +253,9 @@ impl Stage {
                 let mut own = own.filter(|(_, (_, it))| it == index).map(|(at, _)| at);
                 let last = own.next_back().expect("at least this");
                 let span = &frames[place..=place + last];
+                let is_whole = span.iter().all(|(_, it)| it == index);
                 let span: usize = span.iter().map(|(frame, _)| frame.bytes().len()).sum();
+                let span = is_whole.then_some(span);
                 let fits = self.frame_bytes_max > FRAME_BYTES_MIN;
                 let things = publication.expected(frame.bytes().len(), span, fits);
                 self.expected.extend(things);
@@ -591,13 +593,14 @@ impl Channel {
 
 impl Publication {
     /// What is to be seen of it, when its header's frame and the way to the end of its body
-    /// are so long; `fits` says whether more than the smallest frame does.
-    fn expected(&self, header: usize, span: usize, fits: bool) -> Vec<Expected> {
+    /// are so long, if nothing else is on that; `fits` says whether more than the smallest
+    /// frame does.
+    fn expected(&self, header: usize, span: Option<usize>, fits: bool) -> Vec<Expected> {
         let message = &self.message;
         if header > HOLD_BYTES_MAX || message.is_unreadable {
             return vec![Expected::LeftAlone];
         }
-        if message.needs_body && span > HOLD_BYTES_MAX {
+        if message.needs_body && span.is_none_or(|span| span > HOLD_BYTES_MAX) {
             return vec![Expected::LeftAlone];
         }
         let Some(task) = &message.task else {
