@@ -3,9 +3,11 @@
     load.py SECONDS QUEUED_MAX
 
 Prints a line for each publication: "ok ID" when the broker confirmed it, "lost ID" when it
-did not answer. A lost one is not published again, another one is.
+did not answer. A lost one is not published again, another one is. At SIGTERM it ends between
+two publications.
 """
 
+import signal
 import sys
 import time
 import uuid
@@ -19,10 +21,18 @@ start_tracing("producer")
 seconds, queued_max = float(sys.argv[1]), int(sys.argv[2])
 end = time.monotonic() + seconds
 published = 0
-while time.monotonic() < end:
+stopped = []
+signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+
+
+def goes_on():
+    return not stopped and time.monotonic() < end
+
+
+while goes_on():
     if published % 100 == 0:
         ahead = NOTES.incrby("ordered", 100)
-        while ahead - int(NOTES.get("executed") or 0) > queued_max and time.monotonic() < end:
+        while ahead - int(NOTES.get("executed") or 0) > queued_max and goes_on():
             time.sleep(0.005)
     task_id = str(uuid.uuid4())
     try:
