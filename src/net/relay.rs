@@ -12,7 +12,6 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use bytes::Buf;
 use bytes::BytesMut;
@@ -32,6 +31,7 @@ use crate::protocol::Session;
 use crate::protocol::Side;
 use crate::telemetry::RouteMetrics;
 use crate::telemetry::Sightings;
+use crate::telemetry::now;
 use crate::trace::Timestamp;
 
 /// Both directions of one connection, with the session between them.
@@ -349,13 +349,6 @@ fn release(bytes: &mut BytesMut) {
     if bytes.try_reclaim(KEPT_BYTES_MAX + 1) {
         *bytes = BytesMut::new();
     }
-}
-
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp::from_nanos(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
 }
 
 thread_local! {

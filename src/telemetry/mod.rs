@@ -27,6 +27,7 @@ pub use metrics::RouteMetrics;
 pub use otlp::StartError;
 pub use otlp::Unusable;
 pub use pipeline::Sightings;
+pub use pipeline::now;
 pub use repeats::QuietSdk;
 pub use repeats::Repeats;
 pub use threads::Threads;

@@ -175,7 +175,9 @@ impl SightingLog {
     }
 }
 
-fn now() -> Timestamp {
+/// The time by which sightings are told: that of the system's clock.
+#[must_use]
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let nanos = since.map_or(0, |since| since.as_nanos());
     Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
