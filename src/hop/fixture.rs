@@ -15,7 +15,7 @@ use crate::trace::TraceContext;
 use crate::trace::TraceFlags;
 
 /// Publication `number` of a session, seen at `at` nanoseconds.
-pub(super) fn publication(number: u64, at: u64) -> Box<Publication> {
+pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
     let mut ids = IdSource::seeded(number);
     Box::new(Publication {
         hop: HopId { session: 1, number },

@@ -5,7 +5,7 @@
 //! on its way, which context it shall carry.
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod injector;
 mod ledger;
 mod memory;

@@ -528,52 +528,17 @@ const SEND_BUCKETS: [f64; 16] = [
 mod tests {
     use super::*;
     use crate::hop::Connection;
-    use crate::hop::HopId;
-    use crate::hop::Origin;
     use crate::hop::Publication;
-    use crate::hop::Verdict;
-    use crate::trace::IdSource;
-    use crate::trace::SpanKind;
+    use crate::hop::fixture;
     use crate::trace::Timestamp;
-    use crate::trace::TraceContext;
-    use crate::trace::TraceFlags;
 
     fn connection() -> Arc<Connection> {
-        Arc::new(Connection {
-            session: 1,
-            route: "main".into(),
-            server_address: "broker".into(),
-            server_port: 6379,
-            client_address: "127.0.0.1:1".into(),
-        })
+        fixture::publication(1, 1_000_000).connection
     }
 
     fn publication(destination: &str, task: &'static str) -> Box<Publication> {
-        let mut ids = IdSource::seeded(1);
-        let mut publication = Box::new(Publication {
-            hop: HopId {
-                session: 1,
-                number: 1,
-            },
-            connection: connection(),
-            system: "some-broker",
-            at: Timestamp::from_nanos(1_000_000),
-            destination: destination.into(),
-            task: Default::default(),
-            size: 1,
-            context: TraceContext {
-                trace_id: ids.trace_id(),
-                span_id: ids.span_id(),
-                flags: TraceFlags::SAMPLED,
-            },
-            parent: None,
-            tracestate: String::new(),
-            kind: SpanKind::Producer,
-            verdict: Verdict::Added,
-            invalid: None,
-            origin: Origin::Derived,
-            recorded: true,
-        });
+        let mut publication = fixture::publication(1, 1_000_000);
+        publication.destination = destination.into();
         publication.task.name = task.into();
         publication
     }
