@@ -24,8 +24,10 @@ use tracehop::config::OtlpProtocol::HttpProtobuf;
 use tracehop::hop::Answer;
 use tracehop::hop::Connection;
 use tracehop::hop::HopId;
+use tracehop::hop::Judgement;
 use tracehop::hop::Origin;
 use tracehop::hop::Publication;
+use tracehop::hop::Quality;
 use tracehop::hop::Sighting;
 use tracehop::hop::Verdict;
 use tracehop::telemetry::Metrics;
@@ -67,9 +69,9 @@ async fn a_span_says_what_was_seen_and_by_whom() {
         let telemetry = start(&to(protocol, collector.address));
         let mut publication = publication(7);
         let parent = IdSource::seeded(99).span_id();
-        publication.parent = Some(parent);
-        publication.tracestate = "tracehop=1-2,vendor=x".to_owned();
-        publication.invalid = Some(Invalid::WrongLength);
+        publication.judgement.parent = Some(parent);
+        publication.judgement.tracestate = "tracehop=1-2,vendor=x".to_owned();
+        publication.judgement.invalid = Some(Invalid::WrongLength);
         publication.task = Task {
             name: "shop.pay".into(),
             id: "1".into(),
@@ -138,7 +140,7 @@ async fn what_is_not_sampled_is_counted_and_not_exported() {
     let collector = Collector::start(HttpProtobuf);
     let telemetry = start(&to(HttpProtobuf, collector.address));
     let mut publication = publication(1);
-    publication.recorded = false;
+    publication.judgement.context.flags = TraceFlags::default();
     telemetry.sightings().record(&mut vec![
         Sighting::Published(publication),
         answered(1, Answer::Confirmed),
@@ -347,7 +349,12 @@ fn an_endpoint_that_cannot_be_used_is_told_before_anything_starts() {
     };
     assert!(Telemetry::check(&config).is_err());
     let limits = config::Limits::default();
-    let started = Telemetry::start(&config, &limits, &config::Log::default());
+    let started = Telemetry::start(
+        &config,
+        config::Spans::default(),
+        &limits,
+        &config::Log::default(),
+    );
     assert!(matches!(started, Err(StartError::Unusable(_))));
 }
 
@@ -455,7 +462,13 @@ fn start(config: &config::Telemetry) -> Telemetry {
         open_hop_age_max: Duration::MAX,
         ..config::Limits::default()
     };
-    Telemetry::start(config, &limits, &config::Log::default()).unwrap()
+    Telemetry::start(
+        config,
+        config::Spans::default(),
+        &limits,
+        &config::Log::default(),
+    )
+    .unwrap()
 }
 
 /// Exports to `address`, without making a test wait for a batch to fill.
@@ -512,14 +525,18 @@ fn publication(number: u64) -> Box<Publication> {
         destination: "celery".into(),
         task: Task::default(),
         size: 1,
-        context: context(number),
-        parent: None,
-        tracestate: String::new(),
-        kind: SpanKind::Producer,
-        verdict: Verdict::Added,
-        invalid: None,
-        origin: Origin::Derived,
-        recorded: true,
+        client_name: None,
+        judgement: Judgement {
+            context: context(number),
+            parent: None,
+            link: None,
+            tracestate: String::new(),
+            kind: SpanKind::Producer,
+            verdict: Verdict::Added,
+            invalid: None,
+            quality: Quality::Missing,
+            origin: Origin::Derived,
+        },
     })
 }
 

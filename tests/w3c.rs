@@ -100,7 +100,7 @@ fn keep() -> Policy {
 fn assert_is_ours(passed: &Passed, carried: &str, case: &str) {
     assert_eq!(
         passed.traceparent(),
-        format_traceparent(&passed.hop.context),
+        format_traceparent(&passed.hop.judgement.context),
         "{case}"
     );
     let written = passed.traceparent();
@@ -227,7 +227,7 @@ fn the_suite_of_w3c_holds_for_messages() {
         let carried = case.last("traceparent");
         assert_is_ours(&passed, carried, &case.id);
 
-        let inherits = carried.contains(&passed.hop.context.trace_id.to_string());
+        let inherits = carried.contains(&passed.hop.judgement.context.trace_id.to_string());
         match trace_id {
             "inherit" => assert!(inherits, "{}: a new trace", case.id),
             "new" => assert!(!inherits, "{}: the trace that was carried", case.id),
@@ -239,7 +239,7 @@ fn the_suite_of_w3c_holds_for_messages() {
             (false, true) => Verdict::Added,
             (false, false) => Verdict::Replaced,
         };
-        assert_eq!(passed.hop.verdict, verdict, "{}", case.id);
+        assert_eq!(passed.hop.judgement.verdict, verdict, "{}", case.id);
 
         let theirs = &passed.tracestate()[1..];
         let members = case
@@ -367,10 +367,14 @@ fn what_is_no_context_is_replaced_and_named() {
                 ("tracestate", Json::text("foo=1")),
             ];
             let passed = send(policy, &headers);
-            assert_eq!(passed.hop.invalid, Some(why), "{case}");
-            assert_eq!(passed.hop.verdict, Verdict::Replaced, "{case}");
+            assert_eq!(passed.hop.judgement.invalid, Some(why), "{case}");
+            assert_eq!(passed.hop.judgement.verdict, Verdict::Replaced, "{case}");
             assert_is_ours(&passed, VALID, &case);
-            assert_ne!(passed.hop.context.trace_id.to_string(), TRACE_ID, "{case}");
+            assert_ne!(
+                passed.hop.judgement.context.trace_id.to_string(),
+                TRACE_ID,
+                "{case}"
+            );
             // It belonged to the traceparent that went.
             assert_eq!(passed.tracestate().len(), 1, "{case}");
         }
@@ -393,7 +397,7 @@ fn a_context_that_is_kept_keeps_its_tracestate_byte_for_byte() {
             ("tracestate", tracestate.clone()),
         ];
         let passed = send(keep(), &headers);
-        assert_eq!(passed.hop.verdict, Verdict::Kept);
+        assert_eq!(passed.hop.judgement.verdict, Verdict::Kept);
         assert_eq!(passed.traceparent(), VALID);
         let left: Value =
             serde_json::from_str(&tracestate.write(envelope::Layout::Kombu)).expect("JSON");
@@ -482,7 +486,7 @@ fn without_a_traceparent_a_tracestate_says_nothing() {
         Json::raw(1),
     ] {
         let passed = send(keep(), &[("tracestate", tracestate)]);
-        assert_eq!(passed.hop.verdict, Verdict::Added);
+        assert_eq!(passed.hop.judgement.verdict, Verdict::Added);
         assert_is_ours(&passed, VALID, "a tracestate alone");
         assert_eq!(passed.tracestate().len(), 1);
     }

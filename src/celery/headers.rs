@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::celery::Foreign;
 use crate::celery::Task;
 use crate::celery::TaskProtocol;
 use crate::celery::json::Kind;
@@ -12,6 +13,7 @@ use crate::celery::json::Value;
 pub enum HeaderValue<'a> {
     Text(Cow<'a, str>),
     Integer(i64),
+    Truth(bool),
     Null,
     /// Anything else: fractions, lists, objects, bytes.
     Other,
@@ -23,7 +25,15 @@ impl<'a> HeaderValue<'a> {
     pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
             Self::Text(text) => (!text.is_empty()).then_some(text),
-            Self::Integer(_) | Self::Null | Self::Other => None,
+            Self::Integer(_) | Self::Truth(_) | Self::Null | Self::Other => None,
+        }
+    }
+
+    /// A place in a row, counted from zero.
+    fn into_index(self) -> Option<u32> {
+        match self {
+            Self::Integer(number) => u32::try_from(number).ok(),
+            Self::Text(_) | Self::Truth(_) | Self::Null | Self::Other => None,
         }
     }
 
@@ -31,14 +41,14 @@ impl<'a> HeaderValue<'a> {
     fn into_count(self) -> u32 {
         match self {
             Self::Integer(number) => u32::try_from(number).unwrap_or_default(),
-            Self::Text(_) | Self::Null | Self::Other => 0,
+            Self::Text(_) | Self::Truth(_) | Self::Null | Self::Other => 0,
         }
     }
 
     fn into_carried(self) -> Carried<'a> {
         match self {
             Self::Text(text) => Carried::Text(text),
-            Self::Integer(_) | Self::Null | Self::Other => Carried::NotText,
+            Self::Integer(_) | Self::Truth(_) | Self::Null | Self::Other => Carried::NotText,
         }
     }
 }
@@ -64,7 +74,9 @@ impl<'a> From<Value<'a>> for HeaderValue<'a> {
                 None => value.float().map_or(Self::Other, Self::from),
             },
             Kind::Null => Self::Null,
-            Kind::True | Kind::False | Kind::Object | Kind::Array | Kind::NotFinite => Self::Other,
+            Kind::True => Self::Truth(true),
+            Kind::False => Self::Truth(false),
+            Kind::Object | Kind::Array | Kind::NotFinite => Self::Other,
         }
     }
 }
@@ -100,6 +112,8 @@ pub struct Headers<'a> {
     pub tracestate: Carried<'a>,
     /// The body's compression, `None` where it has none.
     pub compression: Option<Cow<'a, str>>,
+    /// The contexts in the spellings of other vendors.
+    pub foreign: Foreign<'a>,
     task: Option<Cow<'a, str>>,
     has_task: bool,
     id: Option<Cow<'a, str>>,
@@ -108,28 +122,42 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Takes one header.
-    pub fn take(&mut self, name: &str, value: HeaderValue<'a>) {
+    /// Takes one header. What its value says is only looked at where the name matters.
+    pub fn take(&mut self, name: &str, value: impl Into<HeaderValue<'a>>) {
+        let value = || value.into();
         match name {
-            "traceparent" => self.traceparent = value.into_carried(),
-            "tracestate" => self.tracestate = value.into_carried(),
-            "compression" => self.compression = value.into_text(),
+            "traceparent" => self.traceparent = value().into_carried(),
+            "tracestate" => self.tracestate = value().into_carried(),
+            "compression" => self.compression = value().into_text(),
             "task" => {
                 self.has_task = true;
-                self.task = value.into_text();
+                self.task = value().into_text();
             }
             "id" => {
                 self.has_id = true;
-                self.id = value.into_text();
+                self.id = value().into_text();
             }
-            "root_id" => self.facts.root_id = value.into_text(),
-            "parent_id" => self.facts.parent_id = value.into_text(),
-            "group" => self.facts.group = value.into_text(),
-            "eta" => self.facts.eta = value.into_text(),
-            "retries" => self.facts.retries = value.into_count(),
-            "replaced_task_nesting" => self.facts.replaced = value.into_count(),
+            "root_id" => self.facts.root_id = value().into_text(),
+            "parent_id" => self.facts.parent_id = value().into_text(),
+            "group" => self.facts.group = value().into_text(),
+            "group_index" => self.facts.group_index = value().into_index(),
+            "eta" => self.facts.eta = value().into_text(),
+            "expires" => self.facts.expires = value().into_text(),
+            "origin" => self.facts.origin = value().into_text().map(host),
+            "ignore_result" => self.facts.ignores_result = value() == HeaderValue::Truth(true),
+            "retries" => self.facts.retries = value().into_count(),
+            "replaced_task_nesting" => self.facts.replaced = value().into_count(),
+            // Where it matters, this comes behind the name of the task.
+            "argsrepr" if self.task.as_deref() == Some(CHORD_UNLOCK) => {
+                self.facts.awaited_group = value().into_text().and_then(first_text);
+            }
             _ => {}
         }
+    }
+
+    /// Takes one header of the object that the flat header `headers` is.
+    pub fn take_nested(&mut self, name: &str, value: impl Into<HeaderValue<'a>>) {
+        self.foreign.take_nested(name, || value.into().into_text());
     }
 
     /// The task that these headers describe: protocol 2 has `task` and `id` in them.
@@ -154,6 +182,30 @@ impl<'a> Headers<'a> {
         self.has_task
     }
 }
+
+/// The host in `gen<process id>@<host>`, which is what Celery calls a process that sends.
+fn host(origin: Cow<'_, str>) -> Cow<'_, str> {
+    match origin {
+        Cow::Borrowed(text) => text.split_once('@').map_or(text, |(_, host)| host).into(),
+        Cow::Owned(text) => match text.split_once('@') {
+            Some((_, host)) => host.to_owned().into(),
+            None => text.into(),
+        },
+    }
+}
+
+/// The first of some arguments, as Python writes them, if that is a text.
+fn first_text(arguments: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let text = arguments.trim_start_matches(['(', '[']);
+    let quote = text.chars().next().filter(|first| "'\"".contains(*first))?;
+    let (first, _) = text.get(1..)?.split_once(quote)?;
+    let is_plain = !first.is_empty() && !first.contains('\\');
+    is_plain.then(|| first.to_owned().into())
+}
+
+/// It waits, in attempt after attempt, until a group is done, and sends what is to follow
+/// (`celery/app/builtins.py`, `add_unlock_chord_task`).
+const CHORD_UNLOCK: &str = "celery.chord_unlock";
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +249,7 @@ mod tests {
             retries: 2,
             replaced: 1,
             protocol: TaskProtocol::Two,
+            ..Task::default()
         };
         assert_eq!(headers.task(), Some(task));
         assert_eq!(headers.traceparent, Carried::Absent);

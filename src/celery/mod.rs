@@ -8,12 +8,20 @@
 )]
 
 pub mod body;
+mod foreign;
 pub mod headers;
 pub mod json;
+mod state;
 mod task;
+mod told;
 
+pub use foreign::Foreign;
 pub use headers::Carried;
 pub use headers::HeaderValue;
 pub use headers::Headers;
+pub use state::TaskState;
 pub use task::Task;
 pub use task::TaskProtocol;
+pub use told::Told;
+pub use told::read_events;
+pub use told::read_result;

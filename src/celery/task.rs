@@ -11,7 +11,17 @@ pub struct Task<'a> {
     /// The task that published this one. Equal to `id` on a retry and on a replace.
     pub parent_id: Option<Cow<'a, str>>,
     pub group: Option<Cow<'a, str>>,
+    /// Its place in the group.
+    pub group_index: Option<u32>,
+    /// The group that this task, which is one of Celery's own, waits for
+    /// (`celery.chord_unlock`).
+    pub awaited_group: Option<Cow<'a, str>>,
     pub eta: Option<Cow<'a, str>>,
+    pub expires: Option<Cow<'a, str>>,
+    /// The host of the process that sent the task first.
+    pub origin: Option<Cow<'a, str>>,
+    /// No result is written when it has run.
+    pub ignores_result: bool,
     pub retries: u32,
     /// `replaced_task_nesting`: how often the task was replaced by another under its id.
     pub replaced: u32,
@@ -39,7 +49,12 @@ impl Task<'_> {
             root_id: self.root_id.map(own),
             parent_id: self.parent_id.map(own),
             group: self.group.map(own),
+            group_index: self.group_index,
+            awaited_group: self.awaited_group.map(own),
             eta: self.eta.map(own),
+            expires: self.expires.map(own),
+            origin: self.origin.map(own),
+            ignores_result: self.ignores_result,
             retries: self.retries,
             replaced: self.replaced,
             protocol: self.protocol,

@@ -60,14 +60,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::watch()?;
     let readiness = Readiness::default();
 
-    let telemetry = Telemetry::start(&config.telemetry, &config.limits, &config.log)?;
+    let telemetry = Telemetry::start(&config.telemetry, config.spans, &config.limits, &config.log)?;
     let metrics = telemetry.metrics();
     let parts = Parts {
-        injector: Arc::new(Injector::new(
-            config.policy,
-            config.telemetry.sampler.clone(),
-            &config.limits,
-        )),
+        injector: Arc::new(
+            Injector::new(
+                config.policy,
+                config.telemetry.sampler.clone(),
+                &config.limits,
+            )
+            .with(config.translate, config.rollout.clone(), config.spans),
+        ),
         sightings: telemetry.sightings(),
         metrics: Arc::clone(&metrics),
         repeat_interval: config.log.repeat_interval,

@@ -30,9 +30,11 @@ pub use load::Environment;
 pub use load::Flag;
 pub use load::Loaded;
 pub use load::Sources;
+use wildmatch::WildMatch;
 
 use crate::config::address::Upstreams;
 use crate::config::spelling::Spelling;
+use crate::trace::Ratio;
 use crate::trace::Sampler;
 
 /// Everything that can be set, checked.
@@ -41,6 +43,9 @@ pub struct Config {
     /// At least one; names and listen addresses are unique. Sorted by name.
     pub routes: Vec<Route>,
     pub policy: Policy,
+    pub translate: Translate,
+    pub rollout: Rollout,
+    pub spans: Spans,
     pub limits: Limits,
     pub telemetry: Telemetry,
     pub admin: Admin,
@@ -56,6 +61,9 @@ impl Config {
         Self {
             routes,
             policy: Policy::default(),
+            translate: Translate::default(),
+            rollout: Rollout::default(),
+            spans: Spans::default(),
             limits: Limits::default(),
             telemetry: Telemetry::default(),
             admin: Admin::default(),
@@ -96,6 +104,7 @@ pub struct Upstream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub mode: Mode,
+    pub inject_on: InjectOn,
     pub on_missing: OnMissing,
     pub on_valid: OnValid,
     pub on_invalid: OnInvalid,
@@ -108,6 +117,62 @@ pub struct Policy {
 pub enum Mode {
     Inject,
     Observe,
+}
+
+/// On which way messages are edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InjectOn {
+    /// To the broker.
+    Publish,
+    /// From the broker.
+    Delivery,
+    Both,
+}
+
+/// Which other vendors' contexts are translated into a `traceparent` where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translate {
+    pub sentry: bool,
+    pub datadog: bool,
+    /// Zipkin's, in one header or in several.
+    pub b3: bool,
+    pub jaeger: bool,
+}
+
+/// Which messages are edited while tracehop is being rolled out; the others are only
+/// observed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    pub queues: Filter,
+    pub tasks: Filter,
+    /// The share of traces, told by their ids.
+    pub inject_ratio: Ratio,
+}
+
+/// Which names are meant: those that an `allow` pattern matches and no `deny` pattern does.
+/// In a pattern `*` stands for anything and `?` for one character.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Empty: all.
+    pub allow: Vec<WildMatch>,
+    pub deny: Vec<WildMatch>,
+}
+
+impl Filter {
+    #[must_use]
+    pub fn admits(&self, name: &str) -> bool {
+        let any = |patterns: &[WildMatch]| patterns.iter().any(|pattern| pattern.matches(name));
+        (self.allow.is_empty() || any(&self.allow)) && !any(&self.deny)
+    }
+}
+
+/// Which spans a message is told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spans {
+    pub send: bool,
+    pub receive: bool,
+    /// For workers without any instrumentation.
+    pub process: bool,
 }
 
 /// What to do with a message without a `traceparent`.
@@ -147,9 +212,14 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How long one peer may be silent after the other has ended its half of a connection.
     pub half_closed_max: Duration,
-    /// Hops that may be open at once, and how long each.
+    /// Publications that may wait for their answer at once, and how long each; as many
+    /// deliveries may wait for their end.
     pub open_hops_max: usize,
     pub open_hop_age_max: Duration,
+    /// How long a delivery may wait for its end, from its `eta` on where it has one.
+    pub delivery_age_max: Duration,
+    /// Members of one group that share its trace; each one beyond has a trace of its own.
+    pub fanout_max: usize,
     /// Contexts remembered by task id, and how long.
     pub memory_max: usize,
     pub memory_age_max: Duration,
@@ -240,10 +310,42 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             mode: Mode::Inject,
+            inject_on: InjectOn::Publish,
             on_missing: OnMissing::Add,
             on_valid: OnValid::Keep,
             on_invalid: OnInvalid::Replace,
             tracestate: true,
+        }
+    }
+}
+
+impl Default for Translate {
+    fn default() -> Self {
+        Self {
+            sentry: true,
+            datadog: true,
+            b3: true,
+            jaeger: true,
+        }
+    }
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            queues: Filter::default(),
+            tasks: Filter::default(),
+            inject_ratio: Ratio::ALL,
+        }
+    }
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self {
+            send: true,
+            receive: true,
+            process: false,
         }
     }
 }
@@ -260,6 +362,8 @@ impl Default for Limits {
             half_closed_max: Duration::from_secs(120),
             open_hops_max: 100_000,
             open_hop_age_max: Duration::from_secs(600),
+            delivery_age_max: Duration::from_secs(3_600),
+            fanout_max: 1_000,
             memory_max: 100_000,
             memory_age_max: Duration::from_secs(3_600),
             sightings_max: 65_536,

@@ -1,12 +1,16 @@
-//! A publication for tests.
+//! What tests have in common: a publication to begin with, and sightings in a few words.
 
 use std::sync::Arc;
 
 use crate::celery::Task;
+use crate::hop::Answer;
 use crate::hop::Connection;
 use crate::hop::HopId;
+use crate::hop::Judgement;
 use crate::hop::Origin;
 use crate::hop::Publication;
+use crate::hop::Quality;
+use crate::hop::Sighting;
 use crate::hop::Verdict;
 use crate::trace::IdSource;
 use crate::trace::SpanKind;
@@ -16,7 +20,6 @@ use crate::trace::TraceFlags;
 
 /// Publication `number` of a session, seen at `at` nanoseconds.
 pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
-    let mut ids = IdSource::seeded(number);
     Box::new(Publication {
         hop: HopId { session: 1, number },
         connection: Arc::new(Connection {
@@ -30,18 +33,59 @@ pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
         at: Timestamp::from_nanos(at),
         destination: "celery".into(),
         task: Task::default(),
+        client_name: None,
         size: 1,
+        judgement: judgement(number),
+    })
+}
+
+/// A context that was added to a message without one.
+pub(crate) fn judgement(seed: u64) -> Judgement {
+    let mut ids = IdSource::seeded(seed);
+    Judgement {
         context: TraceContext {
             trace_id: ids.trace_id(),
             span_id: ids.span_id(),
             flags: TraceFlags::SAMPLED,
         },
         parent: None,
+        link: None,
         tracestate: String::new(),
         kind: SpanKind::Producer,
         verdict: Verdict::Added,
         invalid: None,
+        quality: Quality::Missing,
         origin: Origin::Derived,
-        recorded: true,
-    })
+    }
+}
+
+/// A sighting in a few words.
+pub(crate) fn told(sighting: &Sighting) -> String {
+    match sighting {
+        Sighting::Published(publication) => format!(
+            "{} {} to {}",
+            publication.judgement.verdict.word(),
+            publication.hop.number,
+            publication.destination
+        ),
+        Sighting::Answered { hop, answer, .. } => match answer {
+            Answer::Refused(words) => format!("{} refused: {words}", hop.number),
+            answer => format!("{} {}", hop.number, answer.word()),
+        },
+        Sighting::Delivered(delivery) => {
+            let again = if delivery.passage.redelivered {
+                " again"
+            } else {
+                ""
+            };
+            format!("delivered {}{again}", delivery.destination)
+        }
+        Sighting::Settled { settlement, .. } => settlement.word().to_owned(),
+        Sighting::Told {
+            state, evidence, ..
+        } => format!("{} by {}", state.word(), evidence.word()),
+        Sighting::Redelivered { destination, .. } => format!("redelivered {destination}"),
+        Sighting::LeftAlone { why, .. } => format!("left alone: {why}"),
+        Sighting::LostSight { why, .. } => format!("lost sight: {why}"),
+    }
 }

@@ -1,82 +1,81 @@
-//! Which context a message shall carry, and what its hop's span is.
-
-use std::borrow::Cow;
+//! Which context a message shall carry, and what its spans are.
 
 use crate::celery::Carried;
 use crate::celery::Headers;
 use crate::celery::Task;
+use crate::config::InjectOn;
 use crate::config::Limits;
 use crate::config::Mode;
 use crate::config::OnInvalid;
 use crate::config::OnMissing;
 use crate::config::OnValid;
 use crate::config::Policy;
-use crate::hop::Origin;
+use crate::config::Rollout;
+use crate::config::Spans;
+use crate::config::Translate;
+use crate::hop::Judgement;
+use crate::hop::Passage;
+use crate::hop::Quality;
 use crate::hop::Verdict;
-use crate::hop::memory::Attempt;
+use crate::hop::lineage::Lineage;
+use crate::hop::lineage::Message;
+use crate::hop::lineage::Ties;
+use crate::hop::lineage::known;
+use crate::hop::lineage::known_or_none;
 use crate::hop::memory::Memory;
 use crate::hop::memory::Remembered;
+use crate::hop::translate::Translated;
+use crate::hop::translate::translate;
 use crate::trace::IdSource;
 use crate::trace::Sampler;
 use crate::trace::SpanId;
 use crate::trace::SpanKind;
 use crate::trace::Timestamp;
 use crate::trace::TraceContext;
-use crate::trace::TraceFlags;
 use crate::trace::TraceId;
-use crate::trace::derived_span_id;
-use crate::trace::derived_trace_id;
 use crate::trace::w3c;
 use crate::trace::w3c::Invalid;
 use crate::trace::w3c::OurMember;
 
-/// Decides about the context of each published message. One for all sessions.
+/// Decides about the context of each message, on its way in and on its way out. One for all
+/// sessions.
 #[derive(Debug)]
 pub struct Injector {
     policy: Policy,
+    translate: Translate,
+    rollout: Rollout,
+    spans: Spans,
     sampler: Sampler,
+    fanout_max: usize,
     memory: Memory,
 }
 
-/// What is to be done with one message, and what its hop is.
+/// What is to be done with a message on its way in, and what its hop is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// What to write into the message; `None`: its bytes stay as they are.
     pub stamp: Option<Stamp>,
-    /// The hop's own span.
-    pub context: TraceContext,
-    pub parent: Option<SpanId>,
-    /// The `tracestate` that the message carries from here, empty where there is none or
-    /// where it is longer than a span should keep.
-    pub tracestate: String,
-    pub kind: SpanKind,
-    pub verdict: Verdict,
-    pub invalid: Option<Invalid>,
-    pub origin: Origin,
-    /// Whether the hop's spans are to be exported.
-    pub recorded: bool,
+    pub judgement: Judgement,
 }
 
-impl Decision {
-    /// The same hop where the message, with these `headers`, cannot take the stamp: it goes
-    /// on as it came.
-    #[must_use]
-    pub fn unstamped(self, headers: &Headers<'_>) -> Self {
-        if self.stamp.is_none() {
-            return self;
-        }
-        Self {
-            stamp: None,
-            tracestate: headers.tracestate.text().to_owned(),
-            kind: SpanKind::Client,
-            verdict: match self.verdict {
-                Verdict::Added => Verdict::Missing,
-                Verdict::Replaced => Verdict::Invalid,
-                _ => Verdict::Kept,
-            },
-            ..self
-        }
-    }
+/// A message on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    pub task: &'a Task<'a>,
+    pub headers: &'a Headers<'a>,
+    /// The queue, or the topic of a broadcast.
+    pub destination: &'a str,
+    pub passage: &'a Passage,
+}
+
+/// What is to be done with a message on its way out, and what its delivery is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    pub decision: Decision,
+    /// When it was published, where that is known.
+    pub sent: Option<Timestamp>,
+    /// The span of the task's run.
+    pub process: SpanId,
 }
 
 /// The headers to be written into a message.
@@ -87,239 +86,347 @@ pub struct Stamp {
     pub tracestate: Option<String>,
 }
 
+impl Decision {
+    /// The same hop where the message, with these `headers`, cannot take the stamp: it goes
+    /// on as it came.
+    #[must_use]
+    pub fn unstamped(self, headers: &Headers<'_>) -> Self {
+        if self.stamp.is_none() {
+            return self;
+        }
+        let judgement = self.judgement;
+        Self {
+            stamp: None,
+            judgement: Judgement {
+                tracestate: headers.tracestate.text().to_owned(),
+                kind: SpanKind::Client,
+                verdict: judgement.verdict.if_written(false),
+                ..judgement
+            },
+        }
+    }
+}
+
 impl Injector {
     /// An injector that remembers as much as `limits` allow.
     #[must_use]
     pub fn new(policy: Policy, sampler: Sampler, limits: &Limits) -> Self {
         Self {
             policy,
+            translate: Translate::default(),
+            rollout: Rollout::default(),
+            spans: Spans::default(),
             sampler,
+            fanout_max: limits.fanout_max,
             memory: Memory::new(limits.memory_max, limits.memory_age_max),
         }
     }
 
+    /// The same with these choices in place of the defaults.
+    #[must_use]
+    pub fn with(self, translate: Translate, rollout: Rollout, spans: Spans) -> Self {
+        Self {
+            translate,
+            rollout,
+            spans,
+            ..self
+        }
+    }
+
+    /// Whether anybody wants to know what workers say of the runs of tasks.
+    #[must_use]
+    pub const fn follows_runs(&self) -> bool {
+        self.spans.process
+    }
+
     /// Decides about a publication of `task` that carries `headers`, and remembers it.
-    pub fn decide(
+    pub fn publish(
         &self,
         task: &Task<'_>,
         headers: &Headers<'_>,
+        destination: &str,
         now: Timestamp,
         ids: &mut IdSource,
     ) -> Decision {
-        let attempt = Attempt {
-            retries: task.retries,
-            replaced: task.replaced,
+        let message = Message::new(task, headers.tracestate.text(), &self.memory, now);
+        let found = self.read(headers, &message);
+        let (verdict, lineage) = self.judge(&message, &found, false, ids);
+        let is_due = self.policy.inject_on != InjectOn::Delivery;
+        let is_written =
+            verdict.is_written() && is_due && self.may_edit(task, destination, lineage.trace_id);
+        let verdict = verdict.if_written(is_written);
+        let span_id = match message.send_span() {
+            // Any further publication of the same attempt is a hop of its own.
+            Some(span_id) if is_written && message.seen().is_none() => span_id,
+            _ => ids.span_id(),
         };
-        let seen = known(&task.id).and_then(|id| self.memory.task(id, now));
-        let own_span = known(&task.id)
-            .map(|id| derived_span_id("send", id, attempt.retries, attempt.replaced));
-        let message = Message {
-            task,
-            tracestate: headers.tracestate.text(),
-            attempt,
-            seen,
-            own_span,
-            now,
-        };
-        let decision = match read(&headers.traceparent) {
-            Ok(Some(carried)) => self.judge_valid(&message, carried, ids),
-            Ok(None) => self.judge_missing(&message, None, ids),
-            Err(invalid) => self.judge_missing(&message, Some(invalid), ids),
-        };
-        self.remember(&message, &decision);
+        let decision = self.decide(&message, &found, verdict, lineage, span_id, Some(now));
+        self.remember_publication(&message, &found, &decision);
         decision
     }
 
-    fn judge_valid(
-        &self,
-        message: &Message<'_>,
-        carried: TraceContext,
-        ids: &mut IdSource,
-    ) -> Decision {
-        let recorded = self
-            .sampler
-            .samples(Some(carried.flags.is_sampled()), carried.trace_id);
-        let verdict = if message.is_of_this_attempt(carried) {
-            Verdict::Kept
-        } else if message.is_of_an_attempt_before(carried) {
-            Verdict::Renewed
-        } else if self.policy.on_valid == OnValid::Restamp {
-            Verdict::Restamped
-        } else {
-            Verdict::Kept
+    /// Decides about a delivery, and remembers it: what the task publishes will be its
+    /// children, whichever connection that comes by.
+    pub fn deliver(&self, arrival: &Arrival<'_>, now: Timestamp, ids: &mut IdSource) -> Received {
+        let Arrival { task, headers, .. } = *arrival;
+        let message = Message::new(task, headers.tracestate.text(), &self.memory, now);
+        let found = self.read(headers, &message);
+        let (verdict, lineage) = self.judge(&message, &found, true, ids);
+        let is_due = self.policy.inject_on != InjectOn::Publish;
+        let is_written = verdict.is_written()
+            && is_due
+            && self.may_edit(task, arrival.destination, lineage.trace_id);
+        let verdict = verdict.if_written(is_written);
+        let is_ours = match found.context {
+            Some(carried) if !is_written => message.is_of_this_attempt(carried),
+            _ => is_written,
         };
-        let hop = Lineage {
-            trace_id: carried.trace_id,
-            flags: carried.flags.with_sampled(recorded),
-            parent: Some(carried.span_id),
-            origin: Origin::Carried,
-        };
-        if verdict == Verdict::Kept || self.policy.mode == Mode::Observe {
-            return self.pass(message, &hop, Verdict::Kept, None, recorded, ids);
-        }
-        self.write(message, &hop, verdict, None, recorded, ids)
-    }
-
-    fn judge_missing(
-        &self,
-        message: &Message<'_>,
-        invalid: Option<Invalid>,
-        ids: &mut IdSource,
-    ) -> Decision {
-        let mut hop = self.lineage(message, ids);
-        let parent = hop.parent.map(|_| hop.flags.is_sampled());
-        let recorded = self.sampler.samples(parent, hop.trace_id);
-        hop.flags = hop.flags.with_sampled(recorded);
-        let written = match invalid {
-            None if self.policy.on_missing == OnMissing::Add => Some(Verdict::Added),
-            Some(_) if self.policy.on_invalid == OnInvalid::Replace => Some(Verdict::Replaced),
-            _ => None,
-        };
-        match written {
-            Some(verdict) if self.policy.mode == Mode::Inject => {
-                self.write(message, &hop, verdict, invalid, recorded, ids)
-            }
-            _ => {
-                let verdict = match invalid {
-                    None => Verdict::Missing,
-                    Some(_) => Verdict::Invalid,
-                };
-                self.pass(message, &hop, verdict, invalid, recorded, ids)
-            }
-        }
-    }
-
-    /// Where a context comes from that the message does not carry. First that holds wins.
-    fn lineage(&self, message: &Message<'_>, ids: &mut IdSource) -> Lineage {
-        let task = message.task;
-        let inherited = |parent, seen: Remembered| Lineage {
-            trace_id: seen.context.trace_id,
-            flags: seen.context.flags,
-            parent,
-            origin: Origin::Inherited,
-        };
-        // The task itself was seen before: this attempt, published once more, is a sibling;
-        // an earlier one is the parent. So a retry, whose parent_id is its own id, never
-        // becomes its own parent.
-        if let Some(seen) = message.seen {
-            return if seen.attempt == message.attempt {
-                inherited(seen.parent, seen)
-            } else {
-                inherited(Some(seen.context.span_id), seen)
-            };
-        }
-        let ancestors = [&task.parent_id, &task.root_id];
-        for ancestor in ancestors.into_iter().flatten() {
-            if let Some(seen) = self.memory.task(ancestor, message.now) {
-                return inherited(Some(seen.context.span_id), seen);
-            }
-        }
-        // Members of one group are siblings: they share their parent, where it has one.
-        if let Some(seen) =
-            known_or_none(&task.group).and_then(|id| self.memory.group(id, message.now))
-        {
-            return inherited(seen.parent, seen);
-        }
-        match message.workflow_id() {
-            Some(id) => {
-                let (trace_id, flags) = derived_trace_id(id);
-                Lineage {
-                    trace_id,
-                    flags,
-                    parent: None,
-                    origin: Origin::Derived,
-                }
-            }
-            None => Lineage {
-                trace_id: ids.trace_id(),
-                flags: TraceFlags::RANDOM,
-                parent: None,
-                origin: Origin::Fresh,
-            },
-        }
-    }
-
-    /// The message gets the hop's own span as its context.
-    fn write(
-        &self,
-        message: &Message<'_>,
-        hop: &Lineage,
-        verdict: Verdict,
-        invalid: Option<Invalid>,
-        recorded: bool,
-        ids: &mut IdSource,
-    ) -> Decision {
-        let published_before = message
-            .seen
-            .is_some_and(|seen| seen.attempt == message.attempt);
-        let span_id = match message.own_span {
-            Some(span_id) if !published_before => span_id,
+        // Whoever else sees this delivery finds the same spans. Of several deliveries
+        // nobody could tell which one is meant.
+        let is_only = is_ours
+            && !arrival.passage.redelivered
+            && !arrival.passage.broadcast
+            && !message.seen().is_some_and(|seen| seen.is_delivered);
+        let mut span = |leg| match message.span(leg) {
+            Some(span_id) if is_only => span_id,
             _ => ids.span_id(),
         };
-        let context = hop.span(span_id);
-        let others = match verdict {
-            // It belonged to the traceparent that goes, or to none.
-            Verdict::Replaced | Verdict::Added => "",
-            _ => message.tracestate,
+        let receive = span("receive");
+        let process = if self.spans.process {
+            span("process")
+        } else {
+            receive
         };
+        let sent = message.sent(found.context);
+        let mut decision = self.decide(&message, &found, verdict, lineage, receive, sent);
+        decision.judgement.kind = SpanKind::Client;
+        self.remember_delivery(&message, &found, &decision, process);
+        Received {
+            decision,
+            sent,
+            process,
+        }
+    }
+
+    /// What context the message carries.
+    fn read(&self, headers: &Headers<'_>, message: &Message<'_>) -> Found {
+        let (context, invalid) = match read(&headers.traceparent) {
+            Ok(context) => (context, None),
+            Err(invalid) => (None, Some(invalid)),
+        };
+        let foreign = translate(&headers.foreign, self.translate);
+        let quality = match (context, invalid, &foreign) {
+            (Some(carried), _, other) => {
+                let is_outdated = message.is_of_an_attempt_before(carried)
+                    // Datadog's worker makes what was nested flat, and nests what is new.
+                    || message.is_later_attempt()
+                        && other.as_ref().is_some_and(|other| other.continues(carried));
+                match other {
+                    _ if is_outdated => Quality::Stale,
+                    Some(other) if other.context.trace_id != carried.trace_id => Quality::Mixed,
+                    _ => Quality::Valid,
+                }
+            }
+            (None, Some(_), _) => Quality::Invalid,
+            (None, None, Some(_)) => Quality::Foreign,
+            (None, None, None) => Quality::Missing,
+        };
+        Found {
+            context,
+            invalid,
+            foreign,
+            quality,
+        }
+    }
+
+    /// What becomes of the message's context if nothing forbids it, and where its span
+    /// belongs.
+    fn judge(
+        &self,
+        message: &Message<'_>,
+        found: &Found,
+        is_delivery: bool,
+        ids: &mut IdSource,
+    ) -> (Verdict, Lineage) {
+        if let Some(carried) = found.context {
+            if message.is_of_an_attempt_before(carried) {
+                let parent = message.cause_before(carried, self.ties());
+                return (Verdict::Renewed, Lineage::carried(carried, parent));
+            }
+            let is_theirs = !message.is_of_this_attempt(carried);
+            let verdict = match self.policy.on_valid {
+                OnValid::Restamp if is_theirs => Verdict::Restamped,
+                _ => Verdict::Kept,
+            };
+            return (verdict, Lineage::carried(carried, carried.span_id));
+        }
+        let verdict = match found.invalid {
+            None if self.policy.on_missing == OnMissing::Add => Verdict::Added,
+            None => Verdict::Missing,
+            Some(_) if self.policy.on_invalid == OnInvalid::Replace => Verdict::Replaced,
+            Some(_) => Verdict::Invalid,
+        };
+        let lineage = match &found.foreign {
+            Some(foreign) => Lineage::translated(foreign),
+            None => message.lineage(self.ties(), is_delivery, ids),
+        };
+        (verdict, lineage)
+    }
+
+    /// Whether messages like this may be edited at all.
+    fn may_edit(&self, task: &Task<'_>, destination: &str, trace_id: TraceId) -> bool {
+        let Rollout {
+            queues,
+            tasks,
+            inject_ratio,
+        } = &self.rollout;
+        self.policy.mode == Mode::Inject
+            && queues.admits(destination)
+            && tasks.admits(&task.name)
+            && inject_ratio.covers(trace_id)
+    }
+
+    fn ties(&self) -> Ties<'_> {
+        Ties {
+            memory: &self.memory,
+            cause: if self.spans.process {
+                "process"
+            } else {
+                "send"
+            },
+            fanout_max: self.fanout_max,
+        }
+    }
+
+    /// The span of this leg, and what is written into the message where anything is.
+    fn decide(
+        &self,
+        message: &Message<'_>,
+        found: &Found,
+        verdict: Verdict,
+        lineage: Lineage,
+        span_id: SpanId,
+        sent: Option<Timestamp>,
+    ) -> Decision {
+        let recorded = self.sampler.samples(lineage.sampled, lineage.trace_id);
+        let context = TraceContext {
+            trace_id: lineage.trace_id,
+            span_id,
+            flags: lineage.flags.with_sampled(recorded),
+        };
+        let stamp = verdict.is_written().then(|| {
+            let others = match (verdict, &found.foreign) {
+                (Verdict::Replaced | Verdict::Added, Some(foreign)) => &foreign.tracestate,
+                // It belonged to the traceparent that goes, or to none.
+                (Verdict::Replaced | Verdict::Added, None) => "",
+                _ => message.tracestate,
+            };
+            self.stamp(&context, others, sent)
+        });
+        let tracestate = match &stamp {
+            Some(stamp) => stamp.tracestate.as_deref().unwrap_or_default(),
+            None => message.tracestate,
+        };
+        let judgement = Judgement {
+            context,
+            parent: lineage.parent,
+            link: lineage.link,
+            tracestate: within_span(tracestate),
+            kind: match stamp {
+                Some(_) => SpanKind::Producer,
+                None => SpanKind::Client,
+            },
+            verdict,
+            invalid: found.invalid,
+            quality: found.quality,
+            origin: lineage.origin,
+        };
+        Decision { stamp, judgement }
+    }
+
+    fn stamp(&self, context: &TraceContext, others: &str, sent: Option<Timestamp>) -> Stamp {
         let tracestate = if self.policy.tracestate {
-            Some(OurMember::lead(span_id, message.now, others))
+            Some(OurMember::lead(context.span_id, sent, others))
         } else {
             // What follows the grammar is text that can be written as it is.
             let members = w3c::tracestate_members(others).join(",");
             (!members.is_empty()).then_some(members)
         };
-        Decision {
-            stamp: Some(Stamp {
-                traceparent: w3c::format_traceparent(&context),
-                tracestate: tracestate.clone(),
-            }),
-            context,
-            parent: hop.parent,
-            tracestate: within_span(tracestate.as_deref().unwrap_or_default()),
-            kind: SpanKind::Producer,
-            verdict,
-            invalid,
-            origin: hop.origin,
-            recorded,
+        Stamp {
+            traceparent: w3c::format_traceparent(context),
+            tracestate,
         }
     }
 
-    /// The message stays as it is; the hop's span is one that nobody else knows.
-    fn pass(
+    fn remember_publication(&self, message: &Message<'_>, found: &Found, decision: &Decision) {
+        let hop = &decision.judgement;
+        let is_ours = match found.context {
+            Some(carried) if decision.stamp.is_none() => message.is_of_this_attempt(carried),
+            _ => decision.stamp.is_some(),
+        };
+        // Of another's context the span of the run is not known before it is delivered.
+        let process = message
+            .span("process")
+            .filter(|_| self.spans.process && is_ours);
+        let seen = Remembered {
+            trace_id: hop.context.trace_id,
+            flags: hop.context.flags,
+            hop: hop.context.span_id,
+            parent: hop.parent,
+            cause: process.unwrap_or(hop.context.span_id),
+            attempt: message.attempt(),
+            at: message.now,
+            is_published: true,
+            is_delivered: false,
+        };
+        self.remember(message, seen);
+    }
+
+    fn remember_delivery(
         &self,
         message: &Message<'_>,
-        hop: &Lineage,
-        verdict: Verdict,
-        invalid: Option<Invalid>,
-        recorded: bool,
-        ids: &mut IdSource,
-    ) -> Decision {
-        Decision {
-            stamp: None,
-            context: hop.span(ids.span_id()),
-            parent: hop.parent,
-            tracestate: within_span(message.tracestate),
-            kind: SpanKind::Client,
-            verdict,
-            invalid,
-            origin: hop.origin,
-            recorded,
-        }
+        found: &Found,
+        decision: &Decision,
+        process: SpanId,
+    ) {
+        let delivery = &decision.judgement;
+        let seen = message
+            .seen()
+            .filter(|seen| seen.trace_id == delivery.context.trace_id);
+        let cause = match (found.context, seen) {
+            _ if self.spans.process => process,
+            (_, Some(seen)) if seen.is_published => seen.cause,
+            (Some(carried), _) if decision.stamp.is_none() => carried.span_id,
+            _ => delivery.context.span_id,
+        };
+        let seen = seen.map_or_else(
+            || Remembered {
+                trace_id: delivery.context.trace_id,
+                flags: delivery.context.flags,
+                hop: cause,
+                parent: delivery.parent,
+                cause,
+                attempt: message.attempt(),
+                at: message.now,
+                is_published: false,
+                is_delivered: true,
+            },
+            |seen| Remembered {
+                cause,
+                is_delivered: true,
+                ..seen
+            },
+        );
+        self.remember(message, seen);
     }
 
-    fn remember(&self, message: &Message<'_>, decision: &Decision) {
-        let seen = Remembered {
-            context: decision.context,
-            parent: decision.parent,
-            attempt: message.attempt,
-            at: message.now,
-        };
-        if let Some(id) = known(&message.task.id) {
+    fn remember(&self, message: &Message<'_>, seen: Remembered) {
+        let task = message.task;
+        if let Some(id) = known(&task.id) {
             self.memory.remember_task(id, seen);
         }
         // The first member speaks for its group: its parent is the one that called the group.
-        if let Some(group) = known_or_none(&message.task.group)
+        if let Some(group) = known_or_none(&task.group)
             && self.memory.group(group, message.now).is_none()
         {
             self.memory.remember_group(group, seen);
@@ -327,70 +434,12 @@ impl Injector {
     }
 }
 
-/// A message, and what is known of it beforehand.
-struct Message<'a> {
-    task: &'a Task<'a>,
-    tracestate: &'a str,
-    attempt: Attempt,
-    /// What memory holds of the same task.
-    seen: Option<Remembered>,
-    /// The span id that this attempt has when the context is ours; `None` without a task id.
-    own_span: Option<SpanId>,
-    now: Timestamp,
-}
-
-impl Message<'_> {
-    /// The context was written for this very attempt: by a proxy before this one, or at an
-    /// earlier publication of the same attempt.
-    fn is_of_this_attempt(&self, carried: TraceContext) -> bool {
-        self.own_span == Some(carried.span_id)
-    }
-
-    /// The context was written by one of us for another attempt, and came along when the
-    /// worker copied the headers into a retry.
-    fn is_of_an_attempt_before(&self, carried: TraceContext) -> bool {
-        // A first attempt has none before it: there our context is that of a second
-        // publication, to another queue, which a proxy before this one has told apart.
-        let is_first = self.attempt.retries == 0 && self.attempt.replaced == 0;
-        if is_first {
-            return false;
-        }
-        OurMember::find(self.tracestate).is_some_and(|member| member.span_id == carried.span_id)
-            || self.attempt.retries.checked_sub(1).is_some_and(|retries| {
-                known(&self.task.id).is_some_and(|id| {
-                    derived_span_id("send", id, retries, self.attempt.replaced) == carried.span_id
-                })
-            })
-    }
-
-    /// What the trace of an unknown workflow is named after: the members of a group that
-    /// was called outside any task have only the group in common.
-    fn workflow_id(&self) -> Option<&str> {
-        let task = self.task;
-        let is_own_root = task.root_id.as_ref().is_none_or(|root| *root == task.id);
-        let group = known_or_none(&task.group).filter(|_| task.parent_id.is_none() && is_own_root);
-        group
-            .or_else(|| known_or_none(&task.root_id))
-            .or_else(|| known(&task.id))
-    }
-}
-
-/// The trace and the parent of a hop.
-struct Lineage {
-    trace_id: TraceId,
-    flags: TraceFlags,
-    parent: Option<SpanId>,
-    origin: Origin,
-}
-
-impl Lineage {
-    const fn span(&self, span_id: SpanId) -> TraceContext {
-        TraceContext {
-            trace_id: self.trace_id,
-            span_id,
-            flags: self.flags,
-        }
-    }
+/// The context that a message carries.
+struct Found {
+    context: Option<TraceContext>,
+    invalid: Option<Invalid>,
+    foreign: Option<Translated>,
+    quality: Quality,
 }
 
 /// The `tracestate` as the hop's span keeps it. One that is longer than W3C asks anybody to
@@ -410,312 +459,5 @@ fn read(traceparent: &Carried<'_>) -> Result<Option<TraceContext>, Invalid> {
     }
 }
 
-fn known(id: &str) -> Option<&str> {
-    (!id.is_empty()).then_some(id)
-}
-
-fn known_or_none<'a>(id: &'a Option<Cow<'_, str>>) -> Option<&'a str> {
-    id.as_deref().and_then(known)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::celery::HeaderValue;
-
-    const ROOT: &str = "50fbde83-f755-40e9-a1de-76192c8eca74";
-    const CHILD: &str = "1c8d5ac5-4de4-4b4f-9ad6-5b4b3c7ec2b1";
-    const GROUP: &str = "9a0f9d6e-5d8a-4a53-8e0a-3b1f8f1f2a3b";
-    const OTHERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-    fn injector(change: impl FnOnce(&mut Policy)) -> Injector {
-        let mut policy = Policy::default();
-        change(&mut policy);
-        Injector::new(policy, Sampler::default(), &Limits::default())
-    }
-
-    fn task(id: &'static str) -> Task<'static> {
-        Task {
-            name: "add".into(),
-            id: id.into(),
-            root_id: Some(id.into()),
-            ..Task::default()
-        }
-    }
-
-    fn headers(fields: &[(&str, &str)]) -> Headers<'static> {
-        let mut headers = Headers::default();
-        for (name, value) in fields {
-            headers.take(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
-        }
-        headers
-    }
-
-    fn decide(injector: &Injector, task: &Task<'_>, headers: &Headers<'_>) -> Decision {
-        injector.decide(
-            task,
-            headers,
-            Timestamp::default(),
-            &mut IdSource::seeded(3),
-        )
-    }
-
-    /// The headers of a message that was stamped like this.
-    fn carrying(decision: &Decision) -> Headers<'static> {
-        let stamp = decision.stamp.as_ref().expect("the message was stamped");
-        let mut fields = vec![("traceparent", stamp.traceparent.as_str())];
-        fields.extend(stamp.tracestate.as_deref().map(|text| ("tracestate", text)));
-        headers(&fields)
-    }
-
-    #[test]
-    fn a_missing_context_follows_from_the_ids_in_the_message() {
-        let decision = decide(&injector(|_| {}), &task(ROOT), &headers(&[]));
-        assert_eq!(decision.verdict, Verdict::Added);
-        assert_eq!(decision.origin, Origin::Derived);
-        assert_eq!(decision.kind, SpanKind::Producer);
-        assert_eq!(decision.parent, None);
-        assert!(decision.recorded);
-        let stamp = decision.stamp.unwrap();
-        assert_eq!(
-            stamp.traceparent,
-            "00-50fbde83f75540e9a1de76192c8eca74-7833af78daa79777-03"
-        );
-        assert_eq!(
-            stamp.tracestate.as_deref(),
-            Some("tracehop=7833af78daa79777-0")
-        );
-    }
-
-    #[test]
-    fn a_valid_context_of_somebody_else_stays() {
-        let carried = headers(&[("traceparent", OTHERS), ("tracestate", "vendor=1")]);
-        let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
-        assert_eq!(decision.stamp, None);
-        assert_eq!(decision.verdict, Verdict::Kept);
-        assert_eq!(decision.kind, SpanKind::Client);
-        assert_eq!(decision.tracestate, "vendor=1");
-        let carried = w3c::parse_traceparent(OTHERS).unwrap();
-        assert_eq!(decision.parent, Some(carried.span_id));
-        assert_eq!(decision.context.trace_id, carried.trace_id);
-        assert_ne!(decision.context.span_id, carried.span_id);
-    }
-
-    #[test]
-    fn restamping_puts_the_hop_between_producer_and_worker() {
-        let injector = injector(|policy| policy.on_valid = OnValid::Restamp);
-        let carried = headers(&[("traceparent", OTHERS), ("tracestate", "ot=th:8,vendor=1")]);
-        let decision = decide(&injector, &task(ROOT), &carried);
-        assert_eq!(decision.verdict, Verdict::Restamped);
-        assert_eq!(decision.kind, SpanKind::Producer);
-        let stamp = decision.stamp.clone().unwrap();
-        assert_eq!(
-            stamp.traceparent,
-            "00-0af7651916cd43dd8448eb211c80319c-7833af78daa79777-01"
-        );
-        assert_eq!(
-            stamp.tracestate.as_deref(),
-            Some("tracehop=7833af78daa79777-0,ot=th:8,vendor=1")
-        );
-        // A second proxy in the path sees that it is done.
-        let second = Injector::new(injector.policy, Sampler::default(), &Limits::default());
-        let again = decide(&second, &task(ROOT), &carrying(&decision));
-        assert_eq!(again.stamp, None);
-        assert_eq!(again.parent, Some(decision.context.span_id));
-    }
-
-    #[test]
-    fn a_retry_that_brings_our_context_along_is_renewed() {
-        for tracestate in [true, false] {
-            let injector = injector(|policy| policy.tracestate = tracestate);
-            let first = decide(&injector, &task(ROOT), &headers(&[]));
-            let mut retry = task(ROOT);
-            retry.retries = 1;
-            retry.parent_id = Some(ROOT.into());
-            // Another replica, which remembers nothing, decides the same.
-            let replica = Injector::new(injector.policy, Sampler::default(), &Limits::default());
-            for injector in [&injector, &replica] {
-                let renewed = decide(injector, &retry, &carrying(&first));
-                assert_eq!(renewed.verdict, Verdict::Renewed);
-                assert_eq!(renewed.parent, Some(first.context.span_id));
-                assert_eq!(renewed.context.trace_id, first.context.trace_id);
-                assert_eq!(renewed.context.span_id, derived_span_id("send", ROOT, 1, 0));
-            }
-        }
-    }
-
-    #[test]
-    fn a_retry_that_lost_our_context_is_the_child_of_the_attempt_before() {
-        let injector = injector(|_| {});
-        let first = decide(&injector, &task(ROOT), &headers(&[]));
-        let mut retry = task(ROOT);
-        retry.retries = 1;
-        retry.parent_id = Some(ROOT.into());
-        let second = decide(&injector, &retry, &headers(&[]));
-        assert_eq!(second.origin, Origin::Inherited);
-        assert_eq!(second.parent, Some(first.context.span_id));
-        assert_eq!(second.context.trace_id, first.context.trace_id);
-    }
-
-    #[test]
-    fn a_second_publication_of_the_same_attempt_is_a_sibling() {
-        let injector = injector(|_| {});
-        let first = decide(&injector, &task(ROOT), &headers(&[]));
-        let second = decide(&injector, &task(ROOT), &headers(&[]));
-        assert_eq!(second.parent, first.parent);
-        assert_eq!(second.context.trace_id, first.context.trace_id);
-        assert_ne!(second.context.span_id, first.context.span_id);
-    }
-
-    #[test]
-    fn a_second_proxy_leaves_both_publications_of_an_attempt_alone() {
-        let first = injector(|_| {});
-        let second = injector(|_| {});
-        for _ in 0..2 {
-            let stamped = decide(&first, &task(ROOT), &headers(&[]));
-            let passed = decide(&second, &task(ROOT), &carrying(&stamped));
-            assert_eq!(passed.stamp, None);
-            assert_eq!(passed.parent, Some(stamped.context.span_id));
-        }
-    }
-
-    #[test]
-    fn a_task_published_by_a_task_inherits_its_context() {
-        let injector = injector(|_| {});
-        let parent = decide(&injector, &task(ROOT), &headers(&[("traceparent", OTHERS)]));
-        let mut child = task(CHILD);
-        child.root_id = Some(ROOT.into());
-        child.parent_id = Some(ROOT.into());
-        let decision = decide(&injector, &child, &headers(&[]));
-        assert_eq!(decision.origin, Origin::Inherited);
-        assert_eq!(decision.parent, Some(parent.context.span_id));
-        assert_eq!(decision.context.trace_id, parent.context.trace_id);
-
-        // Where only the root is remembered, the root is the parent.
-        child.parent_id = Some("unknown".into());
-        child.id = "another".into();
-        let decision = decide(&injector, &child, &headers(&[]));
-        assert_eq!(decision.parent, Some(parent.context.span_id));
-    }
-
-    #[test]
-    fn the_members_of_a_group_share_a_trace_and_are_not_each_others_parents() {
-        let injector = injector(|_| {});
-        for id in [ROOT, CHILD] {
-            let mut member = task(id);
-            member.group = Some(GROUP.into());
-            let decision = decide(&injector, &member, &headers(&[]));
-            assert_eq!(
-                decision.context.trace_id.to_string(),
-                GROUP.replace('-', "")
-            );
-            assert_eq!(decision.parent, None);
-        }
-    }
-
-    #[test]
-    fn an_invalid_context_is_replaced_together_with_its_tracestate() {
-        let mut carried = headers(&[("tracestate", "vendor=1")]);
-        carried.take("traceparent", HeaderValue::Integer(5));
-        let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
-        assert_eq!(decision.verdict, Verdict::Replaced);
-        assert_eq!(decision.invalid, Some(Invalid::NotAString));
-        let stamp = decision.stamp.unwrap();
-        assert_eq!(
-            stamp.tracestate.as_deref(),
-            Some("tracehop=7833af78daa79777-0")
-        );
-    }
-
-    #[test]
-    fn observing_touches_nothing_and_tells_the_same_trace() {
-        let injector = injector(|policy| policy.mode = Mode::Observe);
-        for (carried, verdict) in [
-            (headers(&[]), Verdict::Missing),
-            (headers(&[("traceparent", "none")]), Verdict::Invalid),
-        ] {
-            let decision = decide(&injector, &task(ROOT), &carried);
-            assert_eq!(decision.stamp, None);
-            assert_eq!(decision.verdict, verdict);
-            assert_eq!(decision.kind, SpanKind::Client);
-            assert_eq!(decision.context.trace_id.to_string(), ROOT.replace('-', ""));
-        }
-    }
-
-    #[test]
-    fn what_cannot_take_its_stamp_is_told_as_it_is() {
-        let restamp = |policy: &mut Policy| policy.on_valid = OnValid::Restamp;
-        for (change, traceparent, verdict) in [
-            (None, None, Verdict::Missing),
-            (None, Some("nonsense"), Verdict::Invalid),
-            (Some(restamp), Some(OTHERS), Verdict::Kept),
-        ] {
-            let mut fields = vec![("tracestate", "a=1")];
-            fields.extend(traceparent.map(|value| ("traceparent", value)));
-            let headers = headers(&fields);
-            let injector = injector(|policy| {
-                if let Some(change) = change {
-                    change(policy);
-                }
-            });
-            let stamped = decide(&injector, &task(ROOT), &headers);
-            let unstamped = stamped.clone().unstamped(&headers);
-            assert_eq!(
-                unstamped,
-                Decision {
-                    stamp: None,
-                    tracestate: "a=1".to_owned(),
-                    kind: SpanKind::Client,
-                    verdict,
-                    ..stamped
-                }
-            );
-        }
-        let kept = decide(
-            &injector(|_| {}),
-            &task(ROOT),
-            &headers(&[("traceparent", OTHERS)]),
-        );
-        assert_eq!(kept.clone().unstamped(&Headers::default()), kept);
-    }
-
-    #[test]
-    fn an_unsampled_hop_still_gets_a_context() {
-        let sampler = Sampler::parse("parentbased_always_off", None).unwrap();
-        let injector = Injector::new(Policy::default(), sampler, &Limits::default());
-        let decision = decide(&injector, &task(ROOT), &headers(&[]));
-        assert!(!decision.recorded);
-        assert!(decision.stamp.unwrap().traceparent.ends_with("-02"));
-        // Its children follow it, whatever the sampler says of roots.
-        let mut child = task(CHILD);
-        child.parent_id = Some(ROOT.into());
-        assert!(!decide(&injector, &child, &headers(&[])).recorded);
-        let sampled = headers(&[("traceparent", OTHERS)]);
-        assert!(decide(&injector, &task("other"), &sampled).recorded);
-    }
-
-    #[test]
-    fn without_an_id_the_context_is_fresh() {
-        let decision = decide(&injector(|_| {}), &task(""), &headers(&[]));
-        assert_eq!(decision.origin, Origin::Fresh);
-        assert!(decision.stamp.unwrap().traceparent.ends_with("-03"));
-    }
-
-    #[test]
-    fn what_is_too_old_is_forgotten() {
-        let injector = injector(|_| {});
-        let first = decide(&injector, &task(ROOT), &headers(&[]));
-        let mut child = task(CHILD);
-        child.parent_id = Some(ROOT.into());
-        let age = Limits::default().memory_age_max;
-        let later = Timestamp::from_nanos(u64::try_from(age.as_nanos()).unwrap());
-        let mut ids = IdSource::seeded(1);
-        let decision = injector.decide(&child, &headers(&[]), later, &mut ids);
-        assert_eq!(decision.parent, Some(first.context.span_id));
-        let mut other = task("another");
-        other.parent_id = Some(ROOT.into());
-        let too_late = Timestamp::from_nanos(later.as_nanos() + 1);
-        let decision = injector.decide(&other, &headers(&[]), too_late, &mut ids);
-        assert_eq!(decision.origin, Origin::Derived);
-    }
-}
+mod tests;

@@ -6,7 +6,8 @@ use quick_cache::sync::Cache;
 
 use crate::trace::SpanId;
 use crate::trace::Timestamp;
-use crate::trace::TraceContext;
+use crate::trace::TraceFlags;
+use crate::trace::TraceId;
 use crate::trace::key_of;
 
 /// The contexts of the tasks seen last, bounded in count and in age.
@@ -18,15 +19,24 @@ pub(super) struct Memory {
     age_max: Duration,
 }
 
-/// A context that was seen passing.
+/// A task that was seen passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Remembered {
-    /// The span of the hop.
-    pub(super) context: TraceContext,
+    pub(super) trace_id: TraceId,
+    pub(super) flags: TraceFlags,
+    /// The span of the hop by which it was seen first.
+    pub(super) hop: SpanId,
+    /// The parent of that span.
     pub(super) parent: Option<SpanId>,
-    /// Which attempt of the task it was.
+    /// The span that whatever the task sends is a child of.
+    pub(super) cause: SpanId,
     pub(super) attempt: Attempt,
+    /// When it was seen first.
     pub(super) at: Timestamp,
+    /// That was on its way in.
+    pub(super) is_published: bool,
+    /// It was seen on its way out.
+    pub(super) is_delivered: bool,
 }
 
 /// What tells one attempt of a task from another.

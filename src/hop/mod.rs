@@ -1,27 +1,41 @@
 //! A hop: the passage of one message through the broker.
 //!
 //! Sessions tell what they see as [`Sighting`]s; the [`Ledger`] pairs those of one message
-//! into a [`Hop`]; a finished hop becomes spans. The [`Injector`] decides, for each message
+//! into its [`Leg`]s, the way in and the way out; a leg that has ended becomes spans. The [`Injector`] decides, for each message
 //! on its way, which context it shall carry.
 
 #[cfg(test)]
 pub(crate) mod fixture;
 mod injector;
 mod ledger;
+mod lineage;
 mod memory;
 mod sighting;
 mod spans;
+mod translate;
 
+pub use injector::Arrival;
 pub use injector::Decision;
 pub use injector::Injector;
+pub use injector::Received;
 pub use injector::Stamp;
-pub use ledger::Hop;
+pub use ledger::Finish;
 pub use ledger::Ledger;
+pub use ledger::Leg;
+pub use ledger::Sent;
+pub use ledger::Taken;
 pub use sighting::Answer;
 pub use sighting::Connection;
+pub use sighting::Delivery;
+pub use sighting::Evidence;
 pub use sighting::HopId;
+pub use sighting::Judgement;
 pub use sighting::Origin;
+pub use sighting::Passage;
 pub use sighting::Publication;
+pub use sighting::Quality;
+pub use sighting::Receipt;
+pub use sighting::Settlement;
 pub use sighting::Sighting;
+pub use sighting::TaskKey;
 pub use sighting::Verdict;
-pub use spans::send_span;

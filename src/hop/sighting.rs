@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
 use crate::celery::Task;
+use crate::celery::TaskState;
 use crate::trace::SpanId;
 use crate::trace::SpanKind;
 use crate::trace::Timestamp;
 use crate::trace::TraceContext;
+use crate::trace::key_of;
 use crate::trace::w3c::Invalid;
 
 /// One thing seen to happen to a message, or to the seeing itself.
@@ -17,6 +19,22 @@ pub enum Sighting {
         hop: HopId,
         at: Timestamp,
         answer: Answer,
+    },
+    /// A task message was read on its way from the broker.
+    Delivered(Box<Delivery>),
+    /// What a consumer said of deliveries that bear this receipt. One saying stands for one
+    /// delivery.
+    Settled {
+        receipt: Receipt,
+        at: Timestamp,
+        settlement: Settlement,
+    },
+    /// What a worker said of the run of a task.
+    Told {
+        task: TaskKey,
+        at: Timestamp,
+        state: TaskState,
+        evidence: Evidence,
     },
     /// A worker put a message back that it had taken: not a publication.
     Redelivered {
@@ -71,20 +89,178 @@ pub struct Publication {
     /// The queue, or the topic of a broadcast.
     pub destination: Box<str>,
     pub task: Task<'static>,
+    /// What the client calls itself on this connection; `None` where it has no name.
+    pub client_name: Option<Arc<str>>,
     /// The size of the message as it came, in bytes.
     pub size: usize,
-    /// The hop's own span.
+    pub judgement: Judgement,
+}
+
+/// A task message on its way out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// What its settlement will be told by. `None`: it counts as acknowledged once it is
+    /// sent.
+    pub receipt: Option<Receipt>,
+    pub connection: Arc<Connection>,
+    pub system: &'static str,
+    /// When the last byte that was needed to read it was seen.
+    pub at: Timestamp,
+    /// The queue, or the topic of a broadcast.
+    pub destination: Box<str>,
+    pub task: Task<'static>,
+    /// The size of the message as it came, in bytes.
+    pub size: usize,
+    pub passage: Passage,
+    /// When it was published, where that is known.
+    pub sent: Option<Timestamp>,
+    /// The span of the task's run.
+    pub process: SpanId,
+    pub judgement: Judgement,
+}
+
+/// How a message came to be delivered, as far as the broker tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// It was delivered before, and not settled.
+    pub redelivered: bool,
+    /// How often it was delivered before, where the broker counts that.
+    pub deliveries_before: Option<u32>,
+    /// Everybody who listens gets one of these.
+    pub broadcast: bool,
+    /// The broker held it back until its `eta`.
+    pub delayed: bool,
+    /// Why it was moved here from the queue that it was sent to.
+    pub dead_letter: Option<Box<str>>,
+}
+
+/// What the settlement of a delivery is told by. Several deliveries can have the same one:
+/// what kombu broadcasts on Redis bears one tag for all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt([u8; 16]);
+
+impl Receipt {
+    /// Of a tag that the message itself bears.
+    #[must_use]
+    pub fn tag(tag: &str) -> Self {
+        Self(key_of(tag))
+    }
+
+    /// Of delivery `number` of a session.
+    #[must_use]
+    pub fn numbered(session: u64, number: u64) -> Self {
+        Self((u128::from(session) << 64 | u128::from(number)).to_be_bytes())
+    }
+}
+
+/// A task's id, in a form of fixed length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskKey([u8; 16]);
+
+impl TaskKey {
+    #[must_use]
+    pub fn of(id: &str) -> Self {
+        Self(key_of(id))
+    }
+}
+
+/// What a consumer said of a delivery, or what its end said for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Settlement {
+    Acknowledged,
+    /// It counted as acknowledged when it was sent.
+    Automatic,
+    /// Not to be delivered again.
+    Rejected,
+    /// To be delivered again: put back, or restored for a worker that is gone.
+    Requeued,
+    /// The connection or the channel ended before the consumer said anything.
+    Abandoned,
+}
+
+impl Settlement {
+    /// The word for metrics and spans.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "acknowledged",
+            Self::Automatic => "automatic",
+            Self::Rejected => "rejected",
+            Self::Requeued => "requeued",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// What the state of a run is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Evidence {
+    /// The worker wrote it to the result backend.
+    Result,
+    /// The worker sent an event.
+    Event,
+    /// The worker acknowledged the message, and nothing else was to be expected.
+    Acknowledgement,
+}
+
+impl Evidence {
+    /// The word for spans.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Result => "result",
+            Self::Event => "event",
+            Self::Acknowledgement => "acknowledgement",
+        }
+    }
+}
+
+/// What was found of the context of a message, and the span that follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// The span itself. It is exported where its trace is sampled.
     pub context: TraceContext,
     pub parent: Option<SpanId>,
-    /// The `tracestate` that the message carries from here, empty for none.
+    /// The trace that this one was split off from.
+    pub link: Option<TraceContext>,
+    /// The `tracestate` that the message carries from here, empty where there is none or
+    /// where it is longer than a span should keep.
     pub tracestate: String,
     pub kind: SpanKind,
     pub verdict: Verdict,
     /// Why the carried `traceparent` was not valid.
     pub invalid: Option<Invalid>,
+    pub quality: Quality,
     pub origin: Origin,
-    /// Whether the hop's spans are to be exported.
-    pub recorded: bool,
+}
+
+/// How good the context is that a message came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Quality {
+    Valid,
+    Missing,
+    Invalid,
+    /// It is that of an earlier attempt, copied into a retry.
+    Stale,
+    /// There is another vendor's and no `traceparent`.
+    Foreign,
+    /// There are several, and they name different traces.
+    Mixed,
+}
+
+impl Quality {
+    /// The word for metrics and reports.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::Stale => "stale",
+            Self::Foreign => "foreign",
+            Self::Mixed => "mixed",
+        }
+    }
 }
 
 /// What was done with the context of a message.
@@ -107,6 +283,26 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether anything was written into the message.
+    #[must_use]
+    pub const fn is_written(self) -> bool {
+        matches!(
+            self,
+            Self::Restamped | Self::Renewed | Self::Added | Self::Replaced
+        )
+    }
+
+    /// The same where it `is_written`, else that of the same message left as it came.
+    #[must_use]
+    pub const fn if_written(self, is_written: bool) -> Self {
+        match self {
+            _ if is_written => self,
+            Self::Added | Self::Missing => Self::Missing,
+            Self::Replaced | Self::Invalid => Self::Invalid,
+            Self::Kept | Self::Restamped | Self::Renewed => Self::Kept,
+        }
+    }
+
     /// The word for metrics and spans.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -127,6 +323,8 @@ impl Verdict {
 pub enum Origin {
     /// It was in the message.
     Carried,
+    /// It was in the message, in another vendor's spelling.
+    Translated,
     /// It was that of a task seen earlier.
     Inherited,
     /// It follows from the ids in the message.
@@ -141,6 +339,7 @@ impl Origin {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Carried => "carried",
+            Self::Translated => "translated",
             Self::Inherited => "inherited",
             Self::Derived => "derived",
             Self::Fresh => "fresh",
@@ -157,8 +356,10 @@ pub enum Answer {
     Refused(Box<str>),
     /// It was part of a transaction that was discarded or aborted.
     Discarded,
-    /// The protocol gives no answer, or it can no longer be told apart from others.
+    /// The protocol gives no answer.
     Unanswered,
+    /// There may have been an answer; it could not be read, or not be told from others.
+    Unread,
     /// The connection ended before the answer.
     Lost,
     /// It was open for too long, or too many were.
@@ -174,6 +375,7 @@ impl Answer {
             Self::Refused(_) => "refused",
             Self::Discarded => "discarded",
             Self::Unanswered => "unanswered",
+            Self::Unread => "unread",
             Self::Lost => "lost",
             Self::Expired => "expired",
         }

@@ -1,34 +1,239 @@
 //! Hops as spans, in the words of OpenTelemetry's messaging conventions.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use crate::celery::Task;
+use crate::celery::TaskState;
+use crate::config::Spans;
 use crate::hop::Answer;
-use crate::hop::Hop;
+use crate::hop::Connection;
+use crate::hop::Judgement;
+use crate::hop::Leg;
+use crate::hop::Sent;
+use crate::hop::Settlement;
+use crate::hop::Taken;
+use crate::trace::Event;
 use crate::trace::Span;
+use crate::trace::SpanKind;
+use crate::trace::Timestamp;
+use crate::trace::TraceContext;
 use crate::trace::Value;
 
-/// The `send` span of a hop: from the first byte of the publication to the broker's answer.
-/// `None` where the trace is not recorded.
-#[must_use]
-pub fn send_span(hop: &Hop) -> Option<Span> {
-    let publication = &hop.publication;
-    if !publication.recorded {
-        return None;
+impl Leg {
+    /// The spans of this leg, as far as they are `wanted` and its trace is recorded.
+    pub fn spans(&self, wanted: Spans) -> impl Iterator<Item = Span> {
+        let spans = match self {
+            Self::Sent(sent) => [wanted.send.then(|| sent.send_span()), None],
+            Self::Taken(taken) => [
+                wanted.receive.then(|| taken.receive_span()),
+                wanted.process.then(|| taken.process_span()),
+            ],
+        };
+        let spans = spans.into_iter().flatten();
+        spans.filter(|span| span.context.flags.is_sampled())
     }
-    let connection = &publication.connection;
-    let task = &publication.task;
-    let mut attributes: Vec<(&'static str, Value)> = Vec::with_capacity(20);
+}
+
+impl Sent {
+    /// From the first byte of the publication to the broker's answer.
+    fn send_span(&self) -> Span {
+        let publication = &self.publication;
+        let mut attributes = message_attributes(&Message {
+            operation: "send",
+            system: publication.system,
+            connection: &publication.connection,
+            destination: &publication.destination,
+            task: &publication.task,
+            size: publication.size,
+        });
+        attributes.extend(judgement_attributes(&publication.judgement));
+        attributes.push(("tracehop.answer", self.answer.word().into()));
+        let error = refusal(&self.answer);
+        Span {
+            name: format!("send {}", publication.destination),
+            kind: publication.judgement.kind,
+            parent: publication.judgement.parent,
+            start: publication.at,
+            end: self.ended.max(publication.at),
+            ..span(&publication.judgement, attributes, error)
+        }
+    }
+}
+
+impl Taken {
+    /// From the sending, where its time is known, to the delivery.
+    fn receive_span(&self) -> Span {
+        let delivery = &self.delivery;
+        let passage = &delivery.passage;
+        let mut attributes = self.attributes("receive");
+        attributes.extend(judgement_attributes(&delivery.judgement));
+        attributes.extend(
+            [
+                self.dwell()
+                    .map(|dwell| ("tracehop.dwell_ms", millis(dwell))),
+                spent("tracehop.delay_ms", self.delay()),
+                spent("tracehop.eta_wait_ms", self.eta_wait()),
+                self.prefetched()
+                    .map(|prefetched| ("tracehop.prefetch_ms", millis(prefetched))),
+                said("tracehop.redelivered", passage.redelivered),
+                said("tracehop.broadcast", passage.broadcast),
+                passage
+                    .deliveries_before
+                    .map(|count| ("tracehop.deliveries_before", i64::from(count).into())),
+                passage
+                    .dead_letter
+                    .as_deref()
+                    .map(|why| ("tracehop.dead_letter", why.to_owned().into())),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+        let settlement = self.settled.map_or("unknown", |(how, _)| how.word());
+        attributes.push(("tracehop.settlement", settlement.into()));
+        if let Some((_, at)) = self.settled {
+            attributes.push(("tracehop.hold_ms", millis(at.since(delivery.at))));
+        }
+        let error = self.abandonment();
+        Span {
+            name: format!("receive {}", delivery.destination),
+            kind: SpanKind::Client,
+            parent: delivery.judgement.parent,
+            start: delivery.sent.unwrap_or(delivery.at).min(delivery.at),
+            end: delivery.at,
+            events: self.events(),
+            ..span(&delivery.judgement, attributes, error)
+        }
+    }
+
+    /// From the delivery to the end of the run.
+    fn process_span(&self) -> Span {
+        let delivery = &self.delivery;
+        let judgement = &delivery.judgement;
+        let mut attributes = self.attributes("process");
+        let end = match self.finished {
+            Some(finish) => {
+                let state = finish.state.map_or("unknown", TaskState::word);
+                attributes.push(("celery.state", state.into()));
+                attributes.push(("tracehop.evidence", finish.evidence.word().into()));
+                finish.at
+            }
+            None => self.settled.map_or(delivery.at, |(_, at)| at),
+        };
+        attributes.extend(
+            self.prefetched()
+                .map(|prefetched| ("tracehop.prefetch_ms", millis(prefetched))),
+        );
+        let failure = self.finished.and_then(|finish| match finish.state {
+            Some(TaskState::Failed) => Some(("failed", "the task failed")),
+            Some(TaskState::Rejected) => Some(("rejected", "the worker rejected the task")),
+            _ => None,
+        });
+        let failure = failure.map(|(kind, words)| (kind.to_owned(), words.to_owned()));
+        // What the message carries when it is delivered is what the run follows from.
+        let parent = match judgement.parent {
+            Some(parent) if !judgement.verdict.is_written() => parent,
+            _ => judgement.context.span_id,
+        };
+        let context = TraceContext {
+            span_id: delivery.process,
+            ..judgement.context
+        };
+        Span {
+            context,
+            name: format!("process {}", delivery.destination),
+            kind: SpanKind::Consumer,
+            parent: Some(parent),
+            start: delivery.at,
+            end: end.max(delivery.at),
+            events: self.events(),
+            ..span(
+                judgement,
+                attributes,
+                failure.or_else(|| self.abandonment()),
+            )
+        }
+    }
+
+    fn attributes(&self, operation: &'static str) -> Attributes {
+        let delivery = &self.delivery;
+        let mut attributes = message_attributes(&Message {
+            operation,
+            system: delivery.system,
+            connection: &delivery.connection,
+            destination: &delivery.destination,
+            task: &delivery.task,
+            size: delivery.size,
+        });
+        if self.is_expired {
+            attributes.push(("tracehop.expired", true.into()));
+        }
+        attributes
+    }
+
+    /// What happened to the message while the worker had it.
+    fn events(&self) -> Vec<Event> {
+        let due = self.eta.filter(|eta| *eta > self.delivery.at);
+        let settled = self
+            .settled
+            .filter(|(how, _)| *how != Settlement::Automatic);
+        let mut events: Vec<Event> = [
+            due.map(|at| Event { name: "due", at }),
+            self.started.map(|at| Event {
+                name: "started",
+                at,
+            }),
+            settled.map(|(how, at)| Event {
+                name: how.word(),
+                at,
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        events.sort_by_key(|event| event.at);
+        events
+    }
+
+    fn abandonment(&self) -> Option<(String, String)> {
+        match self.settled {
+            Some((Settlement::Abandoned, _)) => Some((
+                "connection_lost".to_owned(),
+                "the connection ended before the message was acknowledged".to_owned(),
+            )),
+            _ => None,
+        }
+    }
+}
+
+type Attributes = Vec<(&'static str, Value)>;
+
+/// What the spans of both legs tell of a message.
+struct Message<'a> {
+    operation: &'static str,
+    system: &'static str,
+    connection: &'a Connection,
+    destination: &'a str,
+    task: &'a Task<'a>,
+    size: usize,
+}
+
+fn message_attributes(message: &Message<'_>) -> Attributes {
+    let Message {
+        connection, task, ..
+    } = message;
+    let mut attributes = Attributes::with_capacity(28);
     attributes.extend([
-        (MESSAGING_SYSTEM, publication.system.into()),
-        (MESSAGING_OPERATION_NAME, "send".into()),
-        (MESSAGING_OPERATION_TYPE, "send".into()),
+        (MESSAGING_SYSTEM, message.system.into()),
+        (MESSAGING_OPERATION_NAME, message.operation.into()),
+        (MESSAGING_OPERATION_TYPE, message.operation.into()),
         (
             MESSAGING_DESTINATION_NAME,
-            publication.destination.to_string().into(),
+            message.destination.to_owned().into(),
         ),
         (
             MESSAGING_MESSAGE_ENVELOPE_SIZE,
-            i64::try_from(publication.size).unwrap_or(i64::MAX).into(),
+            i64::try_from(message.size).unwrap_or(i64::MAX).into(),
         ),
         (SERVER_ADDRESS, connection.server_address.to_string().into()),
         (SERVER_PORT, i64::from(connection.server_port).into()),
@@ -39,12 +244,6 @@ pub fn send_span(hop: &Hop) -> Option<Span> {
             "tracehop.client_address",
             connection.client_address.to_string().into(),
         ),
-        ("tracehop.context.origin", publication.origin.word().into()),
-        (
-            "tracehop.context.verdict",
-            publication.verdict.word().into(),
-        ),
-        ("tracehop.answer", hop.answer.word().into()),
     ]);
     let id = Some(&task.id).filter(|id| !id.is_empty());
     for (key, value) in [
@@ -56,28 +255,59 @@ pub fn send_span(hop: &Hop) -> Option<Span> {
     ] {
         attributes.extend(value.map(|text| (key, Value::Text(Cow::Owned(text.to_string())))));
     }
-    if let Some(invalid) = publication.invalid {
+    attributes
+}
+
+fn judgement_attributes(judgement: &Judgement) -> Attributes {
+    let mut attributes = vec![
+        ("tracehop.context.origin", judgement.origin.word().into()),
+        ("tracehop.context.verdict", judgement.verdict.word().into()),
+        ("tracehop.context.quality", judgement.quality.word().into()),
+    ];
+    if let Some(invalid) = judgement.invalid {
         attributes.push(("tracehop.context.invalid", invalid.to_string().into()));
     }
-    let error = error(&hop.answer);
+    attributes
+}
+
+/// A span with that context, of which its owner tells the rest.
+fn span(
+    judgement: &Judgement,
+    mut attributes: Attributes,
+    error: Option<(String, String)>,
+) -> Span {
     if let Some((kind, _)) = &error {
         attributes.push((ERROR_TYPE, kind.clone().into()));
     }
-    Some(Span {
-        context: publication.context,
-        parent: publication.parent,
-        tracestate: publication.tracestate.clone(),
-        kind: publication.kind,
-        name: format!("send {}", publication.destination),
-        start: publication.at,
-        end: hop.ended.max(publication.at),
+    Span {
+        context: judgement.context,
+        parent: None,
+        tracestate: judgement.tracestate.clone(),
+        kind: judgement.kind,
+        name: String::new(),
+        start: Timestamp::default(),
+        end: Timestamp::default(),
         attributes,
+        events: Vec::new(),
+        links: judgement.link.into_iter().collect(),
         error: error.map(|(_, words)| words),
-    })
+    }
+}
+
+fn millis(time: Duration) -> Value {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX).into()
+}
+
+fn spent(key: &'static str, time: Duration) -> Option<(&'static str, Value)> {
+    (!time.is_zero()).then(|| (key, millis(time)))
+}
+
+fn said(key: &'static str, truth: bool) -> Option<(&'static str, Value)> {
+    truth.then(|| (key, true.into()))
 }
 
 /// The kind of an error (a word of few values) and its description.
-fn error(answer: &Answer) -> Option<(String, String)> {
+fn refusal(answer: &Answer) -> Option<(String, String)> {
     match answer {
         Answer::Refused(words) => {
             let kind = words.split(' ').next().unwrap_or_default();
@@ -87,7 +317,11 @@ fn error(answer: &Answer) -> Option<(String, String)> {
             "connection_lost".to_owned(),
             "the connection ended before the broker answered".to_owned(),
         )),
-        Answer::Confirmed | Answer::Discarded | Answer::Unanswered | Answer::Expired => None,
+        Answer::Confirmed
+        | Answer::Discarded
+        | Answer::Unanswered
+        | Answer::Unread
+        | Answer::Expired => None,
     }
 }
 
@@ -107,17 +341,17 @@ mod tests {
 
     use super::*;
     use crate::hop::fixture::publication;
-    use crate::trace::Timestamp;
+    use crate::trace::TraceFlags;
 
     fn span_of(answer: Answer) -> Span {
         let mut publication = publication(1, 5);
         publication.task.id = "some-id".into();
-        let hop = Hop {
+        let sent = Sent {
             publication,
             answer,
             ended: Timestamp::from_nanos(9),
         };
-        send_span(&hop).unwrap()
+        sent.send_span()
     }
 
     fn value<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
@@ -181,12 +415,12 @@ mod tests {
     #[test]
     fn an_unsampled_hop_is_no_span() {
         let mut publication = publication(1, 5);
-        publication.recorded = false;
-        let hop = Hop {
+        publication.judgement.context.flags = TraceFlags::default();
+        let leg = Leg::Sent(Sent {
             publication,
             answer: Answer::Confirmed,
             ended: Timestamp::from_nanos(9),
-        };
-        assert_eq!(send_span(&hop), None);
+        });
+        assert_eq!(leg.spans(Spans::default()).count(), 0);
     }
 }

@@ -17,7 +17,8 @@ use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
 use crate::hop::Answer;
-use crate::hop::Hop;
+use crate::hop::Leg;
+use crate::hop::Sent;
 use crate::hop::Sighting;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
@@ -215,8 +216,12 @@ impl Metrics {
     /// Counts what was seen.
     pub(super) fn saw(&self, sighting: &Sighting) {
         match sighting {
-            // Counted when the hop ends.
-            Sighting::Published(_) | Sighting::Answered { .. } => {}
+            // Counted when the leg ends.
+            Sighting::Published(_)
+            | Sighting::Answered { .. }
+            | Sighting::Delivered(_)
+            | Sighting::Settled { .. }
+            | Sighting::Told { .. } => {}
             Sighting::Redelivered { destination, .. } => {
                 let standing = Standing::Unanswered;
                 let destination = self.labels().destination(destination, standing);
@@ -239,15 +244,24 @@ impl Metrics {
         }
     }
 
-    /// Counts a hop that has come to its end.
-    pub(super) fn ended(&self, hop: &Hop) {
+    /// Counts a leg that has come to its end.
+    pub(super) fn ended(&self, leg: &Leg) {
+        match leg {
+            Leg::Sent(sent) => self.sent(sent),
+            Leg::Taken(_) => {}
+        }
+    }
+
+    fn sent(&self, hop: &Sent) {
         let publication = &hop.publication;
         let standing = match hop.answer {
             Answer::Confirmed => Standing::Confirmed,
             Answer::Unanswered => Standing::Unanswered,
-            Answer::Refused(_) | Answer::Discarded | Answer::Lost | Answer::Expired => {
-                Standing::Unproven
-            }
+            Answer::Refused(_)
+            | Answer::Discarded
+            | Answer::Unread
+            | Answer::Lost
+            | Answer::Expired => Standing::Unproven,
         };
         let (destination, task) = self.labels().destination_and_task(
             &publication.destination,
@@ -258,7 +272,7 @@ impl Metrics {
             system: publication.system,
             destination: Arc::clone(&destination),
             task,
-            verdict: publication.verdict.word(),
+            verdict: publication.judgement.verdict.word(),
         };
         self.messages.get_or_create(&labels).inc();
         // Only these two are moments at which the broker spoke.
@@ -543,12 +557,12 @@ mod tests {
         publication
     }
 
-    fn hop(destination: &str, answer: Answer) -> Hop {
-        Hop {
+    fn hop(destination: &str, answer: Answer) -> Leg {
+        Leg::Sent(Sent {
             publication: publication(destination, "app.add"),
             answer,
             ended: Timestamp::from_nanos(1_300_000),
-        }
+        })
     }
 
     #[track_caller]

@@ -64,6 +64,7 @@ impl Telemetry {
     /// Starts counting and exporting. A collector that is not there is not an error.
     pub fn start(
         config: &config::Telemetry,
+        spans: config::Spans,
         limits: &config::Limits,
         log: &config::Log,
     ) -> Result<Self, StartError> {
@@ -91,7 +92,8 @@ impl Telemetry {
         let (sightings, queue) = Sightings::queue(limits.sightings_max, Arc::clone(&metrics));
         let pipeline = Pipeline {
             queue,
-            ledger: Ledger::new(limits.open_hops_max, limits.open_hop_age_max),
+            ledger: Ledger::new(limits, spans),
+            spans,
             metrics: Arc::clone(&metrics),
             log: SightingLog::new(log.repeat_interval),
             exporter,

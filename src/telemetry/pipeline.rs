@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 use tracing::warn;
 
+use crate::config::Spans;
 use crate::hop::Connection;
-use crate::hop::Hop;
 use crate::hop::Ledger;
+use crate::hop::Leg;
 use crate::hop::Sighting;
-use crate::hop::send_span;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::repeats::Repeats;
@@ -54,6 +54,8 @@ impl Sightings {
 pub(super) struct Pipeline {
     pub(super) queue: mpsc::Receiver<Sighting>,
     pub(super) ledger: Ledger,
+    /// Those that are exported.
+    pub(super) spans: Spans,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: SightingLog,
     /// `None`: spans are not exported.
@@ -93,7 +95,7 @@ impl Pipeline {
         }
     }
 
-    fn book(&mut self, seen: &mut Vec<Sighting>, ended: &mut Vec<Hop>) {
+    fn book(&mut self, seen: &mut Vec<Sighting>, ended: &mut Vec<Leg>) {
         for sighting in seen.drain(..) {
             self.metrics.saw(&sighting);
             self.log.saw(&sighting);
@@ -101,22 +103,21 @@ impl Pipeline {
         }
     }
 
-    async fn end(&mut self, ended: &mut Vec<Hop>) {
-        for hop in ended.drain(..) {
-            self.metrics.ended(&hop);
+    async fn end(&mut self, ended: &mut Vec<Leg>) {
+        for leg in ended.drain(..) {
+            self.metrics.ended(&leg);
             let Some(exporter) = &self.exporter else {
                 continue;
             };
-            let Some(span) = send_span(&hop) else {
-                continue;
-            };
-            if self.queue.is_closed() {
-                exporter.send(span).await;
-            } else {
-                exporter.offer(span);
+            for span in leg.spans(self.spans) {
+                if self.queue.is_closed() {
+                    exporter.send(span).await;
+                } else {
+                    exporter.offer(span);
+                }
             }
         }
-        let open = self.ledger.open_count();
+        let open = self.ledger.sent_count();
         self.metrics.open_hops.set(open.cast_signed() as i64);
     }
 }
@@ -165,7 +166,12 @@ impl SightingLog {
                 let route = &connection.route;
                 warn!(%route, reason = why, suppressed, "a message was passed unedited");
             }
-            Sighting::Published(_) | Sighting::Answered { .. } | Sighting::Redelivered { .. } => {}
+            Sighting::Published(_)
+            | Sighting::Answered { .. }
+            | Sighting::Delivered(_)
+            | Sighting::Settled { .. }
+            | Sighting::Told { .. }
+            | Sighting::Redelivered { .. } => {}
         }
     }
 

@@ -18,6 +18,35 @@ pub struct Sampler {
     parent_based: bool,
 }
 
+/// A share of all traces, from none (0) to all (1). Which ones follows from the trace id
+/// alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio(f64);
+
+impl Ratio {
+    pub const ALL: Self = Self(1.0);
+
+    /// Reads a number from 0 to 1.
+    pub fn parse(text: &str) -> Result<Self, UnknownSampler> {
+        match text.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(Self(ratio)),
+            _ => Err(UnknownSampler::Ratio(text.to_owned())),
+        }
+    }
+
+    /// Whether this trace belongs to it.
+    #[must_use]
+    pub fn covers(self, trace_id: TraceId) -> bool {
+        is_sampled(&Sdk::TraceIdRatioBased(self.0), trace_id)
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A sampler that OpenTelemetry does not define, or a ratio that is none.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UnknownSampler {
@@ -51,12 +80,14 @@ impl Sampler {
         {
             return sampled;
         }
-        let id = SdkTraceId::from_bytes(trace_id.to_bytes());
-        let answer = self
-            .root
-            .should_sample(None, id, "", &SpanKind::Producer, &[], &[]);
-        answer.decision == SamplingDecision::RecordAndSample
+        is_sampled(&self.root, trace_id)
     }
+}
+
+fn is_sampled(root: &Sdk, trace_id: TraceId) -> bool {
+    let id = SdkTraceId::from_bytes(trace_id.to_bytes());
+    let answer = root.should_sample(None, id, "", &SpanKind::Producer, &[], &[]);
+    answer.decision == SamplingDecision::RecordAndSample
 }
 
 /// Compared by what they are called.
@@ -94,10 +125,7 @@ fn parse_ratio(argument: Option<&str>) -> Result<f64, UnknownSampler> {
     let Some(text) = argument.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(1.0);
     };
-    match text.parse::<f64>() {
-        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
-        _ => Err(UnknownSampler::Ratio(text.to_owned())),
-    }
+    Ratio::parse(text).map(|ratio| ratio.0)
 }
 
 #[cfg(test)]

@@ -14,6 +14,12 @@ impl Timestamp {
         Self(nanos)
     }
 
+    /// The last moment there is, for a number of milliseconds beyond it.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
@@ -22,6 +28,27 @@ impl Timestamp {
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000_000
+    }
+
+    /// The moment that a date and a time name, in the spelling of ISO 8601; without an offset
+    /// they are those of UTC.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let moment = text
+            .parse::<jiff::Timestamp>()
+            .or_else(|_| {
+                let date_time = text.parse::<jiff::civil::DateTime>()?;
+                Ok::<_, jiff::Error>(date_time.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp())
+            })
+            .ok()?;
+        u64::try_from(moment.as_nanosecond()).ok().map(Self)
+    }
+
+    /// The moment `later` than this one.
+    #[must_use]
+    pub fn after(self, later: Duration) -> Self {
+        let nanos = u64::try_from(later.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
     }
 
     /// The time from `earlier` to this moment; nothing when the clock went backwards.
@@ -44,6 +71,7 @@ pub enum SpanKind {
 pub enum Value {
     Text(Cow<'static, str>),
     Integer(i64),
+    Truth(bool),
 }
 
 impl From<&'static str> for Value {
@@ -64,6 +92,19 @@ impl From<i64> for Value {
     }
 }
 
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Truth(truth)
+    }
+}
+
+/// Something that happened to what a span is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub name: &'static str,
+    pub at: Timestamp,
+}
+
 /// A finished span, as it goes to whoever wants it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
@@ -77,6 +118,10 @@ pub struct Span {
     pub start: Timestamp,
     pub end: Timestamp,
     pub attributes: Vec<(&'static str, Value)>,
+    /// What happened on the way, in that order.
+    pub events: Vec<Event>,
+    /// Other traces that it has to do with.
+    pub links: Vec<TraceContext>,
     /// What went wrong, in the words of whoever refused; `None` where nothing did.
     pub error: Option<String>,
 }

@@ -134,8 +134,9 @@ fn is_member(member: &str) -> bool {
 
 /// Our member of a `tracestate`: which span we put into the message, and when.
 ///
-/// `tracehop=<span id>-<sent, Unix milliseconds in hex>`. The context is ours only while
-/// `span_id` equals the parent-id of the `traceparent` beside it.
+/// `tracehop=<span id>-<sent, Unix milliseconds in hex>`, with 0 where it is not known when
+/// the message was sent. The context is ours only while `span_id` equals the parent-id of
+/// the `traceparent` beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OurMember {
     pub span_id: SpanId,
@@ -159,12 +160,19 @@ impl OurMember {
         })
     }
 
+    /// When the message was sent, where that is known.
+    #[must_use]
+    pub fn sent(&self) -> Option<Timestamp> {
+        (self.sent_millis > 0).then(|| Timestamp::from_millis(self.sent_millis))
+    }
+
     /// The `tracestate` that begins with our member and keeps of `others` what still fits in
     /// 32 members and 512 characters. Whole members are dropped: long ones first, then those
     /// on the right (level 2, section 3.3.1.5).
     #[must_use]
-    pub fn lead(span_id: SpanId, sent: Timestamp, others: &str) -> String {
-        let ours = format!("{OUR_KEY}={span_id}-{:x}", sent.as_millis());
+    pub fn lead(span_id: SpanId, sent: Option<Timestamp>, others: &str) -> String {
+        let sent_millis = sent.map_or(0, Timestamp::as_millis);
+        let ours = format!("{OUR_KEY}={span_id}-{sent_millis:x}");
         let mut members = tracestate_members(others);
         members.retain(|member| !is_ours(member));
         members.truncate(MEMBERS_MAX - 1);
@@ -257,26 +265,28 @@ mod tests {
     fn our_member_leads_and_replaces_the_one_before() {
         let span_id = parse_traceparent(VALID).unwrap().span_id;
         let sent = Timestamp::from_nanos(0x19a_0000_0000 * 1_000_000);
-        let tracestate = OurMember::lead(span_id, sent, "ot=rv:1 , tracehop=1-2,,vendor=x y");
+        let tracestate = OurMember::lead(span_id, Some(sent), "ot=rv:1 , tracehop=1-2,,vendor=x y");
         assert_eq!(
             tracestate,
             "tracehop=b7ad6b7169203331-19a00000000,ot=rv:1,vendor=x y"
         );
         let found = OurMember::find(&tracestate).unwrap();
         assert_eq!(found.span_id, span_id);
-        assert_eq!(found.sent_millis, 0x19a_0000_0000);
+        assert_eq!(found.sent(), Some(sent));
+        let unknown = OurMember::find(&OurMember::lead(span_id, None, "")).unwrap();
+        assert_eq!(unknown.sent(), None);
     }
 
     #[test]
     fn whole_members_are_dropped_from_the_right() {
         let span_id = parse_traceparent(VALID).unwrap().span_id;
         let many: Vec<String> = (0..32).map(|number| format!("k{number}=v")).collect();
-        let tracestate = OurMember::lead(span_id, Timestamp::default(), &many.join(","));
+        let tracestate = OurMember::lead(span_id, None, &many.join(","));
         assert_eq!(tracestate.split(',').count(), 32);
         assert!(tracestate.ends_with("k30=v"));
 
         let long = format!("a={},b={}", "x".repeat(250), "y".repeat(250));
-        let tracestate = OurMember::lead(span_id, Timestamp::default(), &long);
+        let tracestate = OurMember::lead(span_id, None, &long);
         assert!(tracestate.len() <= 512);
         assert!(tracestate.contains("a=x") && !tracestate.contains("b=y"));
     }

@@ -10,12 +10,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use tracehop::celery::Task;
 use tracehop::config::Limits;
 use tracehop::config::Mode;
 use tracehop::config::Policy;
 use tracehop::config::Protocol;
+use tracehop::config::Spans;
+use tracehop::hop::Answer;
+use tracehop::hop::Delivery;
+use tracehop::hop::Judgement;
 use tracehop::hop::Publication;
 use tracehop::hop::Sighting;
+use tracehop::hop::TaskKey;
 use tracehop::hop::Verdict;
 use tracehop::protocol::HoldBudget;
 use tracehop::protocol::Outbox;
@@ -82,7 +88,9 @@ pub(crate) fn nothing_changes_but_the_context_of_messages(broker: &str) {
             assert_only_readdressed(&said.by_broker, &said.outcome.to_client);
             let written: Vec<&Publication> = seen
                 .publications()
-                .filter(|hop| hop.connection.session == *number && hop.verdict != Verdict::Kept)
+                .filter(|hop| {
+                    hop.connection.session == *number && hop.judgement.verdict != Verdict::Kept
+                })
                 .collect();
             assert_eq!(
                 edits.len(),
@@ -91,11 +99,11 @@ pub(crate) fn nothing_changes_but_the_context_of_messages(broker: &str) {
                 capture.name
             );
             for (edit, hop) in edits.iter().zip(written) {
-                let traceparent = format_traceparent(&hop.context);
+                let traceparent = format_traceparent(&hop.judgement.context);
                 assert_eq!(edit.header("traceparent"), Some(traceparent.into()));
                 assert_eq!(
                     edit.header("tracestate"),
-                    Some(hop.tracestate.as_str().into())
+                    Some(hop.judgement.tracestate.as_str().into())
                 );
             }
         }
@@ -243,6 +251,11 @@ impl Capture {
         let rig = Rig {
             protocol,
             policy,
+            // So that everything that can be seen is told.
+            spans: Spans {
+                process: true,
+                ..Spans::default()
+            },
             limits,
         };
         let injector = rig.injector();
@@ -353,43 +366,52 @@ pub(crate) struct Conversation {
 impl Replay {
     /// What was seen, as a table to be read: a line for each thing, in order.
     ///
-    /// `trace` and `parent` name what has been seen before: a trace by a letter, a hop by its
-    /// line; `carried` is a span that the message brought with it.
+    /// `trace` and `parent` name what has been seen before: a trace by a letter, a hop or a
+    /// delivery by its line, the run that follows from a delivery by its line and `run`;
+    /// `carried` is a span that the message brought with it. `end` is the broker's answer, or
+    /// what the worker said of the delivery.
     pub(crate) fn table(&self) -> String {
-        let mut rows: Vec<Vec<String>> = vec![
-            HEADINGS
-                .iter()
-                .map(|heading| (*heading).to_owned())
-                .collect(),
-        ];
-        let mut traces: Vec<String> = Vec::new();
-        let mut spans: Vec<String> = Vec::new();
+        let mut rows = vec![HEADINGS.map(str::to_owned).to_vec()];
+        let mut names = Names::default();
         for (index, thing) in seen(&self.sightings).things.iter().enumerate() {
-            let mut row = vec![(index + 1).to_string()];
-            spans.push(String::new());
+            let line = index + 1;
+            let mut row = vec![line.to_string()];
             match thing {
                 Thing::Published(publication, answer) => {
-                    let trace = publication.context.trace_id.to_string();
-                    let known = traces.iter().position(|other| *other == trace);
-                    let trace = known.unwrap_or_else(|| {
-                        traces.push(trace);
-                        traces.len() - 1
-                    });
-                    let parent = match publication.parent.map(|parent| parent.to_string()) {
-                        None => "-".to_owned(),
-                        Some(parent) => match spans.iter().position(|span| *span == parent) {
-                            Some(line) => format!("#{}", line + 1),
-                            None => "carried".to_owned(),
-                        },
-                    };
-                    spans[index] = publication.context.span_id.to_string();
-                    row.extend(described(publication));
-                    row.extend([letter(trace), parent]);
+                    row.extend(published(publication));
+                    row.extend(names.of(&publication.judgement));
                     row.push(match answer {
-                        Some(tracehop::hop::Answer::Refused(words)) => format!("refused: {words}"),
+                        Some(Answer::Refused(words)) => format!("refused: {words}"),
                         Some(answer) => answer.word().to_owned(),
                         None => "open".to_owned(),
                     });
+                    let span = publication.judgement.context.span_id.to_string();
+                    names.spans.push((span, format!("#{line}")));
+                }
+                Thing::Delivered(delivery, settlement) => {
+                    row.extend(delivered(delivery));
+                    row.extend(names.of(&delivery.judgement));
+                    row.push(match (settlement, delivery.receipt) {
+                        (Some(settlement), _) => settlement.word().to_owned(),
+                        (None, Some(_)) => "open".to_owned(),
+                        (None, None) => "automatic".to_owned(),
+                    });
+                    let span = delivery.judgement.context.span_id.to_string();
+                    names.spans.push((span, format!("#{line}")));
+                    names
+                        .spans
+                        .push((delivery.process.to_string(), format!("#{line} run")));
+                    let task = TaskKey::of(&delivery.task.id);
+                    names.tasks.push((task, shortened(&delivery.task.id)));
+                }
+                Thing::Settled(settlement) => {
+                    row.extend([String::new(), format!("settled: {}", settlement.word())]);
+                }
+                Thing::Told(task, state, evidence) => {
+                    let known = names.tasks.iter().find(|(known, _)| known == task);
+                    let task = known.map_or("unknown", |(_, id)| id);
+                    let told = format!("told: {} by {}", state.word(), evidence.word());
+                    row.extend([String::new(), told, String::new(), task.to_owned()]);
                 }
                 Thing::Redelivered(connection, destination) => {
                     row.extend([connection.to_string(), "redelivered".to_owned()]);
@@ -420,28 +442,86 @@ const HEADINGS: [&str; 11] = [
     "origin",
     "trace",
     "parent",
-    "answer",
+    "end",
 ];
 
-fn described(publication: &Publication) -> [String; 7] {
+/// What ids are called in a table.
+#[derive(Default)]
+struct Names {
+    traces: Vec<String>,
+    spans: Vec<(String, String)>,
+    tasks: Vec<(TaskKey, String)>,
+}
+
+impl Names {
+    /// The trace and the parent.
+    fn of(&mut self, judgement: &Judgement) -> [String; 2] {
+        let trace = judgement.context.trace_id.to_string();
+        let known = self.traces.iter().position(|other| *other == trace);
+        let trace = known.unwrap_or_else(|| {
+            self.traces.push(trace);
+            self.traces.len() - 1
+        });
+        let parent = match judgement.parent.map(|parent| parent.to_string()) {
+            None => "-".to_owned(),
+            Some(parent) => match self.spans.iter().find(|(span, _)| *span == parent) {
+                Some((_, name)) => name.clone(),
+                None => "carried".to_owned(),
+            },
+        };
+        [letter(trace), parent]
+    }
+}
+
+fn published(publication: &Publication) -> [String; 7] {
+    let judgement = &publication.judgement;
+    let seen = match judgement.invalid {
+        Some(invalid) => format!("{} ({invalid})", judgement.verdict.word()),
+        None => judgement.verdict.word().to_owned(),
+    };
     let task = &publication.task;
-    let seen = match publication.invalid {
-        Some(invalid) => format!("{} ({invalid})", publication.verdict.word()),
-        None => publication.verdict.word().to_owned(),
-    };
-    let retries = match task.replaced {
-        0 => task.retries.to_string(),
-        replaced => format!("{}, replaced {replaced}", task.retries),
-    };
     [
         publication.connection.session.to_string(),
         seen,
         task.name.to_string(),
         shortened(&task.id),
-        retries,
+        attempt(task),
         publication.destination.to_string(),
-        publication.origin.word().to_owned(),
+        judgement.origin.word().to_owned(),
     ]
+}
+
+fn delivered(delivery: &Delivery) -> [String; 7] {
+    let passage = &delivery.passage;
+    let seen = [
+        (true, "delivered"),
+        (passage.redelivered, "again"),
+        (passage.broadcast, "to all"),
+        (passage.delayed, "with delay"),
+        (passage.dead_letter.is_some(), "as dead letter"),
+        (delivery.sent.is_none(), "(sent unknown)"),
+    ];
+    let seen: Vec<&str> = seen
+        .into_iter()
+        .filter_map(|(is_so, word)| is_so.then_some(word))
+        .collect();
+    let task = &delivery.task;
+    [
+        delivery.connection.session.to_string(),
+        seen.join(" "),
+        task.name.to_string(),
+        shortened(&task.id),
+        attempt(task),
+        delivery.destination.to_string(),
+        delivery.judgement.origin.word().to_owned(),
+    ]
+}
+
+fn attempt(task: &Task<'_>) -> String {
+    match task.replaced {
+        0 => task.retries.to_string(),
+        replaced => format!("{}, replaced {replaced}", task.retries),
+    }
 }
 
 /// The first digits of a UUID; any other id whole.

@@ -7,15 +7,23 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use tracehop::celery::TaskState;
 use tracehop::config::Limits;
 use tracehop::config::Mode;
 use tracehop::config::Policy;
 use tracehop::config::Protocol;
+use tracehop::config::Rollout;
+use tracehop::config::Spans;
+use tracehop::config::Translate;
 use tracehop::hop::Answer;
 use tracehop::hop::Connection;
+use tracehop::hop::Delivery;
+use tracehop::hop::Evidence;
 use tracehop::hop::Injector;
 use tracehop::hop::Publication;
+use tracehop::hop::Settlement;
 use tracehop::hop::Sighting;
+use tracehop::hop::TaskKey;
 use tracehop::hop::Verdict;
 use tracehop::protocol::HoldBudget;
 use tracehop::protocol::Outbox;
@@ -55,6 +63,7 @@ const LATER: Timestamp = Timestamp::from_nanos(NOW.as_nanos() + 1_000_000_000);
 pub(crate) struct Rig {
     pub(crate) protocol: Protocol,
     pub(crate) policy: Policy,
+    pub(crate) spans: Spans,
     pub(crate) limits: Limits,
 }
 
@@ -69,6 +78,7 @@ impl Rig {
         Self {
             protocol,
             policy: Policy::default(),
+            spans: Spans::default(),
             limits,
         }
     }
@@ -85,7 +95,7 @@ impl Rig {
     }
 
     pub(crate) fn injector(&self) -> Arc<Injector> {
-        injector(self.policy, &self.limits)
+        injector(self.policy, self.spans, &self.limits)
     }
 
     /// A session of its own: nobody else's memory, the same ids for each.
@@ -123,8 +133,9 @@ impl Rig {
 pub(crate) const HOLD_BYTES_MAX: usize = 4096;
 
 /// The one place where an injector is made.
-pub(crate) fn injector(policy: Policy, limits: &Limits) -> Arc<Injector> {
-    Arc::new(Injector::new(policy, Sampler::default(), limits))
+pub(crate) fn injector(policy: Policy, spans: Spans, limits: &Limits) -> Arc<Injector> {
+    let injector = Injector::new(policy, Sampler::default(), limits);
+    Arc::new(injector.with(Translate::default(), Rollout::default(), spans))
 }
 
 /// Everything that a session gave back.
@@ -295,8 +306,20 @@ pub(crate) struct Exchange {
 /// One thing that must be seen.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Expected {
+    /// A task message on its way out, and what became of it while that could be seen.
+    Delivered {
+        id: String,
+        destination: String,
+        redelivered: bool,
+        settlement: Option<Settlement>,
+    },
+    /// What became of a delivery that nobody saw.
+    Settled(Settlement),
+    Told(TaskState),
     Published(ExpectedPublication),
-    Redelivered { destination: String },
+    Redelivered {
+        destination: String,
+    },
     LeftAlone,
 }
 
@@ -340,12 +363,12 @@ pub(crate) fn comprehending(rig: Rig, exchange: &Exchange) {
     for (publication, edit) in written.into_iter().zip(&edits) {
         let task = &publication.task;
         let attempt = derived_span_id("send", &task.id, task.retries, task.replaced);
-        assert_eq!(publication.context.span_id, attempt);
+        assert_eq!(publication.judgement.context.span_id, attempt);
         assert_eq!(publication.size, edit.before.len());
-        let traceparent = format_traceparent(&publication.context);
+        let traceparent = format_traceparent(&publication.judgement.context);
         assert_eq!(edit.header("traceparent"), Some(traceparent.into()));
         let tracestate = edit.header("tracestate").unwrap_or_else(|| "".into());
-        assert_eq!(tracestate, publication.tracestate.as_str());
+        assert_eq!(tracestate, publication.judgement.tracestate.as_str());
     }
 
     // What has grown beyond the limit is no longer read.
@@ -358,7 +381,7 @@ pub(crate) fn comprehending(rig: Rig, exchange: &Exchange) {
 /// Whether the message carries the hop's own context from here.
 fn is_written(publication: &Publication) -> bool {
     matches!(
-        publication.verdict,
+        publication.judgement.verdict,
         Verdict::Added | Verdict::Replaced | Verdict::Renewed | Verdict::Restamped
     )
 }
@@ -423,21 +446,24 @@ fn reads_back(rig: Rig, exchange: &Exchange, first: &Outcome) {
     assert_eq!(first.lines(), second.lines(), "seen first, and read back");
     for (ours, theirs) in first.publications().zip(second.publications()) {
         assert_eq!(
-            ours.context.trace_id, theirs.context.trace_id,
+            ours.judgement.context.trace_id, theirs.judgement.context.trace_id,
             "trace of {:?}",
             ours.task
         );
         let kept = Verdict::Kept;
-        let left_as_it_was = matches!(theirs.verdict, Verdict::Missing | Verdict::Invalid);
+        let left_as_it_was = matches!(
+            theirs.judgement.verdict,
+            Verdict::Missing | Verdict::Invalid
+        );
         assert!(
-            theirs.verdict == kept || left_as_it_was,
+            theirs.judgement.verdict == kept || left_as_it_was,
             "read back as {:?}",
-            theirs.verdict
+            theirs.judgement.verdict
         );
     }
 }
 
-/// What was seen, with each publication's answer beside it.
+/// What was seen, with each publication's answer and each delivery's settlement beside it.
 pub(crate) struct Seen {
     pub(crate) things: Vec<Thing>,
 }
@@ -445,6 +471,10 @@ pub(crate) struct Seen {
 /// One thing seen; what is no publication, with the session that saw it.
 pub(crate) enum Thing {
     Published(Box<Publication>, Option<Answer>),
+    Delivered(Box<Delivery>, Option<Settlement>),
+    /// Of a delivery that was not seen.
+    Settled(Settlement),
+    Told(TaskKey, TaskState, Evidence),
     Redelivered(u64, String),
     LeftAlone(u64, &'static str),
     LostSight(u64, &'static str),
@@ -465,6 +495,13 @@ impl Seen {
                 let (task, destination) = (&publication.task, &publication.destination);
                 format!("published {task:?} to {destination}: {answer:?}")
             }
+            Thing::Delivered(delivery, settlement) => {
+                let (task, destination) = (&delivery.task, &delivery.destination);
+                let passage = &delivery.passage;
+                format!("delivered {task:?} from {destination}, {passage:?}: {settlement:?}")
+            }
+            Thing::Settled(settlement) => format!("settled: {settlement:?}"),
+            Thing::Told(_, state, evidence) => format!("told: {state:?} by {evidence:?}"),
             Thing::Redelivered(_, destination) => format!("redelivered to {destination}"),
             Thing::LeftAlone(_, why) => format!("left alone: {why}"),
             Thing::LostSight(_, why) => format!("lost sight: {why}"),
@@ -480,8 +517,34 @@ impl Seen {
 pub(crate) fn seen(sightings: &[Sighting]) -> Seen {
     let mut things = Vec::new();
     for sighting in sightings {
-        things.push(match sighting {
+        let thing = match sighting {
             Sighting::Published(publication) => Thing::Published(publication.clone(), None),
+            Sighting::Delivered(delivery) => Thing::Delivered(delivery.clone(), None),
+            Sighting::Settled {
+                receipt,
+                settlement,
+                ..
+            } => {
+                let of = things.iter_mut().find_map(|thing| match thing {
+                    Thing::Delivered(delivery, of @ None) if delivery.receipt == Some(*receipt) => {
+                        Some(of)
+                    }
+                    _ => None,
+                });
+                match of {
+                    Some(of) => {
+                        *of = Some(*settlement);
+                        continue;
+                    }
+                    None => Thing::Settled(*settlement),
+                }
+            }
+            Sighting::Told {
+                task,
+                state,
+                evidence,
+                ..
+            } => Thing::Told(*task, *state, *evidence),
             Sighting::Redelivered {
                 connection,
                 destination,
@@ -501,7 +564,8 @@ pub(crate) fn seen(sightings: &[Sighting]) -> Seen {
                 );
                 continue;
             }
-        });
+        };
+        things.push(thing);
     }
     Seen { things }
 }
@@ -516,11 +580,19 @@ fn assert_seen(seen: &Seen, expected: &[Expected]) {
                 task: publication.task.name.to_string(),
                 retries: publication.task.retries,
                 destination: publication.destination.to_string(),
-                verdict: publication.verdict,
-                trace_id: Some(publication.context.trace_id),
-                parent: publication.parent,
+                verdict: publication.judgement.verdict,
+                trace_id: Some(publication.judgement.context.trace_id),
+                parent: publication.judgement.parent,
                 answer: answer.clone().expect("every publication is answered"),
             }),
+            Thing::Delivered(delivery, settlement) => Expected::Delivered {
+                id: delivery.task.id.to_string(),
+                destination: delivery.destination.to_string(),
+                redelivered: delivery.passage.redelivered,
+                settlement: *settlement,
+            },
+            Thing::Settled(settlement) => Expected::Settled(*settlement),
+            Thing::Told(_, state, _) => Expected::Told(*state),
             Thing::Redelivered(_, destination) => Expected::Redelivered {
                 destination: destination.clone(),
             },

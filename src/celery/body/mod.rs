@@ -93,8 +93,8 @@ mod tests {
             group: Some("0e0f1e6a-1111-4222-8333-444455556666".into()),
             eta: Some("2026-11-22T08:53:23.736583+00:00".into()),
             retries: 1,
-            replaced: 0,
             protocol: TaskProtocol::One,
+            ..Task::default()
         }
     }
 

@@ -219,10 +219,14 @@ impl Requests<'_> {
         patch: &mut Vec<u8>,
     ) -> u64 {
         let setup = &mut *self.setup;
-        let mut decision =
-            setup
-                .injector
-                .decide(&task, &envelope.headers, self.now, &mut setup.ids);
+        let destination = publish.route().destination();
+        let mut decision = setup.injector.publish(
+            &task,
+            &envelope.headers,
+            &destination,
+            self.now,
+            &mut setup.ids,
+        );
         if let Some(stamp) = &decision.stamp {
             envelope.write_stamped(frame.channel, payload, stamp, patch);
             // A content header has one frame to fit in.
@@ -245,17 +249,11 @@ impl Requests<'_> {
                 connection,
                 system: "rabbitmq",
                 at: publish.at,
-                destination: publish.route().destination(),
+                destination,
                 task: task.into_owned(),
+                client_name: None,
                 size: payload.len().saturating_add(body_size),
-                context: decision.context,
-                parent: decision.parent,
-                tracestate: decision.tracestate,
-                kind: decision.kind,
-                verdict: decision.verdict,
-                invalid: decision.invalid,
-                origin: decision.origin,
-                recorded: decision.recorded,
+                judgement: decision.judgement,
             })));
         number
     }

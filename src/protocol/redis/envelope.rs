@@ -253,7 +253,7 @@ fn read_headers<'a>(
             "tracestate" => places.tracestate = Some(value.range.clone()),
             _ => {}
         }
-        headers.take(&name, value.into());
+        headers.take(&name, value);
     }
     places.headers = HeadersPlace::Object { inside, is_empty };
     Ok(())

@@ -251,9 +251,10 @@ impl command::Listener for Requests<'_> {
             });
             return false;
         }
-        let decision = self.setup.injector.decide(
+        let decision = self.setup.injector.publish(
             &envelope.task,
             &envelope.headers,
+            destination,
             self.now,
             &mut self.setup.ids,
         );
@@ -274,15 +275,9 @@ impl command::Listener for Requests<'_> {
                 at: *self.began,
                 destination: destination.into(),
                 task: envelope.task.into_owned(),
+                client_name: None,
                 size: value.len(),
-                context: decision.context,
-                parent: decision.parent,
-                tracestate: decision.tracestate,
-                kind: decision.kind,
-                verdict: decision.verdict,
-                invalid: decision.invalid,
-                origin: decision.origin,
-                recorded: decision.recorded,
+                judgement: decision.judgement,
             })));
         decision.stamp.is_some()
     }
@@ -311,6 +306,7 @@ mod tests {
     use crate::config::Limits;
     use crate::config::Policy;
     use crate::hop::Injector;
+    use crate::hop::fixture::told;
     use crate::protocol::HoldBudget;
     use crate::trace::IdSource;
     use crate::trace::Sampler;
@@ -374,22 +370,7 @@ mod tests {
         /// What was seen, a word each.
         fn seen(&mut self) -> Vec<String> {
             let sightings = self.out.sightings.drain(..);
-            let words = sightings.map(|sighting| match sighting {
-                Sighting::Published(publication) => format!(
-                    "{} {} to {}",
-                    publication.verdict.word(),
-                    publication.hop.number,
-                    publication.destination
-                ),
-                Sighting::Answered { hop, answer, .. } => match answer {
-                    Answer::Refused(words) => format!("{} refused: {words}", hop.number),
-                    answer => format!("{} {}", hop.number, answer.word()),
-                },
-                Sighting::Redelivered { destination, .. } => format!("redelivered {destination}"),
-                Sighting::LeftAlone { why, .. } => format!("left alone: {why}"),
-                Sighting::LostSight { why, .. } => format!("lost sight: {why}"),
-            });
-            words.collect()
+            sightings.map(|sighting| told(&sighting)).collect()
         }
     }
 

@@ -18,10 +18,12 @@ use opentelemetry_sdk::trace::SpanEvents;
 use opentelemetry_sdk::trace::SpanLinks;
 
 use crate::telemetry::otlp::settings::Settings;
+use crate::trace::Event;
 use crate::trace::Span;
 use crate::trace::SpanId;
 use crate::trace::SpanKind;
 use crate::trace::Timestamp;
+use crate::trace::TraceContext;
 use crate::trace::Value;
 
 /// What all our spans say they were made by.
@@ -49,15 +51,8 @@ pub(super) fn resource(settings: &Settings, instance: String) -> Resource {
 pub(super) fn span_data(span: Span, scope: &InstrumentationScope) -> SpanData {
     // A tracestate that the SDK finds fault with is no reason to lose the span.
     let tracestate: TraceState = span.tracestate.parse().unwrap_or_default();
-    let context = &span.context;
     SpanData {
-        span_context: SpanContext::new(
-            trace::TraceId::from_bytes(context.trace_id.to_bytes()),
-            sdk_span_id(context.span_id),
-            trace::TraceFlags::new(context.flags.bits()),
-            false,
-            tracestate,
-        ),
+        span_context: sdk_context(&span.context, false, tracestate),
         parent_span_id: span.parent.map_or(trace::SpanId::INVALID, sdk_span_id),
         parent_span_is_remote: span.parent.is_some(),
         span_kind: match span.kind {
@@ -74,11 +69,38 @@ pub(super) fn span_data(span: Span, scope: &InstrumentationScope) -> SpanData {
             .map(|(key, value)| KeyValue::new(key, sdk_value(value)))
             .collect(),
         dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
+        events: events(span.events),
+        links: links(&span.links),
         status: span.error.map_or(Status::Unset, Status::error),
         instrumentation_scope: scope.clone(),
     }
+}
+
+fn events(events: Vec<Event>) -> SpanEvents {
+    let mut ours = SpanEvents::default();
+    let events = events.into_iter();
+    ours.events.extend(
+        events.map(|event| trace::Event::new(event.name, system_time(event.at), vec![], 0)),
+    );
+    ours
+}
+
+fn links(contexts: &[TraceContext]) -> SpanLinks {
+    let mut ours = SpanLinks::default();
+    let remote = |context: &TraceContext| sdk_context(context, true, TraceState::NONE);
+    let link = |context| trace::Link::new(remote(context), vec![], 0);
+    ours.links.extend(contexts.iter().map(link));
+    ours
+}
+
+fn sdk_context(context: &TraceContext, is_remote: bool, tracestate: TraceState) -> SpanContext {
+    SpanContext::new(
+        trace::TraceId::from_bytes(context.trace_id.to_bytes()),
+        sdk_span_id(context.span_id),
+        trace::TraceFlags::new(context.flags.bits()),
+        is_remote,
+        tracestate,
+    )
 }
 
 fn sdk_span_id(id: SpanId) -> trace::SpanId {
@@ -89,6 +111,7 @@ fn sdk_value(value: Value) -> opentelemetry::Value {
     match value {
         Value::Text(text) => text.into(),
         Value::Integer(number) => number.into(),
+        Value::Truth(truth) => truth.into(),
     }
 }
 
@@ -124,6 +147,8 @@ mod tests {
                 ("messaging.system", "some-broker".into()),
                 ("celery.retries", 3.into()),
             ],
+            events: Vec::new(),
+            links: Vec::new(),
             error: Some("OOM command not allowed".to_owned()),
         }
     }

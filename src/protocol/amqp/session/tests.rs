@@ -3,6 +3,7 @@ use crate::config::Limits;
 use crate::config::Policy;
 use crate::hop::Connection;
 use crate::hop::Injector;
+use crate::hop::fixture::told;
 use crate::protocol::HoldBudget;
 use crate::protocol::amqp::fixture::CELERY_FLAGS;
 use crate::protocol::amqp::fixture::frame;
@@ -104,22 +105,7 @@ impl Spoken {
     /// What was seen, a word each.
     fn seen(&mut self) -> Vec<String> {
         let sightings = self.out.sightings.drain(..);
-        let words = sightings.map(|sighting| match sighting {
-            Sighting::Published(publication) => format!(
-                "{} {} to {}",
-                publication.verdict.word(),
-                publication.hop.number,
-                publication.destination
-            ),
-            Sighting::Answered { hop, answer, .. } => match answer {
-                Answer::Refused(words) => format!("{} refused: {words}", hop.number),
-                answer => format!("{} {}", hop.number, answer.word()),
-            },
-            Sighting::Redelivered { destination, .. } => format!("redelivered {destination}"),
-            Sighting::LeftAlone { why, .. } => format!("left alone: {why}"),
-            Sighting::LostSight { why, .. } => format!("lost sight: {why}"),
-        });
-        words.collect()
+        sightings.map(|sighting| told(&sighting)).collect()
     }
 }
 

@@ -1,0 +1,355 @@
+use std::borrow::Cow;
+
+use super::*;
+use crate::celery::HeaderValue;
+use crate::hop::Origin;
+use crate::trace::derived_span_id;
+
+const ROOT: &str = "50fbde83-f755-40e9-a1de-76192c8eca74";
+const CHILD: &str = "1c8d5ac5-4de4-4b4f-9ad6-5b4b3c7ec2b1";
+const GROUP: &str = "9a0f9d6e-5d8a-4a53-8e0a-3b1f8f1f2a3b";
+const OTHERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn injector(change: impl FnOnce(&mut Policy)) -> Injector {
+    let mut policy = Policy::default();
+    change(&mut policy);
+    Injector::new(policy, Sampler::default(), &Limits::default())
+}
+
+fn task(id: &'static str) -> Task<'static> {
+    Task {
+        name: "add".into(),
+        id: id.into(),
+        root_id: Some(id.into()),
+        ..Task::default()
+    }
+}
+
+fn headers(fields: &[(&str, &str)]) -> Headers<'static> {
+    let mut headers = Headers::default();
+    for (name, value) in fields {
+        headers.take(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
+    }
+    headers
+}
+
+fn decide(injector: &Injector, task: &Task<'_>, headers: &Headers<'_>) -> Decision {
+    injector.publish(
+        task,
+        headers,
+        "celery",
+        Timestamp::default(),
+        &mut IdSource::seeded(3),
+    )
+}
+
+/// The headers of a message that was stamped like this.
+fn carrying(decision: &Decision) -> Headers<'static> {
+    let stamp = decision.stamp.as_ref().expect("the message was stamped");
+    let mut fields = vec![("traceparent", stamp.traceparent.as_str())];
+    fields.extend(stamp.tracestate.as_deref().map(|text| ("tracestate", text)));
+    headers(&fields)
+}
+
+#[test]
+fn a_missing_context_follows_from_the_ids_in_the_message() {
+    let decision = decide(&injector(|_| {}), &task(ROOT), &headers(&[]));
+    assert_eq!(decision.judgement.verdict, Verdict::Added);
+    assert_eq!(decision.judgement.origin, Origin::Derived);
+    assert_eq!(decision.judgement.kind, SpanKind::Producer);
+    assert_eq!(decision.judgement.parent, None);
+    assert!(decision.judgement.context.flags.is_sampled());
+    let stamp = decision.stamp.unwrap();
+    assert_eq!(
+        stamp.traceparent,
+        "00-50fbde83f75540e9a1de76192c8eca74-7833af78daa79777-03"
+    );
+    assert_eq!(
+        stamp.tracestate.as_deref(),
+        Some("tracehop=7833af78daa79777-0")
+    );
+}
+
+#[test]
+fn a_valid_context_of_somebody_else_stays() {
+    let carried = headers(&[("traceparent", OTHERS), ("tracestate", "vendor=1")]);
+    let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
+    assert_eq!(decision.stamp, None);
+    assert_eq!(decision.judgement.verdict, Verdict::Kept);
+    assert_eq!(decision.judgement.kind, SpanKind::Client);
+    assert_eq!(decision.judgement.tracestate, "vendor=1");
+    let carried = w3c::parse_traceparent(OTHERS).unwrap();
+    assert_eq!(decision.judgement.parent, Some(carried.span_id));
+    assert_eq!(decision.judgement.context.trace_id, carried.trace_id);
+    assert_ne!(decision.judgement.context.span_id, carried.span_id);
+}
+
+#[test]
+fn restamping_puts_the_hop_between_producer_and_worker() {
+    let injector = injector(|policy| policy.on_valid = OnValid::Restamp);
+    let carried = headers(&[("traceparent", OTHERS), ("tracestate", "ot=th:8,vendor=1")]);
+    let decision = decide(&injector, &task(ROOT), &carried);
+    assert_eq!(decision.judgement.verdict, Verdict::Restamped);
+    assert_eq!(decision.judgement.kind, SpanKind::Producer);
+    let stamp = decision.stamp.clone().unwrap();
+    assert_eq!(
+        stamp.traceparent,
+        "00-0af7651916cd43dd8448eb211c80319c-7833af78daa79777-01"
+    );
+    assert_eq!(
+        stamp.tracestate.as_deref(),
+        Some("tracehop=7833af78daa79777-0,ot=th:8,vendor=1")
+    );
+    // A second proxy in the path sees that it is done.
+    let second = Injector::new(injector.policy, Sampler::default(), &Limits::default());
+    let again = decide(&second, &task(ROOT), &carrying(&decision));
+    assert_eq!(again.stamp, None);
+    assert_eq!(
+        again.judgement.parent,
+        Some(decision.judgement.context.span_id)
+    );
+}
+
+#[test]
+fn a_retry_that_brings_our_context_along_is_renewed() {
+    for tracestate in [true, false] {
+        let injector = injector(|policy| policy.tracestate = tracestate);
+        let first = decide(&injector, &task(ROOT), &headers(&[]));
+        let mut retry = task(ROOT);
+        retry.retries = 1;
+        retry.parent_id = Some(ROOT.into());
+        // Another replica, which remembers nothing, decides the same.
+        let replica = Injector::new(injector.policy, Sampler::default(), &Limits::default());
+        for injector in [&injector, &replica] {
+            let renewed = decide(injector, &retry, &carrying(&first));
+            assert_eq!(renewed.judgement.verdict, Verdict::Renewed);
+            assert_eq!(
+                renewed.judgement.parent,
+                Some(first.judgement.context.span_id)
+            );
+            assert_eq!(
+                renewed.judgement.context.trace_id,
+                first.judgement.context.trace_id
+            );
+            assert_eq!(
+                renewed.judgement.context.span_id,
+                derived_span_id("send", ROOT, 1, 0)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_retry_that_lost_our_context_is_the_child_of_the_attempt_before() {
+    let injector = injector(|_| {});
+    let first = decide(&injector, &task(ROOT), &headers(&[]));
+    let mut retry = task(ROOT);
+    retry.retries = 1;
+    retry.parent_id = Some(ROOT.into());
+    let second = decide(&injector, &retry, &headers(&[]));
+    assert_eq!(second.judgement.origin, Origin::Inherited);
+    assert_eq!(
+        second.judgement.parent,
+        Some(first.judgement.context.span_id)
+    );
+    assert_eq!(
+        second.judgement.context.trace_id,
+        first.judgement.context.trace_id
+    );
+}
+
+#[test]
+fn a_second_publication_of_the_same_attempt_is_a_sibling() {
+    let injector = injector(|_| {});
+    let first = decide(&injector, &task(ROOT), &headers(&[]));
+    let second = decide(&injector, &task(ROOT), &headers(&[]));
+    assert_eq!(second.judgement.parent, first.judgement.parent);
+    assert_eq!(
+        second.judgement.context.trace_id,
+        first.judgement.context.trace_id
+    );
+    assert_ne!(
+        second.judgement.context.span_id,
+        first.judgement.context.span_id
+    );
+}
+
+#[test]
+fn a_second_proxy_leaves_both_publications_of_an_attempt_alone() {
+    let first = injector(|_| {});
+    let second = injector(|_| {});
+    for _ in 0..2 {
+        let stamped = decide(&first, &task(ROOT), &headers(&[]));
+        let passed = decide(&second, &task(ROOT), &carrying(&stamped));
+        assert_eq!(passed.stamp, None);
+        assert_eq!(
+            passed.judgement.parent,
+            Some(stamped.judgement.context.span_id)
+        );
+    }
+}
+
+#[test]
+fn a_task_published_by_a_task_inherits_its_context() {
+    let injector = injector(|_| {});
+    let parent = decide(&injector, &task(ROOT), &headers(&[("traceparent", OTHERS)]));
+    let mut child = task(CHILD);
+    child.root_id = Some(ROOT.into());
+    child.parent_id = Some(ROOT.into());
+    let decision = decide(&injector, &child, &headers(&[]));
+    assert_eq!(decision.judgement.origin, Origin::Inherited);
+    assert_eq!(
+        decision.judgement.parent,
+        Some(parent.judgement.context.span_id)
+    );
+    assert_eq!(
+        decision.judgement.context.trace_id,
+        parent.judgement.context.trace_id
+    );
+
+    // Where only the root is remembered, the root is the parent.
+    child.parent_id = Some("unknown".into());
+    child.id = "another".into();
+    let decision = decide(&injector, &child, &headers(&[]));
+    assert_eq!(
+        decision.judgement.parent,
+        Some(parent.judgement.context.span_id)
+    );
+}
+
+#[test]
+fn the_members_of_a_group_share_a_trace_and_are_not_each_others_parents() {
+    let injector = injector(|_| {});
+    for id in [ROOT, CHILD] {
+        let mut member = task(id);
+        member.group = Some(GROUP.into());
+        let decision = decide(&injector, &member, &headers(&[]));
+        assert_eq!(
+            decision.judgement.context.trace_id.to_string(),
+            GROUP.replace('-', "")
+        );
+        assert_eq!(decision.judgement.parent, None);
+    }
+}
+
+#[test]
+fn an_invalid_context_is_replaced_together_with_its_tracestate() {
+    let mut carried = headers(&[("tracestate", "vendor=1")]);
+    carried.take("traceparent", HeaderValue::Integer(5));
+    let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
+    assert_eq!(decision.judgement.verdict, Verdict::Replaced);
+    assert_eq!(decision.judgement.invalid, Some(Invalid::NotAString));
+    let stamp = decision.stamp.unwrap();
+    assert_eq!(
+        stamp.tracestate.as_deref(),
+        Some("tracehop=7833af78daa79777-0")
+    );
+}
+
+#[test]
+fn observing_touches_nothing_and_tells_the_same_trace() {
+    let injector = injector(|policy| policy.mode = Mode::Observe);
+    for (carried, verdict) in [
+        (headers(&[]), Verdict::Missing),
+        (headers(&[("traceparent", "none")]), Verdict::Invalid),
+    ] {
+        let decision = decide(&injector, &task(ROOT), &carried);
+        assert_eq!(decision.stamp, None);
+        assert_eq!(decision.judgement.verdict, verdict);
+        assert_eq!(decision.judgement.kind, SpanKind::Client);
+        assert_eq!(
+            decision.judgement.context.trace_id.to_string(),
+            ROOT.replace('-', "")
+        );
+    }
+}
+
+#[test]
+fn what_cannot_take_its_stamp_is_told_as_it_is() {
+    let restamp = |policy: &mut Policy| policy.on_valid = OnValid::Restamp;
+    for (change, traceparent, verdict) in [
+        (None, None, Verdict::Missing),
+        (None, Some("nonsense"), Verdict::Invalid),
+        (Some(restamp), Some(OTHERS), Verdict::Kept),
+    ] {
+        let mut fields = vec![("tracestate", "a=1")];
+        fields.extend(traceparent.map(|value| ("traceparent", value)));
+        let headers = headers(&fields);
+        let injector = injector(|policy| {
+            if let Some(change) = change {
+                change(policy);
+            }
+        });
+        let stamped = decide(&injector, &task(ROOT), &headers);
+        let unstamped = stamped.clone().unstamped(&headers);
+        let judgement = Judgement {
+            tracestate: "a=1".to_owned(),
+            kind: SpanKind::Client,
+            verdict,
+            ..stamped.judgement
+        };
+        let stamp = None;
+        assert_eq!(unstamped, Decision { stamp, judgement });
+    }
+    let kept = decide(
+        &injector(|_| {}),
+        &task(ROOT),
+        &headers(&[("traceparent", OTHERS)]),
+    );
+    assert_eq!(kept.clone().unstamped(&Headers::default()), kept);
+}
+
+#[test]
+fn an_unsampled_hop_still_gets_a_context() {
+    let sampler = Sampler::parse("parentbased_always_off", None).unwrap();
+    let injector = Injector::new(Policy::default(), sampler, &Limits::default());
+    let decision = decide(&injector, &task(ROOT), &headers(&[]));
+    assert!(!decision.judgement.context.flags.is_sampled());
+    assert!(decision.stamp.unwrap().traceparent.ends_with("-02"));
+    // Its children follow it, whatever the sampler says of roots.
+    let mut child = task(CHILD);
+    child.parent_id = Some(ROOT.into());
+    assert!(
+        !decide(&injector, &child, &headers(&[]))
+            .judgement
+            .context
+            .flags
+            .is_sampled()
+    );
+    let sampled = headers(&[("traceparent", OTHERS)]);
+    assert!(
+        decide(&injector, &task("other"), &sampled)
+            .judgement
+            .context
+            .flags
+            .is_sampled()
+    );
+}
+
+#[test]
+fn without_an_id_the_context_is_fresh() {
+    let decision = decide(&injector(|_| {}), &task(""), &headers(&[]));
+    assert_eq!(decision.judgement.origin, Origin::Fresh);
+    assert!(decision.stamp.unwrap().traceparent.ends_with("-03"));
+}
+
+#[test]
+fn what_is_too_old_is_forgotten() {
+    let injector = injector(|_| {});
+    let first = decide(&injector, &task(ROOT), &headers(&[]));
+    let mut child = task(CHILD);
+    child.parent_id = Some(ROOT.into());
+    let age = Limits::default().memory_age_max;
+    let later = Timestamp::from_nanos(u64::try_from(age.as_nanos()).unwrap());
+    let mut ids = IdSource::seeded(1);
+    let decision = injector.publish(&child, &headers(&[]), "celery", later, &mut ids);
+    assert_eq!(
+        decision.judgement.parent,
+        Some(first.judgement.context.span_id)
+    );
+    let mut other = task("another");
+    other.parent_id = Some(ROOT.into());
+    let too_late = Timestamp::from_nanos(later.as_nanos() + 1);
+    let decision = injector.publish(&other, &headers(&[]), "celery", too_late, &mut ids);
+    assert_eq!(decision.judgement.origin, Origin::Derived);
+}
