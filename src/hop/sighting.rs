@@ -135,7 +135,7 @@ pub struct Passage {
 }
 
 /// What the settlement of a delivery is told by. Several deliveries can have the same one:
-/// what kombu broadcasts on Redis bears one tag for all workers.
+/// what kombu broadcasts can bear one tag for all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt([u8; 16]);
 
