@@ -301,6 +301,53 @@ fn an_endpoint_that_cannot_be_used_is_a_mistake_unless_opentelemetry_set_it() {
 }
 
 #[test]
+fn a_list_takes_commas_from_a_variable_and_is_printed_as_an_array() {
+    let answer = ask(
+        &["check", "--config", "proxy.toml"],
+        &[
+            ("TRACEHOP_ROLLOUT_QUEUES_DENY", "legacy.*,mail"),
+            ("TRACEHOP_ROLLOUT_INJECT_RATIO", "0.1"),
+        ],
+    );
+    assert_eq!(
+        answer.line("rollout.queues_deny"),
+        "[\"legacy.*\", \"mail\"] # TRACEHOP_ROLLOUT_QUEUES_DENY"
+    );
+    assert_eq!(
+        answer.line("rollout.inject_ratio"),
+        "0.1 # TRACEHOP_ROLLOUT_INJECT_RATIO"
+    );
+    assert_eq!(answer.line("rollout.tasks_allow"), "[] # file");
+
+    let file = file(
+        "lists.toml",
+        "[routes.redis]\nlisten = \":1\"\nupstream = \"redis://b\"\n\
+         [rollout]\nqueues_deny = \"legacy.*\"\ntasks_deny = [\"a\", 5]\n",
+    );
+    let answer = ask(&["check", "--config", &file], &[]);
+    assert_eq!(answer.code, 64);
+    assert_eq!(
+        answer.stderr.replace(&file, "lists.toml"),
+        r#"error: `rollout.queues_deny`: not an array
+ --> lists.toml:5:15
+  |
+5 | queues_deny = "legacy.*"
+  |               ^^^^^^^^^^
+  = help: write texts in brackets, such as ["celery", "mail.*"]
+
+error: `rollout.tasks_deny`: not a text
+ --> lists.toml:6:20
+  |
+6 | tasks_deny = ["a", 5
+  |                    ^
+  = help: write texts in brackets, such as ["celery", "mail.*"]
+
+2 mistakes in the configuration
+"#
+    );
+}
+
+#[test]
 fn what_check_prints_can_be_checked_and_is_the_same() {
     let first = ask(&["check", "--config", "proxy.toml"], &[]);
     assert_eq!((first.code, first.stderr.as_str()), (0, ""));

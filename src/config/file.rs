@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use toml::Spanned;
 use toml::de::DeTable;
 use toml::de::DeValue;
 use toml::de::Error;
@@ -10,6 +11,7 @@ use toml::de::Error;
 use crate::config::Place;
 use crate::config::draft::Draft;
 use crate::config::keys::home_of;
+use crate::config::keys::is_list;
 use crate::config::keys::is_route_name;
 use crate::config::keys::is_section;
 use crate::config::keys::names_in;
@@ -120,15 +122,14 @@ impl File<'_> {
                         format!("write [{header}] on a line of its own, and its keys below"),
                     );
                 }
-                found if names_in(section).contains(&name) => {
-                    let place = self.value_place(value.span());
-                    match scalar(found) {
-                        Some(text) => _ = self.draft.set(&path, &text, place),
-                        None => self.draft.complain(
-                            format!("`{path}`: not a single value"),
-                            place,
-                            "write one value; several broker URLs are separated by `;`",
-                        ),
+                _ if names_in(section).contains(&name) => {
+                    let text = match is_list(&path) {
+                        true => self.list(&path, value),
+                        false => self.single(&path, value),
+                    };
+                    if let Some(text) = text {
+                        let place = self.value_place(value.span());
+                        self.draft.set(&path, &text, place);
                     }
                 }
                 found => {
@@ -152,6 +153,53 @@ impl File<'_> {
                 "use lower-case letters, digits and `-`",
             );
         }
+    }
+
+    /// The text of a value that is neither an array nor a table; else complains.
+    fn single(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<String> {
+        let text = scalar(value.get_ref());
+        if text.is_none() {
+            self.draft.complain(
+                format!("`{path}`: not a single value"),
+                self.value_place(value.span()),
+                "write one value; several broker URLs are separated by `;`",
+            );
+        }
+        text
+    }
+
+    /// The texts of an array, as a variable would have them; else complains, about each
+    /// element that is none.
+    fn list(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<String> {
+        let DeValue::Array(elements) = value.get_ref() else {
+            self.draft.complain(
+                format!("`{path}`: not an array"),
+                self.value_place(value.span()),
+                ARRAY,
+            );
+            return None;
+        };
+        let mut texts = Vec::new();
+        for element in elements.iter() {
+            let (wrong, remedy) = match element.get_ref() {
+                DeValue::String(text) if text.trim().is_empty() => {
+                    ("an empty text", "leave it out")
+                }
+                DeValue::String(text) if text.contains(',') => (
+                    "a text with a comma in it",
+                    "write each name as a text of its own",
+                ),
+                DeValue::String(text) => {
+                    texts.push(text.trim());
+                    continue;
+                }
+                _ => ("not a text", ARRAY),
+            };
+            let place = self.value_place(element.span());
+            self.draft
+                .complain(format!("`{path}`: {wrong}"), place, remedy);
+        }
+        (texts.len() == elements.len()).then(|| texts.join(","))
     }
 
     fn value_place(&self, span: Range<usize>) -> Place {
@@ -206,5 +254,7 @@ const UNQUOTED: [&str; 3] = [
     "invalid boolean",
     "invalid float",
 ];
+
+const ARRAY: &str = "write texts in brackets, such as [\"celery\", \"mail.*\"]";
 
 const QUOTES: &str = "write `key = \"value\"`; only numbers, true and false go without quotes";

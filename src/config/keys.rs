@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::config::Config;
+use crate::config::InjectOn;
 use crate::config::LogFormat;
 use crate::config::Mode;
 use crate::config::OnInvalid;
@@ -21,8 +22,11 @@ use crate::config::spelling::Endpoint;
 use crate::config::spelling::Fault;
 use crate::config::spelling::Grace;
 use crate::config::spelling::Level;
+use crate::config::spelling::List;
 use crate::config::spelling::Optional;
+use crate::config::spelling::Pattern;
 use crate::config::spelling::SamplerName;
+use crate::config::spelling::Share;
 use crate::config::spelling::Spelling;
 use crate::config::spelling::Text;
 use crate::config::spelling::Time;
@@ -33,14 +37,21 @@ use crate::config::spelling::Word;
 pub(super) struct Key<T> {
     /// `section.name`, or a bare name outside any section.
     pub(super) path: &'static str,
+    /// Whether it is an array in the file; its text has commas in between.
+    pub(super) is_list: bool,
     pub(super) read: fn(&mut T, &str) -> Result<(), Fault>,
     pub(super) write: fn(&T) -> String,
 }
 
 macro_rules! key {
     ($first:ident $(. $next:ident)* : $spelling:ty) => {
+        key!(concat!(stringify!($first) $(, ".", stringify!($next))*),
+            $first $(. $next)* : $spelling)
+    };
+    ($path:expr, $first:ident $(. $next:ident)* : $spelling:ty) => {
         Key {
-            path: concat!(stringify!($first) $(, ".", stringify!($next))*),
+            path: $path,
+            is_list: <$spelling>::IS_LIST,
             read: |target, text| {
                 target.$first $(. $next)* = <$spelling>::read(text)?;
                 Ok(())
@@ -54,10 +65,23 @@ macro_rules! key {
 pub(super) const KEYS: &[Key<Config>] = &[
     key!(drain_grace: Grace),
     key!(policy.mode: Word<Mode>),
+    key!(policy.inject_on: Word<InjectOn>),
     key!(policy.on_missing: Word<OnMissing>),
     key!(policy.on_valid: Word<OnValid>),
     key!(policy.on_invalid: Word<OnInvalid>),
     key!(policy.tracestate: Truth),
+    key!(translate.sentry: Truth),
+    key!(translate.datadog: Truth),
+    key!(translate.b3: Truth),
+    key!(translate.jaeger: Truth),
+    key!("rollout.queues_allow", rollout.queues.allow: List<Pattern>),
+    key!("rollout.queues_deny", rollout.queues.deny: List<Pattern>),
+    key!("rollout.tasks_allow", rollout.tasks.allow: List<Pattern>),
+    key!("rollout.tasks_deny", rollout.tasks.deny: List<Pattern>),
+    key!(rollout.inject_ratio: Share),
+    key!(spans.send: Truth),
+    key!(spans.receive: Truth),
+    key!(spans.process: Truth),
     key!(limits.connections_max: Count),
     key!(limits.hold_bytes_max: Bytes),
     key!(limits.hold_total_bytes_max: Bytes),
@@ -67,6 +91,8 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(limits.half_closed_max: Time),
     key!(limits.open_hops_max: Count),
     key!(limits.open_hop_age_max: Time),
+    key!(limits.delivery_age_max: Time),
+    key!(limits.fanout_max: Count),
     key!(limits.memory_max: Count),
     key!(limits.memory_age_max: Time),
     key!(limits.sightings_max: Count),
@@ -147,6 +173,11 @@ pub(super) fn keys_in(section: &str) -> impl Iterator<Item = (&'static str, &'st
     })
 }
 
+/// Whether the key `path` is an array in the file.
+pub(super) fn is_list(path: &str) -> bool {
+    KEYS.iter().any(|key| key.is_list && key.path == path)
+}
+
 /// What may stand directly in a section, or outside any for the empty one.
 pub(super) fn names_in(section: &str) -> Vec<&'static str> {
     if section.starts_with("routes.") {
@@ -167,4 +198,13 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
 }
 
 /// The tables besides `routes`, in the order in which they are written.
-pub(super) const SECTIONS: [&str; 5] = ["policy", "limits", "telemetry", "admin", "log"];
+pub(super) const SECTIONS: [&str; 8] = [
+    "policy",
+    "translate",
+    "rollout",
+    "spans",
+    "limits",
+    "telemetry",
+    "admin",
+    "log",
+];

@@ -12,6 +12,7 @@ use crate::config::Place;
 use crate::config::draft::Draft;
 use crate::config::environment;
 use crate::config::file;
+use crate::config::keys::Key;
 use crate::config::keys::ROUTE_KEYS;
 use crate::config::keys::RouteDraft;
 use crate::config::keys::SECTIONS;
@@ -106,7 +107,7 @@ impl Loaded {
             for key in ROUTE_KEYS {
                 let path = format!("{header}.{}", key.path);
                 let value = (key.write)(&RouteDraft::from(route));
-                self.write_line(&mut toml, key.path, &path, &value);
+                self.write_line(&mut toml, key.path, &path, &literal(&value));
             }
         }
         for section in SECTIONS {
@@ -118,12 +119,13 @@ impl Loaded {
 
     fn write_section(&self, toml: &mut String, section: &str) {
         for (name, key) in keys_in(section) {
-            self.write_line(toml, name, key.path, &(key.write)(&self.config));
+            let value = written(key, &self.config);
+            self.write_line(toml, name, key.path, &value);
         }
     }
 
     fn write_line(&self, toml: &mut String, name: &str, path: &str, value: &str) {
-        let line = format!("{name} = {}", literal(value));
+        let line = format!("{name} = {value}");
         let origin = match self.origins.get(path) {
             Some(Origin::File(_)) => "file".to_owned(),
             Some(origin) => origin.to_string(),
@@ -133,12 +135,26 @@ impl Loaded {
     }
 }
 
+/// The value of a key as a file has it.
+fn written(key: &Key<Config>, config: &Config) -> String {
+    let value = (key.write)(config);
+    if key.is_list {
+        let texts: Vec<&str> = value.split(',').filter(|text| !text.is_empty()).collect();
+        return toml::Value::from(texts).to_string();
+    }
+    literal(&value)
+}
+
 /// Numbers and truth values stand as they are, all else in quotes.
 fn literal(value: &str) -> String {
-    let number = value
+    let whole = value
         .parse::<u64>()
         .is_ok_and(|number| number.to_string() == value);
-    if number || ["true", "false"].contains(&value) {
+    let fraction = value.contains('.')
+        && value
+            .parse::<f64>()
+            .is_ok_and(|number| number.to_string() == value);
+    if whole || fraction || ["true", "false"].contains(&value) {
         value.to_owned()
     } else {
         toml::Value::from(value).to_string()
@@ -228,7 +244,10 @@ mod tests {
             "7s",
             "7KiB",
             "false",
+            "true",
+            "0.7",
             "observe",
+            "delivery",
             "pass",
             "restamp",
             "grpc",
@@ -245,7 +264,8 @@ mod tests {
             let other = values
                 .iter()
                 .find(|value| (key.read)(&mut config, value).is_ok() && config != defaults);
-            text.push_str(&format!("{} = '{}'\n", key.path, other.unwrap()));
+            assert!(other.is_some(), "{}", key.path);
+            text.push_str(&format!("{} = {}\n", key.path, written(key, &config)));
         }
         text.push_str(
             "routes.a = { listen = '[::1]:0', upstream = 'redis://[::1];redis://u:p@b:1/0' }\n",
@@ -254,6 +274,8 @@ mod tests {
 
         let loaded = load(&text, &[]).unwrap();
         assert_eq!(loaded.config.policy.mode, Mode::Observe);
+        assert!(!loaded.config.rollout.queues.admits("7"));
+        assert_eq!(loaded.config.rollout.inject_ratio.to_string(), "0.7");
         assert_eq!(loaded.config.routes.len(), 2);
         let written = loaded.to_toml();
         assert!(
@@ -445,6 +467,61 @@ mod tests {
                 "unknown variable `TRACEHOP_FORMAT`",
             ],
         );
+    }
+
+    #[test]
+    fn lists_are_arrays_in_the_file_and_have_commas_elsewhere() {
+        let text = "[rollout]\nqueues_deny = ['legacy.*', ' mail ']\ntasks_allow = ['a']\n\
+                    tasks_deny = ['b']\ninject_ratio = 0.25\n";
+        let variables = [
+            ("TRACEHOP_ROLLOUT_TASKS_ALLOW", "shop.*, celery.?"),
+            ("TRACEHOP_ROLLOUT_TASKS_DENY", ""),
+        ];
+        let toml = load(&format!("{ROUTE}{text}"), &variables)
+            .unwrap()
+            .to_toml();
+        for (key, value, origin) in [
+            ("queues_allow", "[]", "default"),
+            ("queues_deny", "[\"legacy.*\", \"mail\"]", "file"),
+            (
+                "tasks_allow",
+                "[\"shop.*\", \"celery.?\"]",
+                "TRACEHOP_ROLLOUT_TASKS_ALLOW",
+            ),
+            ("tasks_deny", "[]", "TRACEHOP_ROLLOUT_TASKS_DENY"),
+            ("inject_ratio", "0.25", "file"),
+        ] {
+            let (told, from) = line(&toml, key).split_once(" # ").unwrap();
+            assert_eq!(told.trim_end(), format!("{key} = {value}"));
+            assert_eq!(from, origin);
+        }
+        assert_complaints(
+            &format!(
+                "{ROUTE}[rollout]\nqueues_allow = 'a'\nqueues_deny = [\n  'a', 5, [],\n  ' ']\n\
+                 tasks_allow = ['a,b']\ninject_ratio = 2\n"
+            ),
+            &[("TRACEHOP_ROLLOUT_TASKS_DENY", "a,")],
+            &[
+                "proxy.toml:5:16: `rollout.queues_allow`: not an array",
+                "proxy.toml:7:8: `rollout.queues_deny`: not a text",
+                "proxy.toml:7:11: `rollout.queues_deny`: not a text",
+                "proxy.toml:8:3: `rollout.queues_deny`: an empty text",
+                "proxy.toml:9:16: `rollout.tasks_allow`: a text with a comma in it",
+                "proxy.toml:10:16: `rollout.inject_ratio`: not a ratio",
+                "TRACEHOP_ROLLOUT_TASKS_DENY: `rollout.tasks_deny`: an empty pattern",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_one_setting_leaves_another_nothing_to_do_for_is_no_mistake() {
+        for text in [
+            "policy = { mode = 'observe', inject_on = 'both' }",
+            "spans = { send = false, receive = false }",
+            "rollout = { inject_ratio = 0, queues_allow = ['a'], queues_deny = ['*'] }",
+        ] {
+            assert!(load(&format!("{text}\n{ROUTE}"), &[]).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use hyper::Uri;
 use tracing_subscriber::EnvFilter;
 use url::Url;
+use wildmatch::WildMatch;
 
+use crate::config::InjectOn;
 use crate::config::LogFormat;
 use crate::config::Mode;
 use crate::config::OnInvalid;
@@ -14,6 +16,7 @@ use crate::config::OnMissing;
 use crate::config::OnValid;
 use crate::config::OtlpProtocol;
 use crate::config::Protocol;
+use crate::trace::Ratio;
 use crate::trace::Sampler;
 use crate::trace::UnknownSampler;
 
@@ -22,6 +25,8 @@ pub(super) trait Spelling {
     type Value;
     /// What stands for no value where there may be none; see [`Optional`].
     const NONE: &'static str = "";
+    /// Whether a file has an array of texts for it; see [`List`].
+    const IS_LIST: bool = false;
 
     fn read(text: &str) -> Result<Self::Value, Fault>;
     fn write(value: &Self::Value) -> String;
@@ -58,6 +63,26 @@ impl<S: Spelling> Spelling for Optional<S> {
 
     fn write(value: &Self::Value) -> String {
         value.as_ref().map_or_else(|| S::NONE.to_owned(), S::write)
+    }
+}
+
+/// Any number of values, with commas in between.
+pub(super) struct List<S>(PhantomData<S>);
+
+impl<S: Spelling> Spelling for List<S> {
+    type Value = Vec<S::Value>;
+    const IS_LIST: bool = true;
+
+    fn read(text: &str) -> Result<Self::Value, Fault> {
+        match text.trim() {
+            "" => Ok(Vec::new()),
+            text => text.split(',').map(|one| S::read(one.trim())).collect(),
+        }
+    }
+
+    fn write(value: &Self::Value) -> String {
+        let texts: Vec<String> = value.iter().map(S::write).collect();
+        texts.join(",")
     }
 }
 
@@ -130,6 +155,16 @@ impl Words for Protocol {
 impl Words for Mode {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("inject", Self::Inject), ("observe", Self::Observe)]
+    }
+}
+
+impl Words for InjectOn {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![
+            ("publish", Self::Publish),
+            ("delivery", Self::Delivery),
+            ("both", Self::Both),
+        ]
     }
 }
 
@@ -310,6 +345,27 @@ impl Spelling for Text {
     }
 }
 
+/// A pattern for names of queues or tasks.
+pub(super) enum Pattern {}
+
+impl Spelling for Pattern {
+    type Value = WildMatch;
+
+    fn read(text: &str) -> Result<WildMatch, Fault> {
+        match text {
+            "" => Err(Fault::new(
+                "an empty pattern",
+                "leave it out, or write \"*\" for every name",
+            )),
+            text => Ok(WildMatch::new(text)),
+        }
+    }
+
+    fn write(value: &WildMatch) -> String {
+        value.to_string()
+    }
+}
+
 /// A log level, or a filter in the syntax of `RUST_LOG`.
 pub(super) enum Level {}
 
@@ -410,6 +466,22 @@ impl Spelling for SamplerName {
     }
 
     fn write(value: &Sampler) -> String {
+        value.to_string()
+    }
+}
+
+/// A share of all traces.
+pub(super) enum Share {}
+
+impl Spelling for Share {
+    type Value = Ratio;
+
+    fn read(text: &str) -> Result<Ratio, Fault> {
+        Ratio::parse(text)
+            .map_err(|_| Fault::new("not a ratio", "write a number from 0 to 1, such as 0.25"))
+    }
+
+    fn write(value: &Ratio) -> String {
         value.to_string()
     }
 }
@@ -558,11 +630,39 @@ mod tests {
         }
         check::<Protocol>();
         check::<Mode>();
+        check::<InjectOn>();
         check::<OnMissing>();
         check::<OnValid>();
         check::<OnInvalid>();
         check::<OtlpProtocol>();
         check::<LogFormat>();
+    }
+
+    #[test]
+    fn a_list_has_commas_in_between() {
+        for (text, written) in [
+            ("", ""),
+            (" ", ""),
+            ("celery", "celery"),
+            ("shop.*, mail-? ,*", "shop.*,mail-?,*"),
+        ] {
+            let patterns = read::<List<Pattern>>(text).unwrap();
+            assert_eq!(List::<Pattern>::write(&patterns), written);
+        }
+        for text in [",", "a,", "a,,b"] {
+            let refused = read::<List<Pattern>>(text);
+            assert_eq!(refused, Err("an empty pattern".to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_number_from_none_to_all() {
+        for text in ["0", "0.001", "0.25", "1"] {
+            assert_eq!(Share::write(&read::<Share>(text).unwrap()), text);
+        }
+        for text in ["", "-0.1", "1.5", "NaN", "25%"] {
+            assert_eq!(read::<Share>(text), Err("not a ratio".to_owned()), "{text}");
+        }
     }
 
     #[test]
