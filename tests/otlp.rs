@@ -13,28 +13,39 @@ use std::time::Duration;
 use std::time::Instant;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
+use opentelemetry_proto::tonic::trace::v1::span::Event as ProtoEvent;
+use opentelemetry_proto::tonic::trace::v1::span::Link as ProtoLink;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind as ProtoKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
 use tracehop::celery::Task;
+use tracehop::celery::TaskState;
 use tracehop::config;
 use tracehop::config::OtlpProtocol;
 use tracehop::config::OtlpProtocol::Grpc;
 use tracehop::config::OtlpProtocol::HttpProtobuf;
 use tracehop::hop::Answer;
 use tracehop::hop::Connection;
+use tracehop::hop::Delivery;
+use tracehop::hop::Evidence;
 use tracehop::hop::HopId;
 use tracehop::hop::Judgement;
 use tracehop::hop::Origin;
+use tracehop::hop::Passage;
 use tracehop::hop::Publication;
 use tracehop::hop::Quality;
+use tracehop::hop::Receipt;
+use tracehop::hop::Settlement;
 use tracehop::hop::Sighting;
+use tracehop::hop::TaskKey;
 use tracehop::hop::Verdict;
 use tracehop::telemetry::Metrics;
 use tracehop::telemetry::Sightings;
 use tracehop::telemetry::StartError;
 use tracehop::telemetry::Telemetry;
 use tracehop::trace::IdSource;
+use tracehop::trace::SpanId;
 use tracehop::trace::SpanKind;
 use tracehop::trace::Timestamp;
 use tracehop::trace::TraceContext;
@@ -123,16 +134,168 @@ async fn a_span_says_what_was_seen_and_by_whom() {
         assert_eq!(span.kind(), ProtoKind::Producer);
         assert_eq!(span.start_time_unix_nano, SENT.as_nanos());
         assert_eq!(span.end_time_unix_nano, ANSWERED.as_nanos());
-        let status = span.status.unwrap();
+        let status = span.status.as_ref().unwrap();
         assert_eq!(status.code(), StatusCode::Error);
         assert_eq!(status.message, "OOM command not allowed");
-        assert_eq!(span.attributes.len(), 21);
-        let documentation = include_str!("../deploy/README.md");
-        for attribute in span.attributes {
-            let key = format!("`{}`", attribute.key);
-            assert!(documentation.contains(&key), "{key}");
+        assert_eq!(span.attributes.len(), 22);
+        assert_documented(&span);
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_arrives_as_the_spans_that_are_wanted() {
+    for (spans, wanted) in [
+        (config::Spans::default(), &["receive celery"][..]),
+        (EVERY_SPAN, &["receive celery", "process celery"]),
+        (
+            config::Spans {
+                receive: false,
+                ..EVERY_SPAN
+            },
+            &["process celery"],
+        ),
+    ] {
+        let collector = Collector::start(HttpProtobuf);
+        let telemetry = start_with(&to(HttpProtobuf, collector.address), spans);
+        let (delivery, ..) = delivery(7);
+        telemetry.sightings().record(&mut vec![
+            Sighting::Delivered(delivery),
+            told(7, STARTED, TaskState::Started),
+            settled(7, SETTLED, Settlement::Acknowledged),
+            told(7, FINISHED, TaskState::Succeeded),
+        ]);
+        let metrics = telemetry.metrics();
+        telemetry.flush(GRACE).await;
+        let arrived = collector.spans();
+        let names: Vec<&str> = arrived.iter().map(|span| &*span.name).collect();
+        assert_eq!(names, wanted);
+        assert_eq!(value(&metrics, "tracehop_open_hops"), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_spans_of_a_delivery_say_how_it_waited_ran_and_ended() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        let telemetry = start_with(&to(protocol, collector.address), EVERY_SPAN);
+        let (mut delivery, parent, link) = delivery(7);
+        delivery.judgement.invalid = Some(Invalid::UpperCase);
+        delivery.passage = Passage {
+            redelivered: true,
+            deliveries_before: Some(1),
+            broadcast: true,
+            delayed: false,
+            dead_letter: Some("rejected".into()),
+        };
+        let process = delivery.process;
+        telemetry.sightings().record(&mut vec![
+            Sighting::Delivered(delivery),
+            told(7, STARTED, TaskState::Started),
+            settled(7, SETTLED, Settlement::Acknowledged),
+            told(7, FINISHED, TaskState::Failed),
+        ]);
+        telemetry.flush(GRACE).await;
+
+        let mut arrived = collector.spans();
+        let (ran, received) = (arrived.remove(1), arrived.remove(0));
+        let context = context(7);
+        for span in [&received, &ran] {
+            assert_eq!(span.trace_id, context.trace_id.to_bytes());
+            let link_of = |link: &ProtoLink| (link.trace_id.clone(), link.span_id.clone());
+            let linked: Vec<_> = span.links.iter().map(link_of).collect();
+            let (trace_id, span_id) = (link.trace_id.to_bytes(), link.span_id.to_bytes());
+            assert_eq!(linked, [(trace_id.to_vec(), span_id.to_vec())]);
+            let event = |event: &ProtoEvent| (event.name.clone(), event.time_unix_nano);
+            let events: Vec<_> = span.events.iter().map(event).collect();
+            let expected = [
+                ("due", DUE),
+                ("started", STARTED),
+                ("acknowledged", SETTLED),
+            ];
+            assert_eq!(
+                events,
+                expected.map(|(name, at)| (name.to_owned(), at.as_nanos()))
+            );
+            assert_documented(span);
+        }
+
+        assert_eq!(received.span_id, context.span_id.to_bytes());
+        assert_eq!(received.parent_span_id, parent.to_bytes());
+        assert_eq!(received.kind(), ProtoKind::Client);
+        assert_eq!(received.start_time_unix_nano, SENT.as_nanos());
+        assert_eq!(received.end_time_unix_nano, DELIVERED.as_nanos());
+        assert_eq!(received.status.as_ref().unwrap().code(), StatusCode::Unset);
+        for (key, expected) in [
+            ("messaging.operation.name", text("receive")),
+            ("tracehop.dwell_ms", Value::IntValue(1_000)),
+            ("tracehop.eta_wait_ms", Value::IntValue(2_000)),
+            ("tracehop.prefetch_ms", Value::IntValue(500)),
+            ("tracehop.hold_ms", Value::IntValue(3_000)),
+            ("tracehop.settlement", text("acknowledged")),
+            ("tracehop.redelivered", Value::BoolValue(true)),
+            ("tracehop.broadcast", Value::BoolValue(true)),
+            ("tracehop.deliveries_before", Value::IntValue(1)),
+            ("tracehop.dead_letter", text("rejected")),
+            ("tracehop.context.quality", text("missing")),
+        ] {
+            assert_eq!(attribute(&received, key), Some(&expected), "{key}");
+        }
+
+        assert_eq!(ran.span_id, process.to_bytes());
+        // The message carries the parent of what received it.
+        assert_eq!(ran.parent_span_id, parent.to_bytes());
+        assert_eq!(ran.kind(), ProtoKind::Consumer);
+        assert_eq!(ran.start_time_unix_nano, DELIVERED.as_nanos());
+        assert_eq!(ran.end_time_unix_nano, FINISHED.as_nanos());
+        assert_eq!(ran.status.as_ref().unwrap().code(), StatusCode::Error);
+        for (key, expected) in [
+            ("messaging.operation.name", "process"),
+            ("celery.state", "failed"),
+            ("tracehop.evidence", "event"),
+            ("error.type", "failed"),
+        ] {
+            assert_eq!(attribute(&ran, key), Some(&text(expected)), "{key}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_never_settled_is_told_as_what_it_is() {
+    let collector = Collector::start(HttpProtobuf);
+    let limits = config::Limits {
+        // Its deadline was long ago.
+        delivery_age_max: Duration::from_secs(1),
+        ..config::Limits::default()
+    };
+    let telemetry = Telemetry::start(
+        &to(HttpProtobuf, collector.address),
+        config::Spans::default(),
+        &limits,
+        &config::Log::default(),
+    )
+    .unwrap();
+    let (mut delivery, ..) = delivery(7);
+    // Before it was due it did not wait: the broker kept it on purpose.
+    delivery.passage.delayed = true;
+    telemetry
+        .sightings()
+        .record(&mut vec![Sighting::Delivered(delivery)]);
+    let metrics = telemetry.metrics();
+    until(&metrics, |metrics| {
+        value(metrics, "tracehop_spans_exported_total") == 1
+    })
+    .await;
+    let span = collector.spans().remove(0);
+    for (key, expected) in [
+        ("tracehop.settlement", text("unknown")),
+        ("tracehop.expired", Value::BoolValue(true)),
+        ("tracehop.dwell_ms", Value::IntValue(0)),
+        ("tracehop.delay_ms", Value::IntValue(1_000)),
+    ] {
+        assert_eq!(attribute(&span, key), Some(&expected), "{key}");
+    }
+    assert_documented(&span);
+    telemetry.flush(GRACE).await;
 }
 
 #[tokio::test]
@@ -457,18 +620,17 @@ fn export_under(protocol: OtlpProtocol, endpoint: &str, variables: &[(&str, &str
 }
 
 fn start(config: &config::Telemetry) -> Telemetry {
+    start_with(config, config::Spans::default())
+}
+
+fn start_with(config: &config::Telemetry, spans: config::Spans) -> Telemetry {
     let limits = config::Limits {
         // The hops of these tests were sent long ago.
         open_hop_age_max: Duration::MAX,
+        delivery_age_max: Duration::MAX,
         ..config::Limits::default()
     };
-    Telemetry::start(
-        config,
-        config::Spans::default(),
-        &limits,
-        &config::Log::default(),
-    )
-    .unwrap()
+    Telemetry::start(config, spans, &limits, &config::Log::default()).unwrap()
 }
 
 /// Exports to `address`, without making a test wait for a batch to fill.
@@ -548,6 +710,76 @@ fn answered(number: u64, answer: Answer) -> Sighting {
     }
 }
 
+/// A delivery that waited a second, of a task that is due two seconds later, with the parent
+/// of its span and the trace that its own is linked to. Its message came with no context.
+fn delivery(number: u64) -> (Box<Delivery>, SpanId, TraceContext) {
+    let publication = publication(number);
+    let mut ids = IdSource::seeded(1_000 + number);
+    let (parent, link) = (ids.span_id(), context(2_000 + number));
+    let delivery = Delivery {
+        receipt: Some(Receipt::numbered(1, number)),
+        connection: publication.connection,
+        system: publication.system,
+        at: DELIVERED,
+        destination: publication.destination,
+        task: Task {
+            name: "shop.pay".into(),
+            id: number.to_string().into(),
+            // What DUE is in words.
+            eta: Some("2025-11-22T08:26:43+00:00".into()),
+            ..Task::default()
+        },
+        size: 1,
+        passage: Passage::default(),
+        sent: Some(SENT),
+        process: ids.span_id(),
+        judgement: Judgement {
+            parent: Some(parent),
+            link: Some(link),
+            kind: SpanKind::Client,
+            verdict: Verdict::Missing,
+            ..publication.judgement
+        },
+    };
+    (Box::new(delivery), parent, link)
+}
+
+fn settled(number: u64, at: Timestamp, settlement: Settlement) -> Sighting {
+    Sighting::Settled {
+        receipt: Receipt::numbered(1, number),
+        at,
+        settlement,
+    }
+}
+
+fn told(number: u64, at: Timestamp, state: TaskState) -> Sighting {
+    Sighting::Told {
+        task: TaskKey::of(&number.to_string()),
+        at,
+        state,
+        evidence: Evidence::Event,
+    }
+}
+
+fn attribute<'a>(span: &'a ProtoSpan, key: &str) -> Option<&'a Value> {
+    let mut attributes = span.attributes.iter();
+    let attribute = attributes.find(|attribute| attribute.key == key)?;
+    attribute.value.as_ref()?.value.as_ref()
+}
+
+fn text(text: &str) -> Value {
+    Value::StringValue(text.to_owned())
+}
+
+/// Asserts that users can read what each attribute and each event means.
+fn assert_documented(span: &ProtoSpan) {
+    let documentation = include_str!("../deploy/README.md");
+    let keys = span.attributes.iter().map(|attribute| &attribute.key);
+    for key in keys.chain(span.events.iter().map(|event| &event.name)) {
+        assert!(documentation.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
 fn hop(number: u64) -> HopId {
     HopId { session: 1, number }
 }
@@ -598,3 +830,14 @@ const GRACE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 const SENT: Timestamp = Timestamp::from_nanos(1_763_800_000_000_000_000);
 const ANSWERED: Timestamp = Timestamp::from_nanos(1_763_800_000_000_250_000);
+const DELIVERED: Timestamp = Timestamp::from_nanos(1_763_800_001_000_000_000);
+const DUE: Timestamp = Timestamp::from_nanos(1_763_800_003_000_000_000);
+const STARTED: Timestamp = Timestamp::from_nanos(1_763_800_003_500_000_000);
+const SETTLED: Timestamp = Timestamp::from_nanos(1_763_800_004_000_000_000);
+const FINISHED: Timestamp = Timestamp::from_nanos(1_763_800_005_000_000_000);
+
+const EVERY_SPAN: config::Spans = config::Spans {
+    send: true,
+    receive: true,
+    process: true,
+};

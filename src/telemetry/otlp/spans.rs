@@ -125,6 +125,8 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
     use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
     use opentelemetry_proto::tonic::trace::v1::Status as ProtoStatus;
+    use opentelemetry_proto::tonic::trace::v1::span::Event as ProtoEvent;
+    use opentelemetry_proto::tonic::trace::v1::span::Link as ProtoLink;
     use opentelemetry_proto::tonic::trace::v1::span::SpanKind as ProtoKind;
     use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
@@ -146,6 +148,7 @@ mod tests {
             attributes: vec![
                 ("messaging.system", "some-broker".into()),
                 ("celery.retries", 3.into()),
+                ("tracehop.redelivered", true.into()),
             ],
             events: Vec::new(),
             links: Vec::new(),
@@ -170,6 +173,7 @@ mod tests {
                     value(Any::StringValue("some-broker".to_owned()))
                 ),
                 ("celery.retries", value(Any::IntValue(3))),
+                ("tracehop.redelivered", value(Any::BoolValue(true))),
             ]
         );
         let rest = ProtoSpan {
@@ -196,6 +200,42 @@ mod tests {
             ..ProtoSpan::default()
         };
         assert_eq!(rest, expected);
+    }
+
+    #[test]
+    fn events_and_links_arrive() {
+        let event = |name, at| Event {
+            name,
+            at: Timestamp::from_nanos(at),
+        };
+        let other = "00-80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-01";
+        let span = Span {
+            kind: SpanKind::Consumer,
+            events: vec![event("started", 5), event("acknowledged", 7)],
+            links: vec![parse_traceparent(other).unwrap()],
+            ..span()
+        };
+        let proto = ProtoSpan::from(span_data(span, &scope()));
+        assert_eq!(proto.kind(), ProtoKind::Consumer);
+        let arrived = |name: &str, time_unix_nano| ProtoEvent {
+            name: name.to_owned(),
+            time_unix_nano,
+            ..ProtoEvent::default()
+        };
+        assert_eq!(
+            proto.events,
+            [arrived("started", 5), arrived("acknowledged", 7)]
+        );
+        let link = ProtoLink {
+            trace_id: 0x80f1_98ee_5634_3ba8_64fe_8b2a_57d3_eff7_u128
+                .to_be_bytes()
+                .to_vec(),
+            span_id: 0xe457_b5a2_e4d8_6bd1_u64.to_be_bytes().to_vec(),
+            // Sampled, and known to be remote.
+            flags: 0x301,
+            ..ProtoLink::default()
+        };
+        assert_eq!(proto.links, [link]);
     }
 
     #[test]
