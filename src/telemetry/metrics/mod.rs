@@ -1,5 +1,9 @@
 //! The counters of this process, as Prometheus reads them.
 
+mod publications;
+mod routes;
+mod spans;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -11,17 +15,20 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
-use crate::hop::Answer;
+pub use routes::RouteMetrics;
+pub(super) use spans::DropReason;
+pub(super) use spans::SpanMetrics;
+
 use crate::hop::Leg;
-use crate::hop::Sent;
 use crate::hop::Sighting;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
+use crate::telemetry::metrics::publications::PublicationMetrics;
+use crate::telemetry::metrics::routes::RouteFamilies;
 use crate::telemetry::process::ProcessMetrics;
 
 /// The counters of this process.
@@ -36,42 +43,13 @@ pub struct Metrics {
     held_bytes: Gauge,
     held: OnceLock<Held>,
     routes: RouteFamilies,
-    messages: Family<MessageLabels, Counter>,
-    sends: Family<SendLabels, Counter>,
-    send_duration: Family<DestinationLabels, Histogram>,
+    publications: PublicationMetrics,
     redeliveries: Family<RedeliveryLabels, Counter>,
     left_alone: Family<ReasonLabels, Counter>,
     blind_sessions: Family<RouteReasonLabels, Counter>,
     pub(super) open_hops: Gauge,
     pub(super) sightings_dropped: Counter,
     pub(super) spans: SpanMetrics,
-}
-
-/// What becomes of spans on their way out.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SpanMetrics {
-    queued: Gauge,
-    exported: Counter,
-    dropped: Family<ReasonLabels, Counter>,
-}
-
-/// The counters of one route: cheap to clone, and to count with at every read.
-#[derive(Clone, Debug)]
-pub struct RouteMetrics {
-    route: Arc<str>,
-    open: Gauge,
-    opened: Counter,
-    failed: Family<RouteReasonLabels, Counter>,
-    from_client: Counter,
-    from_broker: Counter,
-}
-
-#[derive(Debug, Default)]
-struct RouteFamilies {
-    open: Family<RouteLabels, Gauge>,
-    opened: Family<RouteLabels, Counter>,
-    failed: Family<RouteReasonLabels, Counter>,
-    received: Family<PeerLabels, Counter>,
 }
 
 impl Metrics {
@@ -88,26 +66,7 @@ impl Metrics {
         );
         let routes = RouteFamilies::register(ours);
         let spans = SpanMetrics::register(ours);
-        let messages = Family::default();
-        ours.register(
-            "messages",
-            "Publications that have come to their end, by what was done with their context",
-            messages.clone(),
-        );
-        let sends = Family::default();
-        ours.register(
-            "sends",
-            "Publications that have come to their end, by what became of them",
-            sends.clone(),
-        );
-        let send_duration =
-            Family::<_, Histogram>::new_with_constructor(|| Histogram::new(SEND_BUCKETS));
-        ours.register_with_unit(
-            "send_duration",
-            "From the first byte of a publication to the broker's answer",
-            Unit::Seconds,
-            send_duration.clone(),
-        );
+        let publications = PublicationMetrics::register(ours);
         let redeliveries = Family::default();
         ours.register(
             "redeliveries",
@@ -152,9 +111,7 @@ impl Metrics {
             held_bytes,
             held: OnceLock::new(),
             routes,
-            messages,
-            sends,
-            send_duration,
+            publications,
             redeliveries,
             left_alone,
             blind_sessions,
@@ -167,33 +124,7 @@ impl Metrics {
     /// The counters of the route called `route`; to be asked for once, not at every use.
     #[must_use]
     pub fn route(&self, route: &str) -> RouteMetrics {
-        let route: Arc<str> = Arc::from(route);
-        let labels = RouteLabels {
-            route: Arc::clone(&route),
-        };
-        let received = |peer| {
-            let labels = PeerLabels {
-                route: Arc::clone(&route),
-                peer,
-            };
-            self.routes.received.get_or_create_owned(&labels)
-        };
-        // A counter that appears with its first count hides that count from `rate()`.
-        for reason in FAILURES {
-            let labels = RouteReasonLabels {
-                route: Arc::clone(&route),
-                reason,
-            };
-            drop(self.routes.failed.get_or_create(&labels));
-        }
-        RouteMetrics {
-            open: self.routes.open.get_or_create_owned(&labels),
-            opened: self.routes.opened.get_or_create_owned(&labels),
-            failed: self.routes.failed.clone(),
-            from_client: received("client"),
-            from_broker: received("broker"),
-            route,
-        }
+        self.routes.route(route)
     }
 
     /// Tells where to read the number of bytes that sessions hold. The first one counts.
@@ -247,51 +178,9 @@ impl Metrics {
     /// Counts a leg that has come to its end.
     pub(super) fn ended(&self, leg: &Leg) {
         match leg {
-            Leg::Sent(sent) => self.sent(sent),
+            Leg::Sent(sent) => self.publications.ended(sent, &mut self.labels()),
             Leg::Taken(_) => {}
         }
-    }
-
-    fn sent(&self, hop: &Sent) {
-        let publication = &hop.publication;
-        let standing = match hop.answer {
-            Answer::Confirmed => Standing::Confirmed,
-            Answer::Unanswered => Standing::Unanswered,
-            Answer::Refused(_)
-            | Answer::Discarded
-            | Answer::Unread
-            | Answer::Lost
-            | Answer::Expired => Standing::Unproven,
-        };
-        let (destination, task) = self.labels().destination_and_task(
-            &publication.destination,
-            &publication.task.name,
-            standing,
-        );
-        let labels = MessageLabels {
-            system: publication.system,
-            destination: Arc::clone(&destination),
-            task,
-            verdict: publication.judgement.verdict.word(),
-        };
-        self.messages.get_or_create(&labels).inc();
-        // Only these two are moments at which the broker spoke.
-        if matches!(hop.answer, Answer::Confirmed | Answer::Refused(_)) {
-            let labels = DestinationLabels {
-                system: publication.system,
-                destination: Arc::clone(&destination),
-            };
-            let duration = hop.ended.since(publication.at);
-            self.send_duration
-                .get_or_create(&labels)
-                .observe(duration.as_secs_f64());
-        }
-        let labels = SendLabels {
-            system: publication.system,
-            destination,
-            answer: hop.answer.word(),
-        };
-        self.sends.get_or_create(&labels).inc();
     }
 
     fn labels(&self) -> impl std::ops::DerefMut<Target = Labels> {
@@ -306,159 +195,6 @@ impl Default for Metrics {
     }
 }
 
-impl RouteMetrics {
-    /// A connection was accepted.
-    pub fn opened(&self) {
-        self.opened.inc();
-        self.open.inc();
-    }
-
-    /// A connection that had been opened has ended.
-    pub fn closed(&self) {
-        self.open.dec();
-    }
-
-    /// A connection was refused, or ended by a fault; `why` is one of [`FAILURES`].
-    pub fn failed(&self, why: &'static str) {
-        debug_assert!(FAILURES.contains(&why), "{why} is not among the failures");
-        let labels = RouteReasonLabels {
-            route: Arc::clone(&self.route),
-            reason: why,
-        };
-        self.failed.get_or_create(&labels).inc();
-    }
-
-    /// `bytes` came in from the app (`from_client`) or from the broker.
-    pub fn received(&self, from_client: bool, bytes: usize) {
-        let received = if from_client {
-            &self.from_client
-        } else {
-            &self.from_broker
-        };
-        received.inc_by(bytes as u64);
-    }
-}
-
-impl RouteFamilies {
-    fn register(registry: &mut Registry) -> Self {
-        let families = Self::default();
-        registry.register(
-            "connections",
-            "Connections that are open",
-            families.open.clone(),
-        );
-        // OpenMetrics wants one name per family, and the gauge above has this one already.
-        registry.register(
-            "connections_opened",
-            "Connections accepted",
-            families.opened.clone(),
-        );
-        registry.register(
-            "connections_failed",
-            "Connections that were refused, or ended by a fault, by reason",
-            families.failed.clone(),
-        );
-        registry.register_with_unit(
-            "received",
-            "Bytes read from each side",
-            Unit::Bytes,
-            families.received.clone(),
-        );
-        families
-    }
-}
-
-impl SpanMetrics {
-    fn register(registry: &mut Registry) -> Self {
-        let spans = Self::default();
-        registry.register(
-            "spans_queued",
-            "Spans that wait to be exported, or are on their way",
-            spans.queued.clone(),
-        );
-        registry.register(
-            "spans_exported",
-            "Spans in batches that the collector took; what it refused of one is in the log",
-            spans.exported.clone(),
-        );
-        registry.register(
-            "spans_dropped",
-            "Spans that were not exported, by reason",
-            spans.dropped.clone(),
-        );
-        // So that `rate()` sees the first one as well.
-        for why in DropReason::ALL {
-            drop(spans.dropped.get_or_create(&why.labels()));
-        }
-        spans
-    }
-
-    /// A span was put in the queue.
-    pub(super) fn queued(&self) {
-        self.queued.inc();
-    }
-
-    /// A span did not get into the queue.
-    pub(super) fn refused(&self) {
-        self.dropped
-            .get_or_create(&DropReason::QueueFull.labels())
-            .inc();
-    }
-
-    /// `spans` of those in the queue were exported.
-    pub(super) fn exported(&self, spans: usize) {
-        self.queued.dec_by(signed(spans as u64));
-        self.exported.inc_by(spans as u64);
-    }
-
-    /// `spans` of those in the queue were given up.
-    pub(super) fn dropped(&self, spans: usize, why: DropReason) {
-        self.queued.dec_by(signed(spans as u64));
-        self.dropped
-            .get_or_create(&why.labels())
-            .inc_by(spans as u64);
-    }
-
-    /// Gives up whatever is still queued, and tells how much that was.
-    pub(super) fn abandon(&self) -> usize {
-        let left = usize::try_from(self.queued.get()).unwrap_or(0);
-        self.dropped(left, DropReason::Shutdown);
-        left
-    }
-}
-
-/// Why a span was not exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum DropReason {
-    /// There was no room for it.
-    QueueFull,
-    /// The collector refused it, or could not be reached.
-    Failed,
-    /// The collector did not answer in time.
-    Timeout,
-    /// The proxy was stopped first.
-    Shutdown,
-}
-
-impl DropReason {
-    const ALL: [Self; 4] = [Self::QueueFull, Self::Failed, Self::Timeout, Self::Shutdown];
-
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::Failed => "failed",
-            Self::Timeout => "timeout",
-            Self::Shutdown => "shutdown",
-        }
-    }
-
-    const fn labels(self) -> ReasonLabels {
-        ReasonLabels {
-            reason: self.word(),
-        }
-    }
-}
-
 /// Reads a number that somebody else keeps.
 struct Held(Box<dyn Fn() -> u64 + Send + Sync>);
 
@@ -469,40 +205,14 @@ impl fmt::Debug for Held {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    route: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteReasonLabels {
     route: Arc<str>,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PeerLabels {
-    route: Arc<str>,
-    peer: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MessageLabels {
-    system: &'static str,
-    destination: Arc<str>,
-    task: Arc<str>,
-    verdict: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SendLabels {
-    system: &'static str,
-    destination: Arc<str>,
-    answer: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -516,34 +226,20 @@ struct RedeliveryLabels {
     destination: Arc<str>,
 }
 
-/// Why connections fail.
-const FAILURES: [&str; 7] = [
-    "accept",
-    "broker_lost",
-    "connections_max",
-    "half_closed",
-    "no_descriptors",
-    "panic",
-    "unreachable",
-];
-
 /// Prometheus' gauges are signed; what is beyond them is as good as the largest.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Seconds, from a broker next door to one that is in trouble.
-const SEND_BUCKETS: [f64; 16] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0,
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hop::Answer;
     use crate::hop::Connection;
     use crate::hop::Publication;
+    use crate::hop::Sent;
     use crate::hop::fixture;
+    use crate::telemetry::metrics::routes::FAILURES;
     use crate::trace::Timestamp;
 
     fn connection() -> Arc<Connection> {
@@ -566,7 +262,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_tells(metrics: &Metrics, lines: &[&str]) {
+    pub(super) fn assert_tells(metrics: &Metrics, lines: &[&str]) {
         let text = metrics.encode();
         for line in lines {
             assert!(text.lines().any(|told| told == *line), "{line}\n\n{text}");
@@ -684,29 +380,6 @@ mod tests {
     }
 
     #[test]
-    fn a_route_counts_its_connections_and_bytes() {
-        let metrics = Metrics::default();
-        let route = metrics.route("main");
-        route.opened();
-        metrics.route("main").opened();
-        route.closed();
-        route.failed("unreachable");
-        route.received(true, 5);
-        route.received(false, 7);
-        assert_tells(
-            &metrics,
-            &[
-                "tracehop_connections{route=\"main\"} 1",
-                "tracehop_connections_opened_total{route=\"main\"} 2",
-                "tracehop_connections_failed_total{route=\"main\",reason=\"unreachable\"} 1",
-                "tracehop_connections_failed_total{route=\"main\",reason=\"broker_lost\"} 0",
-                "tracehop_received_bytes_total{route=\"main\",peer=\"client\"} 5",
-                "tracehop_received_bytes_total{route=\"main\",peer=\"broker\"} 7",
-            ],
-        );
-    }
-
-    #[test]
     fn numbers_that_others_keep_are_read_when_asked_for() {
         let metrics = Metrics::default();
         assert_tells(&metrics, &["tracehop_held_bytes 0"]);
@@ -744,7 +417,7 @@ mod tests {
         ] {
             metrics.saw(&sighting);
         }
-        let documentation = include_str!("../../deploy/README.md");
+        let documentation = include_str!("../../../deploy/README.md");
         let text = metrics.encode();
         let mut families = 0;
         for family in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
@@ -761,15 +434,5 @@ mod tests {
         for reason in FAILURES {
             assert!(documentation.contains(&format!("`{reason}`")), "{reason}");
         }
-    }
-
-    #[test]
-    fn spans_are_queued_until_they_are_exported_or_dropped() {
-        let spans = Metrics::default().spans;
-        (0..10).for_each(|_| spans.queued());
-        spans.exported(5);
-        spans.dropped(3, DropReason::Failed);
-        assert_eq!(spans.abandon(), 2);
-        assert_eq!(spans.abandon(), 0);
     }
 }

@@ -1,0 +1,112 @@
+//! Messages on their way in.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use prometheus_client::registry::Unit;
+
+use crate::hop::Answer;
+use crate::hop::Sent;
+use crate::telemetry::labels::Labels;
+use crate::telemetry::labels::Standing;
+use crate::telemetry::metrics::DestinationLabels;
+
+/// The counters of publications that have come to their end.
+#[derive(Debug)]
+pub(super) struct PublicationMetrics {
+    messages: Family<MessageLabels, Counter>,
+    sends: Family<SendLabels, Counter>,
+    send_duration: Family<DestinationLabels, Histogram>,
+}
+
+impl PublicationMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let publications = Self {
+            messages: Family::default(),
+            sends: Family::default(),
+            send_duration: Family::new_with_constructor(|| Histogram::new(SEND_BUCKETS)),
+        };
+        registry.register(
+            "messages",
+            "Publications that have come to their end, by what was done with their context",
+            publications.messages.clone(),
+        );
+        registry.register(
+            "sends",
+            "Publications that have come to their end, by what became of them",
+            publications.sends.clone(),
+        );
+        registry.register_with_unit(
+            "send_duration",
+            "From the first byte of a publication to the broker's answer",
+            Unit::Seconds,
+            publications.send_duration.clone(),
+        );
+        publications
+    }
+
+    /// Counts a publication that has come to its end.
+    pub(super) fn ended(&self, hop: &Sent, labels: &mut Labels) {
+        let publication = &hop.publication;
+        let standing = match hop.answer {
+            Answer::Confirmed => Standing::Confirmed,
+            Answer::Unanswered => Standing::Unanswered,
+            Answer::Refused(_)
+            | Answer::Discarded
+            | Answer::Unread
+            | Answer::Lost
+            | Answer::Expired => Standing::Unproven,
+        };
+        let (destination, task) =
+            labels.destination_and_task(&publication.destination, &publication.task.name, standing);
+        let labels = MessageLabels {
+            system: publication.system,
+            destination: Arc::clone(&destination),
+            task,
+            verdict: publication.judgement.verdict.word(),
+        };
+        self.messages.get_or_create(&labels).inc();
+        // Only these two are moments at which the broker spoke.
+        if matches!(hop.answer, Answer::Confirmed | Answer::Refused(_)) {
+            let labels = DestinationLabels {
+                system: publication.system,
+                destination: Arc::clone(&destination),
+            };
+            let duration = hop.ended.since(publication.at);
+            self.send_duration
+                .get_or_create(&labels)
+                .observe(duration.as_secs_f64());
+        }
+        let labels = SendLabels {
+            system: publication.system,
+            destination,
+            answer: hop.answer.word(),
+        };
+        self.sends.get_or_create(&labels).inc();
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MessageLabels {
+    system: &'static str,
+    destination: Arc<str>,
+    task: Arc<str>,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SendLabels {
+    system: &'static str,
+    destination: Arc<str>,
+    answer: &'static str,
+}
+
+/// Seconds, from a broker next door to one that is in trouble.
+const SEND_BUCKETS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];

@@ -1,0 +1,123 @@
+//! What becomes of spans on their way out.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::telemetry::metrics::ReasonLabels;
+use crate::telemetry::metrics::signed;
+
+/// The counters of spans on their way out.
+#[derive(Clone, Debug, Default)]
+pub(in crate::telemetry) struct SpanMetrics {
+    queued: Gauge,
+    exported: Counter,
+    dropped: Family<ReasonLabels, Counter>,
+}
+
+impl SpanMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let spans = Self::default();
+        registry.register(
+            "spans_queued",
+            "Spans that wait to be exported, or are on their way",
+            spans.queued.clone(),
+        );
+        registry.register(
+            "spans_exported",
+            "Spans in batches that the collector took; what it refused of one is in the log",
+            spans.exported.clone(),
+        );
+        registry.register(
+            "spans_dropped",
+            "Spans that were not exported, by reason",
+            spans.dropped.clone(),
+        );
+        // So that `rate()` sees the first one as well.
+        for why in DropReason::ALL {
+            drop(spans.dropped.get_or_create(&why.labels()));
+        }
+        spans
+    }
+
+    /// A span was put in the queue.
+    pub(in crate::telemetry) fn queued(&self) {
+        self.queued.inc();
+    }
+
+    /// A span did not get into the queue.
+    pub(in crate::telemetry) fn refused(&self) {
+        self.dropped
+            .get_or_create(&DropReason::QueueFull.labels())
+            .inc();
+    }
+
+    /// `spans` of those in the queue were exported.
+    pub(in crate::telemetry) fn exported(&self, spans: usize) {
+        self.queued.dec_by(signed(spans as u64));
+        self.exported.inc_by(spans as u64);
+    }
+
+    /// `spans` of those in the queue were given up.
+    pub(in crate::telemetry) fn dropped(&self, spans: usize, why: DropReason) {
+        self.queued.dec_by(signed(spans as u64));
+        self.dropped
+            .get_or_create(&why.labels())
+            .inc_by(spans as u64);
+    }
+
+    /// Gives up whatever is still queued, and tells how much that was.
+    pub(in crate::telemetry) fn abandon(&self) -> usize {
+        let left = usize::try_from(self.queued.get()).unwrap_or(0);
+        self.dropped(left, DropReason::Shutdown);
+        left
+    }
+}
+
+/// Why a span was not exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::telemetry) enum DropReason {
+    /// There was no room for it.
+    QueueFull,
+    /// The collector refused it, or could not be reached.
+    Failed,
+    /// The collector did not answer in time.
+    Timeout,
+    /// The proxy was stopped first.
+    Shutdown,
+}
+
+impl DropReason {
+    const ALL: [Self; 4] = [Self::QueueFull, Self::Failed, Self::Timeout, Self::Shutdown];
+
+    pub(in crate::telemetry) const fn word(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    const fn labels(self) -> ReasonLabels {
+        ReasonLabels {
+            reason: self.word(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_queued_until_they_are_exported_or_dropped() {
+        let spans = SpanMetrics::default();
+        (0..10).for_each(|_| spans.queued());
+        spans.exported(5);
+        spans.dropped(3, DropReason::Failed);
+        assert_eq!(spans.abandon(), 2);
+        assert_eq!(spans.abandon(), 0);
+    }
+}
