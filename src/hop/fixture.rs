@@ -3,14 +3,22 @@
 use std::sync::Arc;
 
 use crate::celery::Task;
+use crate::celery::TaskState;
 use crate::hop::Answer;
 use crate::hop::Connection;
+use crate::hop::Delivery;
+use crate::hop::Evidence;
+use crate::hop::Finish;
 use crate::hop::HopId;
 use crate::hop::Judgement;
 use crate::hop::Origin;
+use crate::hop::Passage;
 use crate::hop::Publication;
 use crate::hop::Quality;
+use crate::hop::Receipt;
+use crate::hop::Settlement;
 use crate::hop::Sighting;
+use crate::hop::Taken;
 use crate::hop::Verdict;
 use crate::trace::IdSource;
 use crate::trace::SpanKind;
@@ -37,6 +45,52 @@ pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
         size: 1,
         judgement: judgement(number),
     })
+}
+
+/// Delivery `number` of a session, seen at `at` nanoseconds, of a message of which nothing was
+/// known.
+pub(crate) fn delivery(number: u64, at: u64) -> Box<Delivery> {
+    let publication = publication(number, at);
+    Box::new(Delivery {
+        receipt: Some(Receipt::numbered(1, number)),
+        connection: publication.connection,
+        system: publication.system,
+        at: publication.at,
+        destination: publication.destination,
+        task: publication.task,
+        size: publication.size,
+        passage: Passage::default(),
+        sent: None,
+        process: IdSource::seeded(number).span_id(),
+        judgement: Judgement {
+            kind: SpanKind::Client,
+            verdict: Verdict::Missing,
+            ..publication.judgement
+        },
+    })
+}
+
+/// A delivery at its end: acknowledged at `settled` nanoseconds, and run as the worker has
+/// told, from `started` to its success at `finished`.
+pub(crate) fn taken(
+    delivery: Box<Delivery>,
+    settled: Option<u64>,
+    started: Option<u64>,
+    finished: Option<u64>,
+) -> Taken {
+    let at = |nanos: Option<u64>| nanos.map(Timestamp::from_nanos);
+    Taken {
+        eta: delivery.eta(),
+        delivery,
+        settled: at(settled).map(|at| (Settlement::Acknowledged, at)),
+        started: at(started),
+        finished: at(finished).map(|at| Finish {
+            at,
+            state: Some(TaskState::Succeeded),
+            evidence: Evidence::Event,
+        }),
+        is_expired: false,
+    }
 }
 
 /// A context that was added to a message without one.

@@ -234,7 +234,7 @@ impl OpenTaken {
     fn open(&mut self, delivery: Box<Delivery>, ended: &mut Vec<Leg>) {
         let at = delivery.at;
         let taken = Taken {
-            eta: delivery.task.eta.as_deref().and_then(Timestamp::parse),
+            eta: delivery.eta(),
             settled: match delivery.receipt {
                 None => Some((Settlement::Automatic, at)),
                 Some(_) => None,
@@ -389,8 +389,7 @@ impl OpenTaken {
     }
 
     fn deadline(&self, taken: &Taken) -> Timestamp {
-        let from = taken.delivery.at.max(taken.eta.unwrap_or_default());
-        from.after(self.age_max)
+        taken.ready().after(self.age_max)
     }
 }
 
@@ -399,19 +398,14 @@ impl Taken {
         TaskKey::of(&self.delivery.task.id)
     }
 
-    /// How long the message waited for somebody to take it; `None` where it is not known
-    /// when it was sent. What the broker held it back on purpose is not part of it.
-    #[must_use]
-    pub fn dwell(&self) -> Option<Duration> {
-        let sent = self.delivery.sent?;
-        Some(self.delivery.at.since(sent.max(self.held_back_until())))
-    }
-
     /// How long the broker held it back on purpose.
     #[must_use]
     pub fn delay(&self) -> Duration {
         let sent = self.delivery.sent.unwrap_or(self.delivery.at);
-        self.held_back_until().min(self.delivery.at).since(sent)
+        self.delivery
+            .held_back_until()
+            .min(self.delivery.at)
+            .since(sent)
     }
 
     /// How long it had still to wait for its `eta` when it was taken.
@@ -428,22 +422,21 @@ impl Taken {
             (Some((Settlement::Acknowledged, at)), Some(finish)) if at < finish.at => Some(at),
             _ => None,
         };
-        let from = self.delivery.at.max(self.eta.unwrap_or_default());
-        Some(self.started.or(acknowledged)?.since(from))
+        Some(self.started.or(acknowledged)?.since(self.ready()))
     }
 
-    /// Whether the clocks of whoever saw it sent and of this proxy contradict each other.
+    /// How long the task ran; `None` where no worker has told of its end. Where none has told
+    /// of its beginning it counts from when it could have begun.
     #[must_use]
-    pub fn is_taken_before_sent(&self) -> bool {
-        self.delivery
-            .sent
-            .is_some_and(|sent| sent > self.delivery.at)
+    pub fn ran(&self) -> Option<Duration> {
+        let finish = self.finished.filter(|finish| finish.state.is_some())?;
+        let held = finish.at.since(self.ready());
+        Some(held.saturating_sub(self.prefetched().unwrap_or_default()))
     }
 
-    fn held_back_until(&self) -> Timestamp {
-        self.eta
-            .filter(|_| self.delivery.passage.delayed)
-            .unwrap_or_default()
+    /// When it could have begun to run.
+    fn ready(&self) -> Timestamp {
+        self.delivery.at.max(self.eta.unwrap_or_default())
     }
 }
 

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::celery::Task;
 use crate::celery::TaskState;
@@ -117,6 +118,37 @@ pub struct Delivery {
     /// The span of the task's run.
     pub process: SpanId,
     pub judgement: Judgement,
+}
+
+impl Delivery {
+    /// When the task is to run, if not at once.
+    #[must_use]
+    pub fn eta(&self) -> Option<Timestamp> {
+        self.task.eta.as_deref().and_then(Timestamp::parse)
+    }
+
+    /// How long the message waited for somebody to take it; `None` where it is not known
+    /// when it was sent. What the broker held it back on purpose is not part of it.
+    #[must_use]
+    pub fn dwell(&self) -> Option<Duration> {
+        let sent = self.sent?;
+        Some(self.at.since(sent.max(self.held_back_until())))
+    }
+
+    /// Whether the clocks of whoever saw it sent and of this proxy contradict each other.
+    #[must_use]
+    pub fn is_taken_before_sent(&self) -> bool {
+        self.sent.is_some_and(|sent| sent > self.at)
+    }
+
+    /// Until when the broker held it back on purpose; the beginning of time where it did not.
+    pub(super) fn held_back_until(&self) -> Timestamp {
+        if self.passage.delayed {
+            self.eta().unwrap_or_default()
+        } else {
+            Timestamp::default()
+        }
+    }
 }
 
 /// How a message came to be delivered, as far as the broker tells.

@@ -70,7 +70,8 @@ impl Taken {
         attributes.extend(judgement_attributes(&delivery.judgement));
         attributes.extend(
             [
-                self.dwell()
+                delivery
+                    .dwell()
                     .map(|dwell| ("tracehop.dwell_ms", millis(dwell))),
                 spent("tracehop.delay_ms", self.delay()),
                 spent("tracehop.eta_wait_ms", self.eta_wait()),

@@ -4,18 +4,21 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The values that the labels `destination` and `task` may take.
+use crate::hop::Answer;
+
+/// The values that the labels `destination`, `task` and `producer` may take.
 ///
 /// The first ones keep their names; what comes beyond the limit is [`OTHER`]. Names once
 /// given stay, and anybody who can connect can name queues and tasks: how much room there is
-/// for a new name depends on its [`Standing`]. The pairs are bounded too, for it is they that
-/// become time series.
+/// for a new name depends on its [`Standing`]. Pairs of them are bounded too, for it is they
+/// that become time series.
 #[derive(Debug)]
 pub(super) struct Labels {
     destinations: Values,
     tasks: Values,
-    pairs: HashSet<(Arc<str>, Arc<str>)>,
-    pairs_max: usize,
+    producers: Values,
+    with_tasks: Pairs,
+    with_producers: Pairs,
 }
 
 impl Labels {
@@ -24,8 +27,9 @@ impl Labels {
         Self {
             destinations: Values::new(values_max),
             tasks: Values::new(values_max),
-            pairs: HashSet::new(),
-            pairs_max: values_max.saturating_mul(10),
+            producers: Values::new(values_max),
+            with_tasks: Pairs::new(values_max.saturating_mul(10)),
+            with_producers: Pairs::new(values_max.saturating_mul(10)),
         }
     }
 
@@ -33,22 +37,35 @@ impl Labels {
         self.destinations.value(name, standing)
     }
 
+    pub(super) fn task(&mut self, name: &str, standing: Standing) -> Arc<str> {
+        self.tasks.value(name, standing)
+    }
+
     pub(super) fn destination_and_task(
         &mut self,
-        name: &str,
+        destination: &str,
         task: &str,
         standing: Standing,
     ) -> (Arc<str>, Arc<str>) {
-        let destination = self.destinations.value(name, standing);
-        let pair = (destination, self.tasks.value(task, standing));
-        if self.pairs.contains(&pair) {
-            return pair;
-        }
-        if self.pairs.len() < standing.room(self.pairs_max) {
-            self.pairs.insert(pair.clone());
-            return pair;
-        }
-        (pair.0, Arc::clone(&self.tasks.other))
+        let pair = (
+            self.destinations.value(destination, standing),
+            self.tasks.value(task, standing),
+        );
+        self.with_tasks.pair(pair, &self.tasks.other, standing)
+    }
+
+    pub(super) fn destination_and_producer(
+        &mut self,
+        destination: &str,
+        producer: &str,
+        standing: Standing,
+    ) -> (Arc<str>, Arc<str>) {
+        let pair = (
+            self.destinations.value(destination, standing),
+            self.producers.value(producer, standing),
+        );
+        self.with_producers
+            .pair(pair, &self.producers.other, standing)
     }
 }
 
@@ -64,8 +81,21 @@ pub(super) enum Standing {
 }
 
 impl Standing {
+    /// Of the names in a publication with this answer.
+    pub(super) const fn of(answer: &Answer) -> Self {
+        match answer {
+            Answer::Confirmed => Self::Confirmed,
+            Answer::Unanswered => Self::Unanswered,
+            Answer::Refused(_)
+            | Answer::Discarded
+            | Answer::Unread
+            | Answer::Lost
+            | Answer::Expired => Self::Unproven,
+        }
+    }
+
     /// How many of `max` names there may be for this one still to be given.
-    const fn room(self, max: usize) -> usize {
+    pub(super) const fn room(self, max: usize) -> usize {
         match self {
             Self::Confirmed => max,
             Self::Unanswered => max.div_ceil(2),
@@ -105,8 +135,41 @@ impl Values {
     }
 }
 
+/// Values of two labels that go together.
+#[derive(Debug)]
+struct Pairs {
+    known: HashSet<(Arc<str>, Arc<str>)>,
+    max: usize,
+}
+
+impl Pairs {
+    fn new(max: usize) -> Self {
+        Self {
+            known: HashSet::new(),
+            max,
+        }
+    }
+
+    /// The pair itself, or its first half and `other` where there is no room for it.
+    fn pair(
+        &mut self,
+        pair: (Arc<str>, Arc<str>),
+        other: &Arc<str>,
+        standing: Standing,
+    ) -> (Arc<str>, Arc<str>) {
+        if self.known.contains(&pair) {
+            return pair;
+        }
+        if self.known.len() < standing.room(self.max) {
+            self.known.insert(pair.clone());
+            return pair;
+        }
+        (pair.0, Arc::clone(other))
+    }
+}
+
 /// `name` with a question mark for each control character, and cut where it is too long.
-fn printable(name: &str) -> Cow<'_, str> {
+pub(super) fn printable(name: &str) -> Cow<'_, str> {
     let end = name
         .char_indices()
         .nth(CHARACTERS_MAX)

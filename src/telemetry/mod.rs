@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod captured;
+mod finding;
 mod labels;
 mod metrics;
 mod otlp;

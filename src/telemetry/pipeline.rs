@@ -19,6 +19,7 @@ use crate::hop::Connection;
 use crate::hop::Ledger;
 use crate::hop::Leg;
 use crate::hop::Sighting;
+use crate::telemetry::finding::Finding;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::repeats::Repeats;
@@ -99,6 +100,9 @@ impl Pipeline {
         for sighting in seen.drain(..) {
             self.metrics.saw(&sighting);
             self.log.saw(&sighting);
+            if let Sighting::Delivered(delivery) = &sighting {
+                self.found(Finding::of_delivery(delivery));
+            }
             self.ledger.book(sighting, ended);
         }
     }
@@ -106,6 +110,9 @@ impl Pipeline {
     async fn end(&mut self, ended: &mut Vec<Leg>) {
         for leg in ended.drain(..) {
             self.metrics.ended(&leg);
+            if let Leg::Sent(sent) = &leg {
+                self.found(Some(Finding::of_publication(sent)));
+            }
             let Some(exporter) = &self.exporter else {
                 continue;
             };
@@ -117,8 +124,19 @@ impl Pipeline {
                 }
             }
         }
-        let open = self.ledger.sent_count();
-        self.metrics.open_hops.set(open.cast_signed() as i64);
+        let gauges = [
+            (&self.metrics.open_hops, self.ledger.sent_count()),
+            (&self.metrics.open_deliveries, self.ledger.taken_count()),
+        ];
+        for (gauge, open) in gauges {
+            gauge.set(open.cast_signed() as i64);
+        }
+    }
+
+    fn found(&self, finding: Option<Finding<'_>>) {
+        if let Some(finding) = finding {
+            self.metrics.found(&finding);
+        }
     }
 }
 

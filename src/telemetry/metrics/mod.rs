@@ -1,5 +1,7 @@
 //! The counters of this process, as Prometheus reads them.
 
+mod contexts;
+mod deliveries;
 mod publications;
 mod routes;
 mod spans;
@@ -23,18 +25,22 @@ pub use routes::RouteMetrics;
 pub(super) use spans::DropReason;
 pub(super) use spans::SpanMetrics;
 
+use crate::hop::Answer;
 use crate::hop::Leg;
 use crate::hop::Sighting;
+use crate::telemetry::finding::Finding;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
+use crate::telemetry::metrics::contexts::ContextMetrics;
+use crate::telemetry::metrics::deliveries::DeliveryMetrics;
 use crate::telemetry::metrics::publications::PublicationMetrics;
 use crate::telemetry::metrics::routes::RouteFamilies;
 use crate::telemetry::process::ProcessMetrics;
 
 /// The counters of this process.
 ///
-/// Labels whose values come from peers, `destination` and `task`, take a bounded number of
-/// values; the rest is counted as `other`.
+/// Labels whose values come from peers, `destination`, `task` and `producer`, take a bounded
+/// number of values; the rest is counted as `other`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -44,10 +50,14 @@ pub struct Metrics {
     held: OnceLock<Held>,
     routes: RouteFamilies,
     publications: PublicationMetrics,
+    deliveries: DeliveryMetrics,
+    contexts: ContextMetrics,
+    expired: Family<LegLabels, Counter>,
     redeliveries: Family<RedeliveryLabels, Counter>,
     left_alone: Family<ReasonLabels, Counter>,
     blind_sessions: Family<RouteReasonLabels, Counter>,
     pub(super) open_hops: Gauge,
+    pub(super) open_deliveries: Gauge,
     pub(super) sightings_dropped: Counter,
     pub(super) spans: SpanMetrics,
 }
@@ -67,6 +77,17 @@ impl Metrics {
         let routes = RouteFamilies::register(ours);
         let spans = SpanMetrics::register(ours);
         let publications = PublicationMetrics::register(ours);
+        let deliveries = DeliveryMetrics::register(ours);
+        let contexts = ContextMetrics::register(ours);
+        let expired = Family::default();
+        ours.register(
+            "hops_expired",
+            "Hops whose end was not seen: open for too long, or too many were, by leg",
+            expired.clone(),
+        );
+        for leg in [SEND, RECEIVE] {
+            drop(expired.get_or_create(&leg));
+        }
         let redeliveries = Family::default();
         ours.register(
             "redeliveries",
@@ -91,6 +112,12 @@ impl Metrics {
             "Publications that wait for the broker's answer",
             open_hops.clone(),
         );
+        let open_deliveries = Gauge::default();
+        ours.register(
+            "open_deliveries",
+            "Deliveries that wait for their end",
+            open_deliveries.clone(),
+        );
         let sightings_dropped = Counter::default();
         ours.register(
             "sightings_dropped",
@@ -112,10 +139,14 @@ impl Metrics {
             held: OnceLock::new(),
             routes,
             publications,
+            deliveries,
+            contexts,
+            expired,
             redeliveries,
             left_alone,
             blind_sessions,
             open_hops,
+            open_deliveries,
             sightings_dropped,
             spans,
         }
@@ -150,9 +181,11 @@ impl Metrics {
             // Counted when the leg ends.
             Sighting::Published(_)
             | Sighting::Answered { .. }
-            | Sighting::Delivered(_)
             | Sighting::Settled { .. }
             | Sighting::Told { .. } => {}
+            Sighting::Delivered(delivery) => {
+                self.deliveries.delivered(delivery, &mut self.labels());
+            }
             Sighting::Redelivered { destination, .. } => {
                 let standing = Standing::Unanswered;
                 let destination = self.labels().destination(destination, standing);
@@ -178,9 +211,24 @@ impl Metrics {
     /// Counts a leg that has come to its end.
     pub(super) fn ended(&self, leg: &Leg) {
         match leg {
-            Leg::Sent(sent) => self.publications.ended(sent, &mut self.labels()),
-            Leg::Taken(_) => {}
+            Leg::Sent(sent) => {
+                self.publications.ended(sent, &mut self.labels());
+                if sent.answer == Answer::Expired {
+                    self.expired.get_or_create(&SEND).inc();
+                }
+            }
+            Leg::Taken(taken) => {
+                self.deliveries.ended(taken, &mut self.labels());
+                if taken.is_expired {
+                    self.expired.get_or_create(&RECEIVE).inc();
+                }
+            }
         }
+    }
+
+    /// Counts what was found of the context of a message.
+    pub(super) fn found(&self, finding: &Finding<'_>) {
+        self.contexts.found(finding, &mut self.labels());
     }
 
     fn labels(&self) -> impl std::ops::DerefMut<Target = Labels> {
@@ -226,6 +274,15 @@ struct RedeliveryLabels {
     destination: Arc<str>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LegLabels {
+    leg: &'static str,
+}
+
+/// The legs are called after their spans.
+const SEND: LegLabels = LegLabels { leg: "send" };
+const RECEIVE: LegLabels = LegLabels { leg: "receive" };
+
 /// Prometheus' gauges are signed; what is beyond them is as good as the largest.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -234,7 +291,6 @@ fn signed(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hop::Answer;
     use crate::hop::Connection;
     use crate::hop::Publication;
     use crate::hop::Sent;
@@ -267,6 +323,13 @@ mod tests {
         for line in lines {
             assert!(text.lines().any(|told| told == *line), "{line}\n\n{text}");
         }
+    }
+
+    #[track_caller]
+    pub(super) fn refute_tells(metrics: &Metrics, name: &str) {
+        let text = metrics.encode();
+        let told = text.lines().find(|line| line.starts_with(name));
+        assert_eq!(told, None);
     }
 
     #[test]
@@ -417,6 +480,18 @@ mod tests {
         ] {
             metrics.saw(&sighting);
         }
+        let delivery = fixture::delivery(1, 5);
+        metrics.found(&Finding::of_delivery(&delivery).unwrap());
+        metrics.saw(&Sighting::Delivered(delivery));
+        let mut delivery = fixture::delivery(1, 5);
+        delivery.sent = Some(Timestamp::default());
+        metrics.saw(&Sighting::Delivered(delivery.clone()));
+        metrics.ended(&Leg::Taken(fixture::taken(
+            delivery,
+            Some(6),
+            Some(7),
+            Some(8),
+        )));
         let documentation = include_str!("../../../deploy/README.md");
         let text = metrics.encode();
         let mut families = 0;
@@ -430,7 +505,7 @@ mod tests {
             assert!(documentation.contains(&name), "{name}");
             families += 1;
         }
-        assert_eq!(families, 20);
+        assert_eq!(families, 29);
         for reason in FAILURES {
             assert!(documentation.contains(&format!("`{reason}`")), "{reason}");
         }

@@ -52,17 +52,11 @@ impl PublicationMetrics {
     /// Counts a publication that has come to its end.
     pub(super) fn ended(&self, hop: &Sent, labels: &mut Labels) {
         let publication = &hop.publication;
-        let standing = match hop.answer {
-            Answer::Confirmed => Standing::Confirmed,
-            Answer::Unanswered => Standing::Unanswered,
-            Answer::Refused(_)
-            | Answer::Discarded
-            | Answer::Unread
-            | Answer::Lost
-            | Answer::Expired => Standing::Unproven,
-        };
-        let (destination, task) =
-            labels.destination_and_task(&publication.destination, &publication.task.name, standing);
+        let (destination, task) = labels.destination_and_task(
+            &publication.destination,
+            &publication.task.name,
+            Standing::of(&hop.answer),
+        );
         let labels = MessageLabels {
             system: publication.system,
             destination: Arc::clone(&destination),

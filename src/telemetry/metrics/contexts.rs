@@ -1,0 +1,125 @@
+//! How good the context is that messages come with.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use crate::telemetry::finding::Finding;
+use crate::telemetry::labels::Labels;
+
+/// The messages by what was found of their context.
+#[derive(Debug, Default)]
+pub(super) struct ContextMetrics {
+    contexts: Family<ContextLabels, Counter>,
+}
+
+impl ContextMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let contexts = Self::default();
+        registry.register(
+            "contexts",
+            "Messages by how good the context was that they came with",
+            contexts.contexts.clone(),
+        );
+        contexts
+    }
+
+    pub(super) fn found(&self, finding: &Finding<'_>, labels: &mut Labels) {
+        let (destination, producer) = labels.destination_and_producer(
+            finding.destination,
+            finding.producer.name(),
+            finding.standing,
+        );
+        let judgement = finding.judgement;
+        let reason = judgement.invalid.map(|reason| reason.to_string());
+        let labels = ContextLabels {
+            system: finding.system,
+            destination,
+            producer,
+            quality: judgement.quality.word(),
+            reason: reason.unwrap_or_default(),
+        };
+        self.contexts.get_or_create(&labels).inc();
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ContextLabels {
+    system: &'static str,
+    destination: Arc<str>,
+    producer: Arc<str>,
+    quality: &'static str,
+    /// Why it is invalid; empty where it is not.
+    reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::Answer;
+    use crate::hop::Quality;
+    use crate::hop::Sent;
+    use crate::hop::fixture;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::metrics::tests::assert_tells;
+    use crate::trace::Timestamp;
+    use crate::trace::w3c::Invalid;
+
+    fn sent(host: &'static str, answer: Answer, invalid: Option<Invalid>) -> Sent {
+        let mut publication = fixture::publication(1, 5);
+        publication.task.origin = Some(host.into());
+        publication.judgement.invalid = invalid;
+        if invalid.is_some() {
+            publication.judgement.quality = Quality::Invalid;
+        }
+        Sent {
+            publication,
+            answer,
+            ended: Timestamp::from_nanos(9),
+        }
+    }
+
+    #[test]
+    fn contexts_are_counted_by_producer_and_quality() {
+        let metrics = Metrics::default();
+        for invalid in [None, None, Some(Invalid::UpperCase)] {
+            let sent = sent("web-1", Answer::Confirmed, invalid);
+            metrics.found(&Finding::of_publication(&sent));
+        }
+        metrics.found(&Finding::of_delivery(&fixture::delivery(1, 5)).unwrap());
+        let told = |producer, quality, reason, count| {
+            format!(
+                "tracehop_contexts_total{{system=\"some-broker\",destination=\"celery\",producer=\"{producer}\",quality=\"{quality}\",reason=\"{reason}\"}} {count}"
+            )
+        };
+        assert_tells(
+            &metrics,
+            &[
+                &told("web-1", "missing", "", 2),
+                &told("web-1", "invalid", "upper_case", 1),
+                &told("unknown", "missing", "", 1),
+            ],
+        );
+    }
+
+    #[test]
+    fn whoever_is_refused_is_no_producer() {
+        let metrics = Metrics::default();
+        for (host, answer) in [
+            ("web-1", Answer::Confirmed),
+            ("x", Answer::Lost),
+            ("y", Answer::Unread),
+        ] {
+            metrics.found(&Finding::of_publication(&sent(host, answer, None)));
+        }
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_contexts_total{system=\"some-broker\",destination=\"celery\",producer=\"other\",quality=\"missing\",reason=\"\"} 2",
+            ],
+        );
+    }
+}

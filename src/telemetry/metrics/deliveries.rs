@@ -1,0 +1,325 @@
+//! Messages on their way out.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use prometheus_client::registry::Unit;
+
+use crate::hop::Delivery;
+use crate::hop::Taken;
+use crate::telemetry::labels::Labels;
+use crate::telemetry::labels::Standing;
+use crate::telemetry::metrics::DestinationLabels;
+
+/// The counters of deliveries, when they are seen and when they have come to their end.
+#[derive(Debug)]
+pub(super) struct DeliveryMetrics {
+    deliveries: Family<DeliveryLabels, Counter>,
+    settlements: Family<SettlementLabels, Counter>,
+    dwell: Family<DestinationLabels, Histogram>,
+    negative_dwell: Counter,
+    prefetch: Family<DestinationLabels, Histogram>,
+    process_duration: Family<RunLabels, Histogram>,
+}
+
+impl DeliveryMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let deliveries = Self {
+            deliveries: Family::default(),
+            settlements: Family::default(),
+            dwell: Family::new_with_constructor(|| Histogram::new(WAIT_BUCKETS)),
+            negative_dwell: Counter::default(),
+            prefetch: Family::new_with_constructor(|| Histogram::new(WAIT_BUCKETS)),
+            process_duration: Family::new_with_constructor(|| Histogram::new(RUN_BUCKETS)),
+        };
+        registry.register(
+            "deliveries",
+            "Messages that were delivered to a worker",
+            deliveries.deliveries.clone(),
+        );
+        registry.register(
+            "settlements",
+            "Deliveries that have come to their end, by what the worker said of them",
+            deliveries.settlements.clone(),
+        );
+        registry.register_with_unit(
+            "dwell",
+            "From the sending of a message to its first delivery",
+            Unit::Seconds,
+            deliveries.dwell.clone(),
+        );
+        registry.register(
+            "negative_dwell",
+            "Deliveries that were sent later than they came, by the clock of another proxy",
+            deliveries.negative_dwell.clone(),
+        );
+        registry.register_with_unit(
+            "prefetch",
+            "How long a worker had a task that it could have run before it did",
+            Unit::Seconds,
+            deliveries.prefetch.clone(),
+        );
+        registry.register_with_unit(
+            "process_duration",
+            "How long tasks ran, by how that ended",
+            Unit::Seconds,
+            deliveries.process_duration.clone(),
+        );
+        deliveries
+    }
+
+    /// Counts a delivery that was seen.
+    pub(super) fn delivered(&self, delivery: &Delivery, labels: &mut Labels) {
+        // A broker delivers only what it took.
+        let (destination, task) = labels.destination_and_task(
+            &delivery.destination,
+            &delivery.task.name,
+            Standing::Confirmed,
+        );
+        let system = delivery.system;
+        let passage = &delivery.passage;
+        let labels = DeliveryLabels {
+            system,
+            destination: Arc::clone(&destination),
+            task,
+            redelivered: if passage.redelivered { "true" } else { "false" },
+        };
+        self.deliveries.get_or_create(&labels).inc();
+        if delivery.is_taken_before_sent() {
+            self.negative_dwell.inc();
+        }
+        // What another worker had before, or another queue, has not waited here alone.
+        let is_first = !passage.redelivered && passage.dead_letter.is_none();
+        if let Some(dwell) = delivery.dwell().filter(|_| is_first) {
+            self.dwell
+                .get_or_create(&DestinationLabels {
+                    system,
+                    destination,
+                })
+                .observe(dwell.as_secs_f64());
+        }
+    }
+
+    /// Counts a delivery that has come to its end.
+    pub(super) fn ended(&self, taken: &Taken, labels: &mut Labels) {
+        let delivery = &taken.delivery;
+        let system = delivery.system;
+        let destination = labels.destination(&delivery.destination, Standing::Confirmed);
+        let settlement = taken.settled.map_or("unknown", |(how, _)| how.word());
+        self.settlements
+            .get_or_create(&SettlementLabels {
+                system,
+                destination: Arc::clone(&destination),
+                settlement,
+            })
+            .inc();
+        if let Some(prefetched) = taken.prefetched() {
+            self.prefetch
+                .get_or_create(&DestinationLabels {
+                    system,
+                    destination,
+                })
+                .observe(prefetched.as_secs_f64());
+        }
+        let state = taken.finished.and_then(|finish| finish.state);
+        if let (Some(state), Some(ran)) = (state, taken.ran()) {
+            let task = labels.task(&delivery.task.name, Standing::Confirmed);
+            self.process_duration
+                .get_or_create(&RunLabels {
+                    system,
+                    task,
+                    state: state.word(),
+                })
+                .observe(ran.as_secs_f64());
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    system: &'static str,
+    destination: Arc<str>,
+    task: Arc<str>,
+    redelivered: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SettlementLabels {
+    system: &'static str,
+    destination: Arc<str>,
+    settlement: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunLabels {
+    system: &'static str,
+    task: Arc<str>,
+    state: &'static str,
+}
+
+/// Seconds, from a queue that is read at once to one that nobody keeps up with.
+const WAIT_BUCKETS: [f64; 14] = [
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
+];
+
+/// Seconds, from a task that sends a mail to one that runs at night.
+const RUN_BUCKETS: [f64; 14] = [
+    0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::Leg;
+    use crate::hop::Passage;
+    use crate::hop::Settlement;
+    use crate::hop::Sighting;
+    use crate::hop::fixture;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::metrics::tests::assert_tells;
+    use crate::telemetry::metrics::tests::refute_tells;
+    use crate::trace::Timestamp;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Delivered at 100 seconds, to a queue called `mail`.
+    fn delivery(passage: Passage) -> Box<Delivery> {
+        let mut delivery = fixture::delivery(1, 100 * SECOND);
+        delivery.destination = "mail".into();
+        delivery.task.name = "app.add".into();
+        delivery.passage = passage;
+        delivery
+    }
+
+    fn sent(seconds: u64, passage: Passage) -> Sighting {
+        let mut delivery = delivery(passage);
+        delivery.sent = Some(Timestamp::from_nanos(seconds * SECOND));
+        Sighting::Delivered(delivery)
+    }
+
+    #[test]
+    fn a_delivery_is_counted_when_it_is_seen_with_the_time_that_it_waited() {
+        let metrics = Metrics::default();
+        metrics.saw(&sent(97, Passage::default()));
+        metrics.saw(&Sighting::Delivered(delivery(Passage::default())));
+        let labels = "system=\"some-broker\",destination=\"mail\"";
+        assert_tells(
+            &metrics,
+            &[
+                &format!(
+                    "tracehop_deliveries_total{{{labels},task=\"app.add\",redelivered=\"false\"}} 2"
+                ),
+                &format!("tracehop_dwell_seconds_bucket{{le=\"2.5\",{labels}}} 0"),
+                &format!("tracehop_dwell_seconds_bucket{{le=\"5.0\",{labels}}} 1"),
+                &format!("tracehop_dwell_seconds_count{{{labels}}} 1"),
+                "tracehop_negative_dwell_total 0",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_has_been_elsewhere_before_tells_nothing_of_this_queue() {
+        let metrics = Metrics::default();
+        metrics.saw(&sent(
+            97,
+            Passage {
+                redelivered: true,
+                ..Passage::default()
+            },
+        ));
+        metrics.saw(&sent(
+            97,
+            Passage {
+                dead_letter: Some("expired".into()),
+                ..Passage::default()
+            },
+        ));
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_deliveries_total{system=\"some-broker\",destination=\"mail\",task=\"app.add\",redelivered=\"true\"} 1",
+                "tracehop_deliveries_total{system=\"some-broker\",destination=\"mail\",task=\"app.add\",redelivered=\"false\"} 1",
+            ],
+        );
+        refute_tells(&metrics, "tracehop_dwell_seconds_count");
+    }
+
+    #[test]
+    fn clocks_that_contradict_each_other_make_no_wait_and_are_counted() {
+        let metrics = Metrics::default();
+        metrics.saw(&sent(103, Passage::default()));
+        assert_tells(
+            &metrics,
+            &[
+                "tracehop_dwell_seconds_sum{system=\"some-broker\",destination=\"mail\"} 0.0",
+                "tracehop_dwell_seconds_count{system=\"some-broker\",destination=\"mail\"} 1",
+                "tracehop_negative_dwell_total 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_settlement_is_counted_and_nothing_made_up_of_a_run_that_nobody_told_of() {
+        let metrics = Metrics::default();
+        let taken = |settled| fixture::taken(delivery(Passage::default()), settled, None, None);
+        metrics.ended(&Leg::Taken(taken(Some(101 * SECOND))));
+        metrics.ended(&Leg::Taken(Taken {
+            settled: Some((Settlement::Abandoned, Timestamp::default())),
+            ..taken(None)
+        }));
+        metrics.ended(&Leg::Taken(Taken {
+            is_expired: true,
+            ..taken(None)
+        }));
+        let told = |settlement| {
+            format!(
+                "tracehop_settlements_total{{system=\"some-broker\",destination=\"mail\",settlement=\"{settlement}\"}} 1"
+            )
+        };
+        assert_tells(
+            &metrics,
+            &[
+                &told("acknowledged"),
+                &told("abandoned"),
+                &told("unknown"),
+                "tracehop_hops_expired_total{leg=\"receive\"} 1",
+                "tracehop_hops_expired_total{leg=\"send\"} 0",
+            ],
+        );
+        refute_tells(&metrics, "tracehop_prefetch_seconds_count");
+        refute_tells(&metrics, "tracehop_process_duration_seconds_count");
+    }
+
+    #[test]
+    fn a_run_is_told_apart_from_what_the_worker_held_it_before() {
+        let at = |seconds| Some(seconds * SECOND);
+        for (settled, started, prefetched, ran) in [
+            // The worker told of the beginning.
+            (at(120), at(110), Some(10.0), 10.0),
+            // It acknowledged first; so it began then.
+            (at(115), None, Some(15.0), 5.0),
+            // It acknowledged at the end.
+            (at(121), None, None, 20.0),
+        ] {
+            let metrics = Metrics::default();
+            let taken = fixture::taken(delivery(Passage::default()), settled, started, at(120));
+            metrics.ended(&Leg::Taken(taken));
+            let labels = "system=\"some-broker\",task=\"app.add\",state=\"succeeded\"";
+            let sum = format!("tracehop_process_duration_seconds_sum{{{labels}}} {ran:?}");
+            assert_tells(&metrics, &[&sum]);
+            let prefetch = "tracehop_prefetch_seconds_sum";
+            match prefetched {
+                None => refute_tells(&metrics, prefetch),
+                Some(sum) => {
+                    let labels = "system=\"some-broker\",destination=\"mail\"";
+                    let sum = format!("{prefetch}{{{labels}}} {sum:?}");
+                    assert_tells(&metrics, &[&sum]);
+                }
+            }
+        }
+    }
+}
