@@ -47,26 +47,25 @@ pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
     })
 }
 
-/// Delivery `number` of a session, seen at `at` nanoseconds, of a message of which nothing was
-/// known.
-pub(crate) fn delivery(number: u64, at: u64) -> Box<Delivery> {
-    let publication = publication(number, at);
+/// A delivery of that task, seen at `at` nanoseconds.
+pub(crate) fn delivery(id: &str, receipt: Option<Receipt>, at: u64) -> Box<Delivery> {
+    let publication = publication(1, at);
     Box::new(Delivery {
-        receipt: Some(Receipt::numbered(1, number)),
+        receipt,
         connection: publication.connection,
         system: publication.system,
         at: publication.at,
         destination: publication.destination,
-        task: publication.task,
-        size: publication.size,
+        task: Task {
+            name: "add".into(),
+            id: id.to_owned().into(),
+            ..Task::default()
+        },
+        size: 1,
         passage: Passage::default(),
         sent: None,
-        process: IdSource::seeded(number).span_id(),
-        judgement: Judgement {
-            kind: SpanKind::Client,
-            verdict: Verdict::Missing,
-            ..publication.judgement
-        },
+        process: IdSource::seeded(at).span_id(),
+        judgement: judgement(2),
     })
 }
 

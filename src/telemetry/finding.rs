@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_delivery_is_a_finding_only_where_the_message_was_not_seen_before() {
-        let mut delivery = fixture::delivery(1, 5);
+        let mut delivery = fixture::delivery("1", None, 5);
         assert!(Finding::of_delivery(&delivery).is_some());
         delivery.passage.redelivered = true;
         assert!(Finding::of_delivery(&delivery).is_none());

@@ -89,7 +89,7 @@ mod tests {
             let sent = sent("web-1", Answer::Confirmed, invalid);
             metrics.found(&Finding::of_publication(&sent));
         }
-        metrics.found(&Finding::of_delivery(&fixture::delivery(1, 5)).unwrap());
+        metrics.found(&Finding::of_delivery(&fixture::delivery("1", None, 5)).unwrap());
         let told = |producer, quality, reason, count| {
             format!(
                 "tracehop_contexts_total{{system=\"some-broker\",destination=\"celery\",producer=\"{producer}\",quality=\"{quality}\",reason=\"{reason}\"}} {count}"

@@ -188,7 +188,7 @@ mod tests {
 
     /// Delivered at 100 seconds, to a queue called `mail`.
     fn delivery(passage: Passage) -> Box<Delivery> {
-        let mut delivery = fixture::delivery(1, 100 * SECOND);
+        let mut delivery = fixture::delivery("1", None, 100 * SECOND);
         delivery.destination = "mail".into();
         delivery.task.name = "app.add".into();
         delivery.passage = passage;

@@ -480,10 +480,10 @@ mod tests {
         ] {
             metrics.saw(&sighting);
         }
-        let delivery = fixture::delivery(1, 5);
+        let delivery = fixture::delivery("1", None, 5);
         metrics.found(&Finding::of_delivery(&delivery).unwrap());
         metrics.saw(&Sighting::Delivered(delivery));
-        let mut delivery = fixture::delivery(1, 5);
+        let mut delivery = fixture::delivery("1", None, 5);
         delivery.sent = Some(Timestamp::default());
         metrics.saw(&Sighting::Delivered(delivery.clone()));
         metrics.ended(&Leg::Taken(fixture::taken(
