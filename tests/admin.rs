@@ -1,14 +1,22 @@
 //! What the admin listener answers, and that it cannot be used to wear the proxy out.
 
+#[path = "support/sightings.rs"]
+mod sightings;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
+use serde_json::Value;
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
+use tokio::time::timeout;
 
 use tracehop::admin::Admin;
 use tracehop::admin::AdminError;
@@ -16,7 +24,16 @@ use tracehop::admin::Readiness;
 use tracehop::admin::Serving;
 use tracehop::admin::State;
 use tracehop::config;
+use tracehop::hop::Answer as Reply;
+use tracehop::hop::Quality;
+use tracehop::hop::Sighting;
 use tracehop::telemetry::Metrics;
+use tracehop::telemetry::Telemetry;
+use tracehop::trace::w3c::Invalid;
+
+use crate::sightings::answered;
+use crate::sightings::delivery;
+use crate::sightings::publication;
 
 #[tokio::test]
 async fn the_process_is_healthy_in_every_state() {
@@ -61,6 +78,95 @@ async fn metrics_are_openmetrics() {
 }
 
 #[tokio::test]
+async fn the_quality_of_contexts_is_told_by_task_producer_and_queue() {
+    let page = Page::open().await;
+    let empty = page.quality().await;
+    let nothing = json!({ "messages": 0, "contexts": [] });
+    assert_eq!(empty, json!({ "entries": [], "other": nothing }));
+
+    let from = |host: &'static str, number, quality, invalid| {
+        let mut publication = publication(number);
+        publication.task.name = "shop.pay".into();
+        publication.task.id = format!("task-{number}").into();
+        publication.task.origin = Some(host.into());
+        publication.client_name = Some("shop".into());
+        publication.judgement.quality = quality;
+        publication.judgement.invalid = invalid;
+        let answer = answered(number, Reply::Confirmed);
+        [Sighting::Published(publication), answer]
+    };
+    let mut seen = Vec::new();
+    seen.extend(from("good", 1, Quality::Valid, None));
+    let upper_case = Some(Invalid::UpperCase);
+    seen.extend(from("bad", 2, Quality::Invalid, upper_case));
+    seen.extend(from("bad", 3, Quality::Missing, None));
+    seen.extend(from("bad", 4, Quality::Missing, None));
+    // It was seen when it was sent; another one was not.
+    let (known, ..) = delivery(5);
+    let (mut unknown, ..) = delivery(6);
+    unknown.sent = None;
+    seen.extend([Sighting::Delivered(known), Sighting::Delivered(unknown)]);
+    page.telemetry.sightings().record(&mut seen);
+
+    let report = page.quality_of(5).await;
+    let sent = "2025-11-22T08:26:40.000Z";
+    let found = |quality, reason: Value, messages, task| {
+        json!({
+            "quality": quality,
+            "reason": reason,
+            "messages": messages,
+            "first_seen": sent,
+            "last_seen": sent,
+            "example_task_id": task,
+        })
+    };
+    let entries = report["entries"].as_array().unwrap();
+    let bad = json!({
+        "task": "shop.pay",
+        "destination": "celery",
+        "system": "some-broker",
+        "producer": { "host": "bad", "client_name": "shop", "address": "127.0.0.1" },
+        "messages": 3,
+        "contexts": [
+            found("missing", Value::Null, 2, "task-4"),
+            found("invalid", json!("upper_case"), 1, "task-2"),
+        ],
+    });
+    assert_eq!(entries[0], bad);
+    let nobody = json!({ "host": null, "client_name": null, "address": null });
+    assert_eq!(entries[1]["producer"], nobody);
+    assert_eq!(entries[2]["producer"]["host"], "good");
+    assert_eq!(entries.len(), 3);
+    assert_eq!(report["other"], nothing);
+
+    let documentation = include_str!("../deploy/README.md");
+    for name in names(&report) {
+        let name = format!("`{name}`");
+        assert!(documentation.contains(&name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_report_stays_within_its_limit() {
+    let page = Page::open_with(config::Limits {
+        quality_entries_max: 2,
+        ..config::Limits::default()
+    })
+    .await;
+    let mut seen = Vec::new();
+    for number in 0..10 {
+        let mut publication = publication(number);
+        publication.task.name = format!("task-{number}").into();
+        let answer = answered(number, Reply::Confirmed);
+        seen.extend([Sighting::Published(publication), answer]);
+    }
+    page.telemetry.sightings().record(&mut seen);
+    let report = page.quality_of(10).await;
+    assert_eq!(report["entries"].as_array().unwrap().len(), 2);
+    assert_eq!(report["other"]["messages"], 8);
+}
+
+#[tokio::test]
 async fn traffic_does_not_wait_for_a_scrape() {
     let page = Page::open().await;
     let scraped_on = Arc::new(Mutex::new(None));
@@ -78,7 +184,11 @@ async fn traffic_does_not_wait_for_a_scrape() {
 #[tokio::test]
 async fn anything_else_is_refused() {
     let page = Page::open().await;
-    assert_eq!(page.get("/").await.status, 200);
+    let index = page.get("/").await;
+    for path in ["/healthz", "/readyz", "/metrics", "/api/quality"] {
+        assert!(index.body.contains(path), "{}", index.body);
+        assert!([200, 503].contains(&page.get(path).await.status), "{path}");
+    }
     assert_eq!(page.get("/metrics/").await.status, 404);
     assert_eq!(page.get("/../etc/passwd").await.status, 404);
     let answer = page
@@ -134,12 +244,35 @@ async fn once_closed_nobody_answers() {
 }
 
 async fn bind(listen: Option<SocketAddr>) -> Result<Option<Admin>, AdminError> {
-    let metrics = Arc::new(Metrics::default());
-    Admin::bind(&config::Admin { listen }, metrics, Readiness::default()).await
+    let views = telemetry(&config::Limits::default()).views();
+    Admin::bind(&config::Admin { listen }, views, Readiness::default()).await
+}
+
+/// Counts, and sends nothing anywhere.
+fn telemetry(limits: &config::Limits) -> Telemetry {
+    let config = config::Telemetry {
+        export: false,
+        ..config::Telemetry::default()
+    };
+    let spans = config::Spans::default();
+    Telemetry::start(&config, spans, limits, &config::Log::default()).unwrap()
+}
+
+/// The names of all fields, however deep they are.
+fn names(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(fields) => {
+            let own = fields.keys().map(String::as_str);
+            own.chain(fields.values().flat_map(names)).collect()
+        }
+        Value::Array(elements) => elements.iter().flat_map(names).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// An admin listener that answers.
 struct Page {
+    telemetry: Telemetry,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     address: SocketAddr,
@@ -156,17 +289,27 @@ struct Answer {
 
 impl Page {
     async fn open() -> Self {
-        let metrics = Arc::new(Metrics::default());
+        Self::open_with(config::Limits::default()).await
+    }
+
+    async fn open_with(limits: config::Limits) -> Self {
+        // The hops of these tests were sent long ago.
+        let telemetry = telemetry(&config::Limits {
+            open_hop_age_max: Duration::MAX,
+            delivery_age_max: Duration::MAX,
+            ..limits
+        });
         let readiness = Readiness::default();
         let config = config::Admin {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         };
-        let admin = Admin::bind(&config, Arc::clone(&metrics), readiness.clone())
+        let admin = Admin::bind(&config, telemetry.views(), readiness.clone())
             .await
             .unwrap()
             .unwrap();
         Self {
-            metrics,
+            metrics: telemetry.metrics(),
+            telemetry,
             readiness,
             address: admin.address(),
             serving: admin.serve(),
@@ -176,6 +319,35 @@ impl Page {
     async fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nhost: proxy\r\n\r\n"))
             .await
+    }
+
+    async fn quality(&self) -> Value {
+        let answer = self.get("/api/quality").await;
+        assert_eq!(answer.status, 200);
+        let json = "content-type: application/json";
+        assert!(answer.head.contains(json), "{}", answer.head);
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// The report once it tells of so many messages.
+    async fn quality_of(&self, messages: u64) -> Value {
+        let told = |report: &Value| -> u64 {
+            let entries = report["entries"].as_array().unwrap();
+            let entries = entries.iter().chain([&report["other"]]);
+            entries
+                .map(|entry| entry["messages"].as_u64().unwrap())
+                .sum()
+        };
+        let whole = async {
+            loop {
+                let report = self.quality().await;
+                if told(&report) >= messages {
+                    return report;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), whole).await.unwrap()
     }
 
     /// Sends a request as it is, and reads until the connection ends.

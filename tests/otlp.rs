@@ -2,6 +2,8 @@
 
 #[path = "support/otlp.rs"]
 mod collector;
+#[path = "support/sightings.rs"]
+mod sightings;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -26,35 +28,33 @@ use tracehop::config::OtlpProtocol;
 use tracehop::config::OtlpProtocol::Grpc;
 use tracehop::config::OtlpProtocol::HttpProtobuf;
 use tracehop::hop::Answer;
-use tracehop::hop::Connection;
-use tracehop::hop::Delivery;
-use tracehop::hop::Evidence;
-use tracehop::hop::HopId;
-use tracehop::hop::Judgement;
-use tracehop::hop::Origin;
 use tracehop::hop::Passage;
-use tracehop::hop::Publication;
-use tracehop::hop::Quality;
-use tracehop::hop::Receipt;
 use tracehop::hop::Settlement;
 use tracehop::hop::Sighting;
-use tracehop::hop::TaskKey;
-use tracehop::hop::Verdict;
 use tracehop::telemetry::Metrics;
 use tracehop::telemetry::Sightings;
 use tracehop::telemetry::StartError;
 use tracehop::telemetry::Telemetry;
 use tracehop::trace::IdSource;
-use tracehop::trace::SpanId;
-use tracehop::trace::SpanKind;
-use tracehop::trace::Timestamp;
-use tracehop::trace::TraceContext;
 use tracehop::trace::TraceFlags;
 use tracehop::trace::w3c::Invalid;
 
 use crate::collector::Answer as Reply;
 use crate::collector::Collector;
 use crate::collector::Papers;
+use crate::sightings::ANSWERED;
+use crate::sightings::DELIVERED;
+use crate::sightings::DUE;
+use crate::sightings::FINISHED;
+use crate::sightings::SENT;
+use crate::sightings::SETTLED;
+use crate::sightings::STARTED;
+use crate::sightings::answered;
+use crate::sightings::context;
+use crate::sightings::delivery;
+use crate::sightings::publication;
+use crate::sightings::settled;
+use crate::sightings::told;
 
 #[tokio::test]
 async fn every_hop_arrives_exactly_once() {
@@ -672,95 +672,6 @@ fn send(telemetry: &Telemetry, numbers: std::ops::Range<u64>) {
     }
 }
 
-fn publication(number: u64) -> Box<Publication> {
-    Box::new(Publication {
-        hop: hop(number),
-        connection: Arc::new(Connection {
-            session: 1,
-            route: "main".into(),
-            server_address: "broker".into(),
-            server_port: 6379,
-            client_address: "127.0.0.1:1".into(),
-        }),
-        system: "some-broker",
-        at: SENT,
-        destination: "celery".into(),
-        task: Task::default(),
-        size: 1,
-        client_name: None,
-        judgement: Judgement {
-            context: context(number),
-            parent: None,
-            link: None,
-            tracestate: String::new(),
-            kind: SpanKind::Producer,
-            verdict: Verdict::Added,
-            invalid: None,
-            quality: Quality::Missing,
-            origin: Origin::Derived,
-        },
-    })
-}
-
-fn answered(number: u64, answer: Answer) -> Sighting {
-    Sighting::Answered {
-        hop: hop(number),
-        at: ANSWERED,
-        answer,
-    }
-}
-
-/// A delivery that waited a second, of a task that is due two seconds later, with the parent
-/// of its span and the trace that its own is linked to. Its message came with no context.
-fn delivery(number: u64) -> (Box<Delivery>, SpanId, TraceContext) {
-    let publication = publication(number);
-    let mut ids = IdSource::seeded(1_000 + number);
-    let (parent, link) = (ids.span_id(), context(2_000 + number));
-    let delivery = Delivery {
-        receipt: Some(Receipt::numbered(1, number)),
-        connection: publication.connection,
-        system: publication.system,
-        at: DELIVERED,
-        destination: publication.destination,
-        task: Task {
-            name: "shop.pay".into(),
-            id: number.to_string().into(),
-            // What DUE is in words.
-            eta: Some("2025-11-22T08:26:43+00:00".into()),
-            ..Task::default()
-        },
-        size: 1,
-        passage: Passage::default(),
-        sent: Some(SENT),
-        process: ids.span_id(),
-        judgement: Judgement {
-            parent: Some(parent),
-            link: Some(link),
-            kind: SpanKind::Client,
-            verdict: Verdict::Missing,
-            ..publication.judgement
-        },
-    };
-    (Box::new(delivery), parent, link)
-}
-
-fn settled(number: u64, at: Timestamp, settlement: Settlement) -> Sighting {
-    Sighting::Settled {
-        receipt: Receipt::numbered(1, number),
-        at,
-        settlement,
-    }
-}
-
-fn told(number: u64, at: Timestamp, state: TaskState) -> Sighting {
-    Sighting::Told {
-        task: TaskKey::of(&number.to_string()),
-        at,
-        state,
-        evidence: Evidence::Event,
-    }
-}
-
 fn attribute<'a>(span: &'a ProtoSpan, key: &str) -> Option<&'a Value> {
     let mut attributes = span.attributes.iter();
     let attribute = attributes.find(|attribute| attribute.key == key)?;
@@ -777,19 +688,6 @@ fn assert_documented(span: &ProtoSpan) {
     let keys = span.attributes.iter().map(|attribute| &attribute.key);
     for key in keys.chain(span.events.iter().map(|event| &event.name)) {
         assert!(documentation.contains(&format!("`{key}`")), "{key}");
-    }
-}
-
-fn hop(number: u64) -> HopId {
-    HopId { session: 1, number }
-}
-
-fn context(number: u64) -> TraceContext {
-    let mut ids = IdSource::seeded(number);
-    TraceContext {
-        trace_id: ids.trace_id(),
-        span_id: ids.span_id(),
-        flags: TraceFlags::SAMPLED,
     }
 }
 
@@ -828,14 +726,6 @@ async fn until(metrics: &Metrics, fact: impl Fn(&Metrics) -> bool) {
 
 const GRACE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
-const SENT: Timestamp = Timestamp::from_nanos(1_763_800_000_000_000_000);
-const ANSWERED: Timestamp = Timestamp::from_nanos(1_763_800_000_000_250_000);
-const DELIVERED: Timestamp = Timestamp::from_nanos(1_763_800_001_000_000_000);
-const DUE: Timestamp = Timestamp::from_nanos(1_763_800_003_000_000_000);
-const STARTED: Timestamp = Timestamp::from_nanos(1_763_800_003_500_000_000);
-const SETTLED: Timestamp = Timestamp::from_nanos(1_763_800_004_000_000_000);
-const FINISHED: Timestamp = Timestamp::from_nanos(1_763_800_005_000_000_000);
-
 const EVERY_SPAN: config::Spans = config::Spans {
     send: true,
     receive: true,

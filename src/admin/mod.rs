@@ -5,6 +5,7 @@
 //! | `/healthz` | the process lives |
 //! | `/readyz` | it takes connections; `503` before that, and while it drains |
 //! | `/metrics` | its counters, for Prometheus |
+//! | `/api/quality` | who sends which task with which context, as JSON |
 
 mod pages;
 mod readiness;

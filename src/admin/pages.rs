@@ -1,7 +1,5 @@
 //! What each path answers.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
@@ -11,12 +9,12 @@ use axum::routing::get;
 
 use crate::admin::Readiness;
 use crate::admin::State;
-use crate::telemetry::Metrics;
+use crate::telemetry::Views;
 
 /// What the pages are about.
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) views: Views,
     pub(super) readiness: Readiness,
 }
 
@@ -26,6 +24,7 @@ pub(super) fn router(subject: Subject) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/quality", get(quality))
         .with_state(subject)
 }
 
@@ -39,12 +38,22 @@ async fn readyz(Extract(subject): Extract<Subject>) -> impl IntoResponse {
 }
 
 async fn metrics(Extract(subject): Extract<Subject>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPENMETRICS)], subject.metrics.encode())
+    (
+        [(CONTENT_TYPE, OPENMETRICS)],
+        subject.views.metrics.encode(),
+    )
+}
+
+async fn quality(Extract(subject): Extract<Subject>) -> impl IntoResponse {
+    let report = serde_json::to_vec(&subject.views.quality.read());
+    let report = report.expect("a report has names for keys and no other");
+    ([(CONTENT_TYPE, JSON)], report)
 }
 
 const INDEX: &str = concat!(
     "tracehop ",
     env!("CARGO_PKG_VERSION"),
-    ": /healthz /readyz /metrics\n"
+    ": /healthz /readyz /metrics /api/quality\n"
 );
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const JSON: &str = "application/json";

@@ -31,8 +31,8 @@ use crate::admin::Readiness;
 use crate::admin::pages;
 use crate::admin::pages::Subject;
 use crate::config;
-use crate::telemetry::Metrics;
 use crate::telemetry::Threads;
+use crate::telemetry::Views;
 
 /// The admin listener, bound.
 ///
@@ -70,7 +70,7 @@ impl Admin {
     /// Binds the listener; `None` where there is to be none.
     pub async fn bind(
         config: &config::Admin,
-        metrics: Arc<Metrics>,
+        views: Views,
         readiness: Readiness,
     ) -> Result<Option<Self>, AdminError> {
         let Some(address) = config.listen else {
@@ -93,7 +93,7 @@ impl Admin {
             threads,
             listener,
             address,
-            subject: Subject { metrics, readiness },
+            subject: Subject { views, readiness },
         }))
     }
 

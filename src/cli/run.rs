@@ -76,7 +76,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         repeat_interval: config.log.repeat_interval,
     };
     let proxy = Proxy::bind(&config.routes, config.limits, parts)?;
-    let admin = Admin::bind(&config.admin, Arc::clone(&metrics), readiness.clone()).await?;
+    let admin = Admin::bind(&config.admin, telemetry.views(), readiness.clone()).await?;
     let view = proxy.view();
     metrics.watch_held(move || view.held_bytes() as u64);
     announce(&config, &proxy, admin.as_ref());

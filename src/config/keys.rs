@@ -97,6 +97,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(limits.memory_age_max: Time),
     key!(limits.sightings_max: Count),
     key!(limits.label_values_max: Count),
+    key!(limits.quality_entries_max: Count),
     key!(telemetry.export: Truth),
     key!(telemetry.protocol: Word<OtlpProtocol>),
     key!(telemetry.endpoint: Optional<Endpoint>),

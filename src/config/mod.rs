@@ -227,6 +227,9 @@ pub struct Limits {
     pub sightings_max: usize,
     /// Distinct values of one metric label before the rest is counted as `other`.
     pub label_values_max: usize,
+    /// Combinations of task, producer and queue in the report on contexts before the rest is
+    /// counted as one.
+    pub quality_entries_max: usize,
 }
 
 /// Where spans go. What OpenTelemetry has a variable for is set by that variable; these
@@ -368,6 +371,7 @@ impl Default for Limits {
             memory_age_max: Duration::from_secs(3_600),
             sightings_max: 65_536,
             label_values_max: 200,
+            quality_entries_max: 1_000,
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::hop::Delivery;
 use crate::hop::Judgement;
 use crate::hop::Sent;
 use crate::telemetry::labels::Standing;
+use crate::trace::Timestamp;
 
 /// What was found of the context that one message came with: told once for each message, by
 /// the first leg of it that this proxy knows of.
@@ -11,7 +12,11 @@ use crate::telemetry::labels::Standing;
 pub(super) struct Finding<'a> {
     pub(super) system: &'static str,
     pub(super) destination: &'a str,
+    pub(super) task: &'a str,
+    /// The task's id; empty where the message has none.
+    pub(super) id: &'a str,
     pub(super) producer: Producer<'a>,
+    pub(super) at: Timestamp,
     pub(super) judgement: &'a Judgement,
     pub(super) standing: Standing,
 }
@@ -33,11 +38,14 @@ impl<'a> Finding<'a> {
         Self {
             system: publication.system,
             destination: &publication.destination,
+            task: &publication.task.name,
+            id: &publication.task.id,
             producer: Producer {
                 host: publication.task.origin.as_deref(),
                 client_name: publication.client_name.as_deref(),
                 address: Some(without_port(&publication.connection.client_address)),
             },
+            at: publication.at,
             judgement: &publication.judgement,
             standing: Standing::of(&sent.answer),
         }
@@ -50,12 +58,15 @@ impl<'a> Finding<'a> {
         is_first.then_some(Self {
             system: delivery.system,
             destination: &delivery.destination,
+            task: &delivery.task.name,
+            id: &delivery.task.id,
             producer: Producer {
                 host: delivery.task.origin.as_deref(),
                 // The connection is the consumer's.
                 client_name: None,
                 address: None,
             },
+            at: delivery.at,
             judgement: &delivery.judgement,
             standing: Standing::Confirmed,
         })
@@ -81,7 +92,6 @@ fn without_port(address: &str) -> &str {
 mod tests {
     use super::*;
     use crate::hop::fixture;
-    use crate::trace::Timestamp;
 
     #[test]
     fn an_address_goes_without_its_port() {

@@ -11,6 +11,7 @@ mod metrics;
 mod otlp;
 mod pipeline;
 mod process;
+mod quality;
 mod repeats;
 mod threads;
 
@@ -29,6 +30,8 @@ pub use otlp::StartError;
 pub use otlp::Unusable;
 pub use pipeline::Sightings;
 pub use pipeline::now;
+pub use quality::QualityReport;
+pub use quality::Report;
 pub use repeats::QuietSdk;
 pub use repeats::Repeats;
 pub use threads::Threads;
@@ -49,9 +52,17 @@ use crate::trace::IdSource;
 pub struct Telemetry {
     sightings: Sightings,
     metrics: Arc<Metrics>,
+    quality: QualityReport,
     stop: CancellationToken,
     pipeline: JoinHandle<()>,
     threads: Threads,
+}
+
+/// What can be read of it at any time.
+#[derive(Clone, Debug)]
+pub struct Views {
+    pub metrics: Arc<Metrics>,
+    pub quality: QualityReport,
 }
 
 impl Telemetry {
@@ -76,6 +87,7 @@ impl Telemetry {
         // One for the sightings, one for the batches.
         let threads = Threads::start("telemetry", 2).map_err(StartError::Threads)?;
         let metrics = Arc::new(Metrics::new(limits.label_values_max));
+        let quality = QualityReport::new(limits.quality_entries_max);
         let stop = CancellationToken::new();
         let inside = threads.handle().enter();
         let exporter = settings
@@ -96,6 +108,7 @@ impl Telemetry {
             ledger: Ledger::new(limits, spans),
             spans,
             metrics: Arc::clone(&metrics),
+            quality: quality.clone(),
             log: SightingLog::new(log.repeat_interval),
             exporter,
             stop: stop.clone(),
@@ -105,6 +118,7 @@ impl Telemetry {
         Ok(Self {
             sightings,
             metrics,
+            quality,
             stop,
             pipeline,
             threads,
@@ -120,6 +134,15 @@ impl Telemetry {
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// What the admin pages show of it.
+    #[must_use]
+    pub fn views(&self) -> Views {
+        Views {
+            metrics: self.metrics(),
+            quality: self.quality.clone(),
+        }
     }
 
     /// Takes no more sightings, books those that were left, and exports the spans; what is

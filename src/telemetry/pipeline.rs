@@ -22,6 +22,7 @@ use crate::hop::Sighting;
 use crate::telemetry::finding::Finding;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::Exporter;
+use crate::telemetry::quality::QualityReport;
 use crate::telemetry::repeats::Repeats;
 use crate::trace::Timestamp;
 
@@ -58,6 +59,7 @@ pub(super) struct Pipeline {
     /// Those that are exported.
     pub(super) spans: Spans,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) quality: QualityReport,
     pub(super) log: SightingLog,
     /// `None`: spans are not exported.
     pub(super) exporter: Option<Exporter>,
@@ -136,6 +138,7 @@ impl Pipeline {
     fn found(&self, finding: Option<Finding<'_>>) {
         if let Some(finding) = finding {
             self.metrics.found(&finding);
+            self.quality.found(&finding);
         }
     }
 }

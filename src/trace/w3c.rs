@@ -18,7 +18,7 @@ pub const TRACEPARENT_LEN: usize = 55;
 pub const TRACESTATE_CHARACTERS_MAX: usize = 512;
 
 /// Why a `traceparent` is not one; its text is the label of metrics and spans.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Invalid {
     #[error("not_a_string")]
     NotAString,
