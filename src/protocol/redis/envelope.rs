@@ -247,6 +247,10 @@ fn read_headers<'a>(
         let Some(name) = key.text() else {
             continue;
         };
+        if name == "headers" {
+            read_nested_headers(scan, headers)?;
+            continue;
+        }
         let value = scan.value()?;
         match &*name {
             "traceparent" => places.traceparent = Some(value.range.clone()),
@@ -256,6 +260,24 @@ fn read_headers<'a>(
         headers.take(&name, value);
     }
     places.headers = HeadersPlace::Object { inside, is_empty };
+    Ok(())
+}
+
+/// The object that some vendors' libraries put their context into, below the header `headers`.
+fn read_nested_headers<'a>(
+    scan: &mut Scan<'a>,
+    headers: &mut Headers<'a>,
+) -> Result<(), Unreadable> {
+    if !scan.enter_object()? {
+        scan.value()?;
+        return Ok(());
+    }
+    while let Some(key) = scan.next_key()? {
+        let value = scan.value()?;
+        if let Some(name) = key.text() {
+            headers.take_nested(&name, value);
+        }
+    }
     Ok(())
 }
 
