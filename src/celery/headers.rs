@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::celery::Foreign;
 use crate::celery::Task;
 use crate::celery::TaskProtocol;
+use crate::celery::foreign::Place;
 use crate::celery::json::Kind;
 use crate::celery::json::Value;
 
@@ -26,6 +27,14 @@ impl<'a> HeaderValue<'a> {
         match self {
             Self::Text(text) => (!text.is_empty()).then_some(text),
             Self::Integer(_) | Self::Truth(_) | Self::Null | Self::Other => None,
+        }
+    }
+
+    /// The same, and numbers as they are written.
+    pub(super) fn into_written(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Integer(number) => Some(number.to_string().into()),
+            other => other.into_text(),
         }
     }
 
@@ -151,13 +160,13 @@ impl<'a> Headers<'a> {
             "argsrepr" if self.task.as_deref() == Some(CHORD_UNLOCK) => {
                 self.facts.awaited_group = value().into_text().and_then(first_text);
             }
-            _ => {}
+            _ => self.foreign.take(Place::Flat, name, value),
         }
     }
 
     /// Takes one header of the object that the flat header `headers` is.
     pub fn take_nested(&mut self, name: &str, value: impl Into<HeaderValue<'a>>) {
-        self.foreign.take_nested(name, || value.into().into_text());
+        self.foreign.take(Place::Nested, name, || value.into());
     }
 
     /// The task that these headers describe: protocol 2 has `task` and `id` in them.
