@@ -2,9 +2,6 @@
 
 use super::*;
 use crate::config::InjectOn;
-use crate::config::Rollout;
-use crate::config::Spans;
-use crate::config::Translate;
 use crate::hop::Delivery;
 use crate::hop::Passage;
 use crate::hop::Settlement;
@@ -29,17 +26,6 @@ fn inject_on(spoken: &mut Spoken, inject_on: InjectOn) {
     };
     let limits = spoken.session.setup.limits;
     let injector = Injector::new(policy, Sampler::default(), &limits);
-    spoken.session.setup.injector = Arc::new(injector);
-}
-
-fn follow_runs(spoken: &mut Spoken) {
-    let spans = Spans {
-        process: true,
-        ..Spans::default()
-    };
-    let limits = spoken.session.setup.limits;
-    let injector = Injector::new(Policy::default(), Sampler::default(), &limits);
-    let injector = injector.with(Translate::default(), Rollout::default(), spans);
     spoken.session.setup.injector = Arc::new(injector);
 }
 
