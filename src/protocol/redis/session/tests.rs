@@ -292,7 +292,7 @@ fn switched_off_replies_are_not_waited_for() {
     spoken.client(&command(&["GET", "x"]));
     spoken.client(&command(&["CLIENT", "REPLY", "ON"]));
     spoken.broker("+OK\r\n");
-    assert_eq!(spoken.seen(), ["added 0 to celery", "0 unanswered"]);
+    assert_eq!(spoken.seen(), ["added 0 to celery", "0 unread"]);
     assert!(
         spoken
             .session
@@ -321,7 +321,7 @@ fn what_cannot_be_paired_is_still_injected() {
     spoken.client(&command(&["LPUSH", "celery", &task()]));
     assert_eq!(
         spoken.seen(),
-        ["lost sight: monitor", "added 0 to celery", "0 unanswered"]
+        ["lost sight: monitor", "added 0 to celery", "0 unread"]
     );
 }
 
@@ -360,7 +360,7 @@ fn each_hop_ends_once_though_the_broker_ends_in_between() {
             "added 0 to celery",
             "0 lost",
             "added 1 to celery",
-            "1 unanswered"
+            "1 unread"
         ]
     );
 }
