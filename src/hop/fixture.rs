@@ -5,11 +5,14 @@ use std::sync::Arc;
 use crate::celery::Task;
 use crate::hop::Answer;
 use crate::hop::Connection;
+use crate::hop::Delivery;
 use crate::hop::HopId;
 use crate::hop::Judgement;
 use crate::hop::Origin;
+use crate::hop::Passage;
 use crate::hop::Publication;
 use crate::hop::Quality;
+use crate::hop::Receipt;
 use crate::hop::Sighting;
 use crate::hop::Verdict;
 use crate::trace::IdSource;
@@ -36,6 +39,28 @@ pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
         client_name: None,
         size: 1,
         judgement: judgement(number),
+    })
+}
+
+/// A delivery of that task, seen at `at` nanoseconds.
+pub(crate) fn delivery(id: &str, receipt: Option<Receipt>, at: u64) -> Box<Delivery> {
+    let publication = publication(1, at);
+    Box::new(Delivery {
+        receipt,
+        connection: publication.connection,
+        system: publication.system,
+        at: publication.at,
+        destination: publication.destination,
+        task: Task {
+            name: "add".into(),
+            id: id.to_owned().into(),
+            ..Task::default()
+        },
+        size: 1,
+        passage: Passage::default(),
+        sent: None,
+        process: IdSource::seeded(at).span_id(),
+        judgement: judgement(2),
     })
 }
 

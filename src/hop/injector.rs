@@ -200,7 +200,13 @@ impl Injector {
         let sent = message.sent(found.context);
         let mut decision = self.decide(&message, &found, verdict, lineage, receive, sent);
         decision.judgement.kind = SpanKind::Client;
-        self.remember_delivery(&message, &found, &decision, process);
+        self.remember_delivery(
+            &message,
+            &found,
+            &decision,
+            process,
+            arrival.passage.broadcast,
+        );
         Received {
             decision,
             sent,
@@ -258,7 +264,11 @@ impl Injector {
                 OnValid::Restamp if is_theirs => Verdict::Restamped,
                 _ => Verdict::Kept,
             };
-            return (verdict, Lineage::carried(carried, carried.span_id));
+            let parent = match (&found.foreign, found.quality) {
+                (Some(later), Quality::Stale) => later.context.span_id,
+                _ => carried.span_id,
+            };
+            return (verdict, Lineage::carried(carried, parent));
         }
         let verdict = match found.invalid {
             None if self.policy.on_missing == OnMissing::Add => Verdict::Added,
@@ -388,36 +398,41 @@ impl Injector {
         found: &Found,
         decision: &Decision,
         process: SpanId,
+        is_broadcast: bool,
     ) {
         let delivery = &decision.judgement;
         let seen = message
             .seen()
             .filter(|seen| seen.trace_id == delivery.context.trace_id);
         let cause = match (found.context, seen) {
-            _ if self.spans.process => process,
+            // Of many who got it, which one sends what follows cannot be told.
+            _ if self.spans.process && !is_broadcast => process,
             (_, Some(seen)) if seen.is_published => seen.cause,
             (Some(carried), _) if decision.stamp.is_none() => carried.span_id,
             _ => delivery.context.span_id,
         };
-        let seen = seen.map_or_else(
-            || Remembered {
-                trace_id: delivery.context.trace_id,
-                flags: delivery.context.flags,
-                hop: cause,
-                parent: delivery.parent,
-                cause,
-                attempt: message.attempt(),
-                at: message.now,
-                is_published: false,
-                is_delivered: true,
-            },
-            |seen| Remembered {
+        let seen = seen.unwrap_or_else(|| Remembered {
+            trace_id: delivery.context.trace_id,
+            flags: delivery.context.flags,
+            hop: found
+                .context
+                .map_or(delivery.context.span_id, |carried| carried.span_id),
+            // That of what the message carries is not known.
+            parent: delivery.parent.filter(|_| found.context.is_none()),
+            cause,
+            attempt: message.attempt(),
+            at: message.now,
+            is_published: false,
+            is_delivered: false,
+        });
+        self.remember(
+            message,
+            Remembered {
                 cause,
                 is_delivered: true,
                 ..seen
             },
         );
-        self.remember(message, seen);
     }
 
     fn remember(&self, message: &Message<'_>, seen: Remembered) {
@@ -460,4 +475,8 @@ fn read(traceparent: &Carried<'_>) -> Result<Option<TraceContext>, Invalid> {
 }
 
 #[cfg(test)]
+mod deliveries;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod workflows;

@@ -150,7 +150,7 @@ impl<'a> Message<'a> {
         // its own parent.
         if let Some(seen) = self.seen {
             let parent = match seen.attempt == self.attempt {
-                true if is_delivery => Some(seen.hop),
+                true if is_delivery && seen.is_published => Some(seen.hop),
                 true => seen.parent,
                 false => Some(seen.cause),
             };
@@ -166,13 +166,16 @@ impl<'a> Message<'a> {
 
     fn lineage_of_workflow(&self, ties: Ties<'_>, ids: &mut IdSource) -> Lineage {
         let task = self.task;
-        for ancestor in [&task.parent_id, &task.root_id] {
-            if let Some(seen) = known_or_none(ancestor)
-                .filter(|id| *id != task.id)
-                .and_then(|id| ties.memory.task(id, self.now))
-            {
-                return Lineage::inherited(Some(seen.cause), seen);
-            }
+        let ancestor = |id: &'a Option<Cow<'a, str>>| {
+            let id = known_or_none(id).filter(|id| *id != task.id)?;
+            ties.memory.task(id, self.now)
+        };
+        if let Some(seen) = ancestor(&task.parent_id) {
+            return Lineage::inherited(Some(seen.cause), seen);
+        }
+        if let Some(seen) = ancestor(&task.root_id) {
+            let parent = self.derived_parent(ties).unwrap_or(seen.cause);
+            return Lineage::inherited(Some(parent), seen);
         }
         // Members of one group are siblings: they share their parent, where it has one. So
         // does whoever waits for them.
@@ -245,7 +248,7 @@ impl<'a> Message<'a> {
         Lineage {
             trace_id,
             flags,
-            parent: None,
+            parent: self.span_before(ties.cause),
             link: lineage.parent.or(first).map(|span_id| TraceContext {
                 trace_id: lineage.trace_id,
                 span_id,

@@ -1,8 +1,8 @@
 //! A hop: the passage of one message through the broker.
 //!
 //! Sessions tell what they see as [`Sighting`]s; the [`Ledger`] pairs those of one message
-//! into its [`Leg`]s, the way in and the way out; a leg that has ended becomes spans. The [`Injector`] decides, for each message
-//! on its way, which context it shall carry.
+//! into its [`Leg`]s, the way in and the way out; a leg that has ended becomes spans. The
+//! [`Injector`] decides, for each message on its way, which context it shall carry.
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -10,8 +10,10 @@ mod injector;
 mod ledger;
 mod lineage;
 mod memory;
+mod sent;
 mod sighting;
 mod spans;
+mod taken;
 mod translate;
 
 pub use injector::Arrival;
@@ -19,11 +21,9 @@ pub use injector::Decision;
 pub use injector::Injector;
 pub use injector::Received;
 pub use injector::Stamp;
-pub use ledger::Finish;
 pub use ledger::Ledger;
 pub use ledger::Leg;
-pub use ledger::Sent;
-pub use ledger::Taken;
+pub use sent::Sent;
 pub use sighting::Answer;
 pub use sighting::Connection;
 pub use sighting::Delivery;
@@ -39,3 +39,5 @@ pub use sighting::Settlement;
 pub use sighting::Sighting;
 pub use sighting::TaskKey;
 pub use sighting::Verdict;
+pub use taken::Finish;
+pub use taken::Taken;

@@ -340,7 +340,13 @@ mod tests {
     use opentelemetry_semantic_conventions::attribute;
 
     use super::*;
+    use crate::hop::Evidence;
+    use crate::hop::Finish;
+    use crate::hop::Passage;
+    use crate::hop::Verdict;
+    use crate::hop::fixture::delivery;
     use crate::hop::fixture::publication;
+    use crate::trace::IdSource;
     use crate::trace::TraceFlags;
 
     fn span_of(answer: Answer) -> Span {
@@ -422,5 +428,149 @@ mod tests {
             ended: Timestamp::from_nanos(9),
         });
         assert_eq!(leg.spans(Spans::default()).count(), 0);
+    }
+
+    /// A delivery from its sending at 1 s to its receipt at 3 s.
+    fn taken(change: impl FnOnce(&mut Taken)) -> Taken {
+        let mut delivery = delivery("some-id", None, SECOND * 3);
+        delivery.sent = Some(seconds(1));
+        delivery.judgement.parent = Some(IdSource::seeded(9).span_id());
+        delivery.judgement.verdict = Verdict::Kept;
+        let mut taken = Taken {
+            delivery,
+            eta: None,
+            settled: None,
+            started: None,
+            finished: None,
+            is_expired: false,
+        };
+        change(&mut taken);
+        taken
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn seconds(seconds: u64) -> Timestamp {
+        Timestamp::from_nanos(SECOND * seconds)
+    }
+
+    #[test]
+    fn the_time_in_the_queue_is_a_span() {
+        let taken = taken(|taken| taken.settled = Some((Settlement::Acknowledged, seconds(7))));
+        let span = taken.receive_span();
+        assert_eq!(span.name, "receive celery");
+        assert_eq!((span.start, span.end), (seconds(1), seconds(3)));
+        assert_eq!(span.kind, SpanKind::Client);
+        assert_eq!(span.parent, taken.delivery.judgement.parent);
+        assert_eq!(value(&span, "tracehop.dwell_ms"), Some(&2000.into()));
+        assert_eq!(value(&span, "tracehop.hold_ms"), Some(&4000.into()));
+        let settlement = Some(&"acknowledged".into());
+        assert_eq!(value(&span, "tracehop.settlement"), settlement);
+        assert_eq!(value(&span, "tracehop.prefetch_ms"), None);
+        assert_eq!(value(&span, "tracehop.redelivered"), None);
+        let acknowledged = Event {
+            name: "acknowledged",
+            at: seconds(7),
+        };
+        assert_eq!(span.events, [acknowledged]);
+    }
+
+    #[test]
+    fn where_the_sending_is_unknown_the_span_is_the_moment_of_delivery() {
+        let taken = taken(|taken| taken.delivery.sent = None);
+        let span = taken.receive_span();
+        assert_eq!((span.start, span.end), (seconds(3), seconds(3)));
+        assert_eq!(value(&span, "tracehop.dwell_ms"), None);
+        assert_eq!(value(&span, "tracehop.settlement"), Some(&"unknown".into()));
+    }
+
+    #[test]
+    fn a_run_is_a_span_that_follows_from_what_the_message_carries() {
+        let finish = |state| Finish {
+            at: seconds(9),
+            state: Some(state),
+            evidence: Evidence::Event,
+        };
+        let mut taken = taken(|taken| {
+            taken.eta = Some(seconds(4));
+            taken.started = Some(seconds(6));
+            taken.settled = Some((Settlement::Acknowledged, seconds(5)));
+            taken.finished = Some(finish(TaskState::Succeeded));
+        });
+        let span = taken.process_span();
+        assert_eq!(span.name, "process celery");
+        assert_eq!((span.start, span.end), (seconds(3), seconds(9)));
+        assert_eq!(span.kind, SpanKind::Consumer);
+        assert_eq!(span.context.span_id, taken.delivery.process);
+        assert_eq!(span.parent, taken.delivery.judgement.parent);
+        assert_eq!(value(&span, "celery.state"), Some(&"succeeded".into()));
+        assert_eq!(value(&span, "tracehop.evidence"), Some(&"event".into()));
+        assert_eq!(value(&span, "tracehop.prefetch_ms"), Some(&2000.into()));
+        assert_eq!(span.error, None);
+        let events: Vec<_> = span.events.iter().map(|event| event.name).collect();
+        assert_eq!(events, ["due", "acknowledged", "started"]);
+
+        // A context that was written at delivery is that of the span of the delivery.
+        taken.delivery.judgement.verdict = Verdict::Added;
+        let span = taken.process_span();
+        assert_eq!(span.parent, Some(taken.delivery.judgement.context.span_id));
+
+        taken.finished = Some(finish(TaskState::Failed));
+        let span = taken.process_span();
+        assert_eq!(value(&span, "error.type"), Some(&"failed".into()));
+        assert!(span.error.is_some());
+    }
+
+    #[test]
+    fn a_worker_that_goes_away_with_a_message_is_an_error() {
+        let taken = taken(|taken| taken.settled = Some((Settlement::Abandoned, seconds(8))));
+        for span in [taken.receive_span(), taken.process_span()] {
+            let kind = Some(&"connection_lost".into());
+            assert_eq!(value(&span, "error.type"), kind);
+        }
+        assert_eq!(taken.process_span().end, seconds(8));
+    }
+
+    #[test]
+    fn how_a_message_came_to_be_delivered_is_told() {
+        let taken = taken(|taken| {
+            taken.eta = Some(seconds(2));
+            taken.is_expired = true;
+            taken.delivery.passage = Passage {
+                redelivered: true,
+                deliveries_before: Some(2),
+                broadcast: true,
+                delayed: true,
+                dead_letter: Some("rejected".into()),
+            };
+        });
+        let span = taken.receive_span();
+        for (key, expected) in [
+            ("tracehop.dwell_ms", 1000.into()),
+            ("tracehop.delay_ms", 1000.into()),
+            ("tracehop.redelivered", true.into()),
+            ("tracehop.broadcast", true.into()),
+            ("tracehop.deliveries_before", 2.into()),
+            ("tracehop.dead_letter", "rejected".into()),
+            ("tracehop.expired", true.into()),
+        ] {
+            assert_eq!(value(&span, key), Some(&expected), "{key}");
+        }
+    }
+
+    #[test]
+    fn only_the_spans_that_are_wanted_are_made() {
+        let leg = Leg::Taken(taken(|_| {}));
+        for (receive, process) in [(false, false), (true, false), (false, true), (true, true)] {
+            let wanted = Spans {
+                send: true,
+                receive,
+                process,
+            };
+            let names: Vec<String> = leg.spans(wanted).map(|span| span.name).collect();
+            let expected = [(receive, "receive celery"), (process, "process celery")];
+            let expected = expected.into_iter().filter(|(is_wanted, _)| *is_wanted);
+            assert!(names.iter().eq(expected.map(|(_, name)| name)));
+        }
     }
 }

@@ -207,13 +207,18 @@ fn a_task_published_by_a_task_inherits_its_context() {
         parent.judgement.context.trace_id
     );
 
-    // Where only the root is remembered, the root is the parent.
-    child.parent_id = Some("unknown".into());
+    // Where only the root is remembered, another replica has seen the parent.
+    child.parent_id = Some("unseen".into());
     child.id = "another".into();
     let decision = decide(&injector, &child, &headers(&[]));
+    assert_eq!(decision.judgement.origin, Origin::Inherited);
+    assert_eq!(
+        decision.judgement.context.trace_id,
+        parent.judgement.context.trace_id
+    );
     assert_eq!(
         decision.judgement.parent,
-        Some(parent.judgement.context.span_id)
+        Some(derived_span_id("send", "unseen", 0, 0))
     );
 }
 

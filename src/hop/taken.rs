@@ -1,0 +1,313 @@
+//! The way out.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::celery::TaskState;
+use crate::config::Limits;
+use crate::config::Spans;
+use crate::hop::Delivery;
+use crate::hop::Evidence;
+use crate::hop::Leg;
+use crate::hop::Receipt;
+use crate::hop::Settlement;
+use crate::hop::TaskKey;
+use crate::trace::Timestamp;
+
+/// The way out: a delivery, and what became of it.
+#[derive(Debug, PartialEq)]
+pub struct Taken {
+    pub delivery: Box<Delivery>,
+    /// When the task is to run, if not at once.
+    pub eta: Option<Timestamp>,
+    pub settled: Option<(Settlement, Timestamp)>,
+    /// When its run began, where the worker has told.
+    pub started: Option<Timestamp>,
+    pub finished: Option<Finish>,
+    /// It was open for too long, or too many were.
+    pub is_expired: bool,
+}
+
+/// How the run of a task came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finish {
+    pub at: Timestamp,
+    /// `None` where it is not known how it went.
+    pub state: Option<TaskState>,
+    pub evidence: Evidence,
+}
+
+impl Taken {
+    fn task(&self) -> TaskKey {
+        TaskKey::of(&self.delivery.task.id)
+    }
+
+    /// How long the message waited for somebody to take it; `None` where it is not known
+    /// when it was sent. What the broker held it back on purpose is not part of it.
+    #[must_use]
+    pub fn dwell(&self) -> Option<Duration> {
+        let sent = self.delivery.sent?;
+        Some(self.delivery.at.since(sent.max(self.held_back_until())))
+    }
+
+    /// How long the broker held it back on purpose.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        let sent = self.delivery.sent.unwrap_or(self.delivery.at);
+        self.held_back_until().min(self.delivery.at).since(sent)
+    }
+
+    /// How long it had still to wait for its `eta` when it was taken.
+    #[must_use]
+    pub fn eta_wait(&self) -> Duration {
+        self.eta.unwrap_or_default().since(self.delivery.at)
+    }
+
+    /// How long the worker had it, and could have run it, before it did; `None` where that
+    /// is not known. An acknowledgement ahead of the end comes when the run begins.
+    #[must_use]
+    pub fn prefetched(&self) -> Option<Duration> {
+        let acknowledged = match (self.settled, self.finished) {
+            (Some((Settlement::Acknowledged, at)), Some(finish)) if at < finish.at => Some(at),
+            _ => None,
+        };
+        let from = self.delivery.at.max(self.eta.unwrap_or_default());
+        Some(self.started.or(acknowledged)?.since(from))
+    }
+
+    /// Whether the clocks of whoever saw it sent and of this proxy contradict each other.
+    #[must_use]
+    pub fn is_taken_before_sent(&self) -> bool {
+        self.delivery
+            .sent
+            .is_some_and(|sent| sent > self.delivery.at)
+    }
+
+    fn held_back_until(&self) -> Timestamp {
+        self.eta
+            .filter(|_| self.delivery.passage.delayed)
+            .unwrap_or_default()
+    }
+}
+
+/// The deliveries that wait for their end: their settlement and, where runs are followed,
+/// what the worker tells of the run.
+///
+/// Several can have the same receipt, or be of the same task: the oldest one is meant.
+#[derive(Debug)]
+pub(super) struct OpenTaken {
+    open: HashMap<u64, Taken>,
+    /// The number of the next one.
+    next: u64,
+    /// When each will have been open for too long.
+    deadlines: BTreeSet<(Timestamp, u64)>,
+    /// Those that are not settled.
+    receipts: BTreeSet<(Receipt, u64)>,
+    /// Those of whose run the end is not known.
+    tasks: BTreeSet<(TaskKey, u64)>,
+    open_max: usize,
+    age_max: Duration,
+    follows_runs: bool,
+    /// Workers have told of runs by events.
+    events_come: bool,
+    /// Tasks of whose runs nobody tells the end, by name.
+    silent: HashSet<Box<str>>,
+}
+
+impl OpenTaken {
+    pub(super) fn new(limits: &Limits, spans: Spans) -> Self {
+        Self {
+            open: HashMap::new(),
+            next: 0,
+            deadlines: BTreeSet::new(),
+            receipts: BTreeSet::new(),
+            tasks: BTreeSet::new(),
+            open_max: limits.open_hops_max,
+            age_max: limits.delivery_age_max,
+            follows_runs: spans.process,
+            events_come: false,
+            silent: HashSet::new(),
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether every list tells of open deliveries alone.
+    #[cfg(test)]
+    pub(super) fn is_consistent(&self) -> bool {
+        let is_open = |number: &u64| self.open.contains_key(number);
+        self.deadlines.len() == self.open.len()
+            && self.deadlines.iter().all(|(_, number)| is_open(number))
+            && self.receipts.iter().all(|(_, number)| is_open(number))
+            && self.tasks.iter().all(|(_, number)| is_open(number))
+    }
+
+    pub(super) fn open(&mut self, delivery: Box<Delivery>, ended: &mut Vec<Leg>) {
+        let at = delivery.at;
+        let taken = Taken {
+            eta: delivery.task.eta.as_deref().and_then(Timestamp::parse),
+            settled: match delivery.receipt {
+                None => Some((Settlement::Automatic, at)),
+                Some(_) => None,
+            },
+            delivery,
+            started: None,
+            finished: None,
+            is_expired: false,
+        };
+        if self.is_over(&taken) {
+            return self.end(taken, ended);
+        }
+        let number = self.next;
+        self.next += 1;
+        self.deadlines.insert((self.deadline(&taken), number));
+        self.receipts
+            .extend(taken.delivery.receipt.map(|receipt| (receipt, number)));
+        if self.follows_runs {
+            self.tasks.insert((taken.task(), number));
+        }
+        self.open.insert(number, taken);
+        while self.open.len() > self.open_max {
+            self.expire_next(ended);
+        }
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        receipt: Receipt,
+        at: Timestamp,
+        settlement: Settlement,
+        ended: &mut Vec<Leg>,
+    ) {
+        let mut range = self.receipts.range((receipt, 0)..=(receipt, u64::MAX));
+        let Some(&(_, number)) = range.next() else {
+            return;
+        };
+        self.receipts.remove(&(receipt, number));
+        if let Some(taken) = self.open.get_mut(&number) {
+            taken.settled = Some((settlement, at));
+        }
+        self.end_if_over(number, ended);
+    }
+
+    pub(super) fn tell(
+        &mut self,
+        task: TaskKey,
+        at: Timestamp,
+        state: TaskState,
+        evidence: Evidence,
+        ended: &mut Vec<Leg>,
+    ) {
+        self.events_come |= evidence == Evidence::Event;
+        let mut range = self.tasks.range((task, 0)..=(task, u64::MAX));
+        let Some(&(_, number)) = range.next() else {
+            return;
+        };
+        let Some(taken) = self.open.get_mut(&number) else {
+            return;
+        };
+        // The clock of a worker is another than ours.
+        let at = at.max(taken.delivery.at);
+        if state == TaskState::Started {
+            taken.started.get_or_insert(at);
+            return;
+        }
+        taken.finished = Some(Finish {
+            at,
+            state: Some(state),
+            evidence,
+        });
+        self.silent.remove(&*taken.delivery.task.name);
+        self.tasks.remove(&(task, number));
+        self.end_if_over(number, ended);
+    }
+
+    pub(super) fn expire(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {
+        while self
+            .deadlines
+            .first()
+            .is_some_and(|(deadline, _)| *deadline < now)
+        {
+            self.expire_next(ended);
+        }
+    }
+
+    /// Ends the one that would be open for too long before all others.
+    fn expire_next(&mut self, ended: &mut Vec<Leg>) {
+        let Some((_, number)) = self.deadlines.pop_first() else {
+            return;
+        };
+        if let Some(mut taken) = self.remove(number) {
+            taken.is_expired = true;
+            let is_silent = taken.settled.is_some() && taken.finished.is_none();
+            if is_silent && self.silent.len() < SILENT_MAX {
+                self.silent.insert(taken.delivery.task.name.as_ref().into());
+            }
+            self.end(taken, ended);
+        }
+    }
+
+    fn end_if_over(&mut self, number: u64, ended: &mut Vec<Leg>) {
+        if self
+            .open
+            .get(&number)
+            .is_some_and(|taken| self.is_over(taken))
+            && let Some(taken) = self.remove(number)
+        {
+            self.end(taken, ended);
+        }
+    }
+
+    /// Whether nothing more is to be expected of a delivery.
+    fn is_over(&self, taken: &Taken) -> bool {
+        match taken.settled {
+            None => false,
+            Some((Settlement::Acknowledged | Settlement::Automatic, _)) => {
+                !self.follows_runs || taken.finished.is_some() || self.is_silent(taken)
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// Whether nobody will tell how the run has ended.
+    fn is_silent(&self, taken: &Taken) -> bool {
+        let task = &taken.delivery.task;
+        task.ignores_result && !self.events_come || self.silent.contains(&*task.name)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Taken> {
+        let taken = self.open.remove(&number)?;
+        self.deadlines.remove(&(self.deadline(&taken), number));
+        if let Some(receipt) = taken.delivery.receipt {
+            self.receipts.remove(&(receipt, number));
+        }
+        self.tasks.remove(&(taken.task(), number));
+        Some(taken)
+    }
+
+    fn end(&self, mut taken: Taken, ended: &mut Vec<Leg>) {
+        if self.follows_runs
+            && taken.finished.is_none()
+            && let Some((_, at)) = taken.settled
+        {
+            taken.finished = Some(Finish {
+                at,
+                state: None,
+                evidence: Evidence::Acknowledgement,
+            });
+        }
+        ended.push(Leg::Taken(taken));
+    }
+
+    fn deadline(&self, taken: &Taken) -> Timestamp {
+        let from = taken.delivery.at.max(taken.eta.unwrap_or_default());
+        from.after(self.age_max)
+    }
+}
+
+/// Of how many tasks it is known that nobody tells of the end of their runs.
+const SILENT_MAX: usize = 10_000;
