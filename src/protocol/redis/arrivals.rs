@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::hop::Arrival;
 use crate::hop::Delivery;
 use crate::hop::Passage;
-use crate::hop::Receipt;
 use crate::hop::Sighting;
 use crate::protocol::Setup;
 use crate::protocol::redis::envelope::Message;
@@ -14,6 +13,7 @@ use crate::protocol::redis::pairing::Pairing;
 use crate::protocol::redis::reply;
 use crate::protocol::redis::reply::Place;
 use crate::protocol::redis::reply::Want;
+use crate::protocol::redis::settling::receipt;
 use crate::protocol::redis::value::Hold;
 use crate::trace::Timestamp;
 
@@ -79,7 +79,10 @@ impl reply::Listener for Arrivals<'_> {
             envelope.write_stamped(value, stamp, patch);
         }
         self.sightings.push(Sighting::Delivered(Box::new(Delivery {
-            receipt: envelope.delivery_tag.as_deref().map(Receipt::tag),
+            receipt: envelope
+                .delivery_tag
+                .as_deref()
+                .and_then(|tag| receipt(tag.as_bytes())),
             connection: Arc::clone(&self.setup.connection),
             system: "redis",
             at: self.now,

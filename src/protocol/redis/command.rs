@@ -8,6 +8,7 @@ use crate::protocol::pieces::Step;
 use crate::protocol::redis::frame::LineFinder;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::frame::parse_length;
+use crate::protocol::redis::settling::TAG_BYTES;
 use crate::protocol::redis::value;
 use crate::protocol::redis::value::Fate;
 
@@ -524,7 +525,5 @@ fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
 const WORD_BYTES_MAX: usize = 16;
 /// Longer keys are no queue's.
 pub(super) const KEY_BYTES_MAX: usize = 1024;
-/// kombu's delivery tags are UUIDs.
-const TAG_BYTES: usize = 36;
 /// As much of a result as is read.
 const RESULT_BYTES_MAX: usize = 1024;

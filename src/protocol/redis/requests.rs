@@ -81,10 +81,10 @@ impl Requests<'_> {
     ) -> bool {
         let destination = envelope.queue(key);
         let connection = Arc::clone(&self.setup.connection);
-        if envelope.redelivered {
-            if let Some(tag) = &envelope.delivery_tag {
-                self.state.settling.put_back(tag);
-            }
+        // Into an envelope without headers kombu writes no mark.
+        let tag = envelope.delivery_tag.as_deref();
+        let is_put_back = tag.is_some_and(|tag| self.state.settling.push(tag));
+        if envelope.redelivered || is_put_back {
             self.sightings.push(Sighting::Redelivered {
                 connection,
                 destination: destination.into(),
@@ -146,7 +146,7 @@ impl command::Listener for Requests<'_> {
     fn may_read(&mut self, length: usize, held: usize) -> bool {
         let reserved = self.state.hold.reserve(length, held, self.setup);
         if let Err(why) = reserved {
-            self.state.settling.put_back_unread();
+            self.state.settling.push_unread();
             self.sightings.push(Sighting::LeftAlone {
                 connection: Arc::clone(&self.setup.connection),
                 why,

@@ -34,27 +34,32 @@ impl Settling {
 
     /// A field of a hash is removed that may be a delivery tag.
     pub(super) fn remove(&mut self, field: &[u8]) {
-        let Some(tag) = as_tag(field) else {
-            return;
-        };
-        if self.open.len() < self.open_max {
-            self.open
-                .push((Receipt::tag(tag), Settlement::Acknowledged));
+        if let Some(receipt) = receipt(field)
+            && self.open.len() < self.open_max
+        {
+            self.open.push((receipt, Settlement::Acknowledged));
         }
     }
 
-    /// A message is pushed that was delivered before under this tag.
-    pub(super) fn put_back(&mut self, tag: &str) {
-        let tag = Receipt::tag(tag);
-        let removed = self.open.iter_mut().find(|(receipt, _)| *receipt == tag);
-        if let Some((_, settlement)) = removed {
-            *settlement = Settlement::Requeued;
+    /// A message with this tag is pushed. Says whether it is one that was removed in the same
+    /// transaction, and so put back.
+    pub(super) fn push(&mut self, tag: &str) -> bool {
+        if self.open.is_empty() {
+            return false;
         }
+        let pushed = receipt(tag.as_bytes());
+        let removed = self
+            .open
+            .iter_mut()
+            .find(|(removed, _)| Some(*removed) == pushed);
+        removed
+            .map(|(_, settlement)| *settlement = Settlement::Requeued)
+            .is_some()
     }
 
     /// A message is pushed that was too large to be read. In a transaction that puts
     /// messages back it is one of them.
-    pub(super) fn put_back_unread(&mut self) {
+    pub(super) fn push_unread(&mut self) {
         if self.is_putting_back()
             && let Some((_, settlement)) = self.open.last_mut()
         {
@@ -95,12 +100,17 @@ impl Settling {
     }
 }
 
-/// The field as text, if it looks like a UUID.
-fn as_tag(field: &[u8]) -> Option<&str> {
+/// What the settlement of a message with this tag is told by. `None`: the tag is no UUID, as
+/// kombu's are, and could not be told from other fields.
+pub(super) fn receipt(tag: &[u8]) -> Option<Receipt> {
     let looks_like_it = |(index, byte): (usize, &u8)| match index {
         8 | 13 | 18 | 23 => *byte == b'-',
         _ => byte.is_ascii_hexdigit(),
     };
-    let is_uuid = field.len() == 36 && field.iter().enumerate().all(looks_like_it);
-    str::from_utf8(field).ok().filter(|_| is_uuid)
+    let is_uuid = tag.len() == TAG_BYTES && tag.iter().enumerate().all(looks_like_it);
+    let tag = str::from_utf8(tag).ok().filter(|_| is_uuid)?;
+    Some(Receipt::tag(tag))
 }
+
+/// The length of a UUID.
+pub(super) const TAG_BYTES: usize = 36;
