@@ -1,6 +1,11 @@
+mod way_out;
+
 use super::*;
 use crate::config::Limits;
 use crate::config::Policy;
+use crate::config::Rollout;
+use crate::config::Spans;
+use crate::config::Translate;
 use crate::hop::Injector;
 use crate::hop::fixture::told;
 use crate::protocol::HoldBudget;
@@ -17,6 +22,10 @@ struct Spoken {
 
 impl Spoken {
     fn new() -> Self {
+        Self::with(Policy::default(), Spans::default())
+    }
+
+    fn with(policy: Policy, spans: Spans) -> Self {
         let limits = Limits {
             hold_bytes_max: 4096,
             ..Limits::default()
@@ -30,10 +39,10 @@ impl Spoken {
                     server_port: 6379,
                     client_address: "127.0.0.1:1".into(),
                 }),
-                injector: Arc::new(Injector::new(
-                    Policy::default(),
-                    Sampler::default(),
-                    &limits,
+                injector: Arc::new(Injector::new(policy, Sampler::default(), &limits).with(
+                    Translate::default(),
+                    Rollout::default(),
+                    spans,
                 )),
                 limits,
                 budget: HoldBudget::new(1 << 20),
