@@ -102,6 +102,8 @@ say "tracehop between port $port and Redis, and between port $amqp_port and Rabb
 export OTEL_EXPORTER_OTLP_ENDPOINT OTEL_BSP_SCHEDULE_DELAY=200
 OTEL_EXPORTER_OTLP_ENDPOINT=$(cat "$place/endpoint")
 export TRACEHOP_ADMIN_LISTEN=127.0.0.1:$admin_port
+# The workers have no instrumentation that could tell how long a task ran.
+export TRACEHOP_SPANS_PROCESS=true
 export TRACEHOP_ROUTES_REDIS_LISTEN=127.0.0.1:$port
 export TRACEHOP_ROUTES_REDIS_UPSTREAM=redis://127.0.0.1:$redis_port
 export TRACEHOP_ROUTES_RABBITMQ_LISTEN=127.0.0.1:$amqp_port
@@ -111,9 +113,9 @@ await tracehop tracehop "$python" -c \
     "import urllib.request as u; u.urlopen('http://127.0.0.1:$admin_port/readyz')"
 
 export PYTHONPATH=deploy/demo C_FORCE_ROOT=1
-# The URLs differ, the app is the same: broker and result backend, by Redis and by RabbitMQ.
+# The broker's URL differs, the app is the same. Results go by Redis: RabbitMQ has no chords.
 by_redis=(BROKER="redis://127.0.0.1:$port/0" RESULTS="redis://127.0.0.1:$port/0")
-by_rabbitmq=(BROKER="amqp://guest:guest@127.0.0.1:$amqp_port//" RESULTS=rpc://)
+by_rabbitmq=(BROKER="amqp://guest:guest@127.0.0.1:$amqp_port//" RESULTS="redis://127.0.0.1:$port/1")
 
 # shop NAME SETTING…: a worker of the shop.
 shop() {
@@ -127,7 +129,7 @@ say "Celery workers (deploy/demo/shop.py), one for each broker; their broker URL
 shop by-redis "${by_redis[@]}"
 shop by-rabbitmq "${by_rabbitmq[@]}"
 
-say "an order: a chain of three tasks, one of which retries and one of which starts another"
+say "an order: a chain, a retry, a chord, and a task that is to run later"
 env "${by_redis[@]}" "$python" deploy/demo/order.py
 say "the same by RabbitMQ"
 env "${by_rabbitmq[@]}" "$python" deploy/demo/order.py

@@ -1,8 +1,10 @@
 """Sends one order to the shop, and waits until it is on its way."""
 
-from celery import chain
+from celery import chain, chord
 
-from shop import charge, ship, validate
+from shop import charge, pack, ship, validate
 
-done = chain(validate.s("order 4711"), charge.s(), ship.s())()
-print(f"    {done.get(timeout=60)}: validated, charged at the second attempt, shipped")
+packed = chord([pack.s("a book"), pack.s("a lamp")], ship.s())
+done = chain(validate.s("order 4711"), charge.s(), packed)()
+items = " and ".join(sorted(done.get(timeout=60)))
+print(f"    order 4711: validated, charged at the second attempt, {items} packed and shipped")

@@ -20,9 +20,14 @@ def charge(self, order):
 
 
 @app.task
-def ship(order):
-    notify.delay(f"{order} is on its way")
-    return order
+def pack(order, item):
+    return item
+
+
+@app.task
+def ship(items):
+    notify.apply_async([f"{' and '.join(items)} left the house"], countdown=1)
+    return items
 
 
 @app.task

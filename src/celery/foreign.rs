@@ -1,35 +1,186 @@
+//! The headers that carry trace context in the spellings of other vendors.
+
 use std::borrow::Cow;
 
+use crate::celery::HeaderValue;
+
 /// Trace contexts in the spellings of other vendors, as text.
-///
-/// They stand in the flat headers, or in an object below the flat header `headers`, which
-/// is where Sentry's and Datadog's own workers look for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Foreign<'a> {
-    fields: Vec<(Name, Cow<'a, str>)>,
+    /// At most one for each place and name.
+    fields: Vec<Field<'a>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Field<'a> {
+    place: Place,
+    name: Name,
+    text: Cow<'a, str>,
+}
+
+/// Where a header stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the object below the flat header `headers`, where Sentry's and Datadog's own
+    /// workers look first. When it is there, a retry is sent with what it held before among
+    /// the flat headers: those are then the context of the attempt before.
+    Nested,
+    /// Among the headers themselves.
+    Flat,
 }
 
 /// What a header is called that carries another vendor's context, or a part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// `traceparent` in the nested object.
-    NestedTraceparent,
+    /// `traceparent` where no worker's propagator for W3C looks for it: it is only nested.
+    Traceparent,
+    /// The `tracestate` beside it.
+    Tracestate,
+    SentryTrace,
+    DatadogTraceId,
+    DatadogParentId,
+    DatadogSamplingPriority,
+    DatadogTags,
+    B3,
+    B3TraceId,
+    B3SpanId,
+    B3Sampled,
+    B3Flags,
+    UberTraceId,
 }
 
 impl<'a> Foreign<'a> {
-    /// What the header of that name says.
+    /// What the header of that name says in that place.
     #[must_use]
-    pub fn get(&self, name: Name) -> Option<&str> {
+    pub fn get(&self, place: Place, name: Name) -> Option<&str> {
         self.fields
             .iter()
-            .find_map(|(known, text)| (*known == name).then_some(&**text))
+            .find(|field| (field.place, field.name) == (place, name))
+            .map(|field| &*field.text)
     }
 
-    /// Takes a header of the nested object.
-    pub(super) fn take_nested(&mut self, name: &str, value: impl FnOnce() -> Option<Cow<'a, str>>) {
-        if name == "traceparent" {
-            self.fields
-                .extend(value().map(|text| (Name::NestedTraceparent, text)));
+    /// Takes a header if it is one of these. Its value is only looked at then; of two the
+    /// last one counts.
+    pub(super) fn take(
+        &mut self,
+        place: Place,
+        name: &str,
+        value: impl FnOnce() -> HeaderValue<'a>,
+    ) {
+        let Some(name) = Name::of(name, place) else {
+            return;
+        };
+        self.fields
+            .retain(|field| (field.place, field.name) != (place, name));
+        let text = value().into_written();
+        self.fields.extend(
+            text.filter(|text| text.len() <= TEXT_BYTES_MAX)
+                .map(|text| Field { place, name, text }),
+        );
+    }
+}
+
+impl Name {
+    /// As HTTP has it, these names are the same in upper and in lower case.
+    fn of(name: &str, place: Place) -> Option<Self> {
+        let (_, found) = NAMES
+            .into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        let is_w3c = matches!(found, Self::Traceparent | Self::Tracestate);
+        (place == Place::Nested || !is_w3c).then_some(found)
+    }
+}
+
+const NAMES: [(&str, Name); 13] = [
+    ("traceparent", Name::Traceparent),
+    ("tracestate", Name::Tracestate),
+    ("sentry-trace", Name::SentryTrace),
+    ("x-datadog-trace-id", Name::DatadogTraceId),
+    ("x-datadog-parent-id", Name::DatadogParentId),
+    ("x-datadog-sampling-priority", Name::DatadogSamplingPriority),
+    ("x-datadog-tags", Name::DatadogTags),
+    ("b3", Name::B3),
+    ("x-b3-traceid", Name::B3TraceId),
+    ("x-b3-spanid", Name::B3SpanId),
+    ("x-b3-sampled", Name::B3Sampled),
+    ("x-b3-flags", Name::B3Flags),
+    ("uber-trace-id", Name::UberTraceId),
+];
+
+/// None of these says more than that. Lists, which are Datadog's tags and `tracestate`, are
+/// cut at half of it by those who write them.
+const TEXT_BYTES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> HeaderValue<'_> {
+        HeaderValue::Text(text.into())
+    }
+
+    fn taken<'a>(place: Place, headers: &[(&str, HeaderValue<'a>)]) -> Foreign<'a> {
+        let mut foreign = Foreign::default();
+        for (name, value) in headers {
+            foreign.take(place, name, || value.clone());
         }
+        foreign
+    }
+
+    #[test]
+    fn every_name_is_known_in_any_case() {
+        for (written, name) in NAMES {
+            for written in [written.to_owned(), written.to_uppercase()] {
+                let foreign = taken(Place::Nested, &[(&written, text("a"))]);
+                assert_eq!(foreign.get(Place::Nested, name), Some("a"), "{written}");
+                assert_eq!(foreign.get(Place::Flat, name), None, "{written}");
+            }
+        }
+        let foreign = taken(Place::Flat, &[("X-B3-TraceId", text("a"))]);
+        assert_eq!(foreign.get(Place::Flat, Name::B3TraceId), Some("a"));
+    }
+
+    #[test]
+    fn a_flat_traceparent_is_not_foreign() {
+        let flat = [("Traceparent", text("a")), ("tracestate", text("b"))];
+        assert_eq!(taken(Place::Flat, &flat), Foreign::default());
+    }
+
+    #[test]
+    fn the_value_of_another_header_is_not_looked_at() {
+        let mut foreign = Foreign::default();
+        for name in ["baggage", "b3x", "x-datadog-origin", "sentry_trace", ""] {
+            foreign.take(Place::Nested, name, || unreachable!("{name}"));
+        }
+        assert_eq!(foreign.fields.capacity(), 0);
+    }
+
+    #[test]
+    fn ids_may_be_numbers_and_nothing_else_than_text() {
+        let long = "a".repeat(TEXT_BYTES_MAX + 1);
+        for (value, said) in [
+            (text("12"), Some("12")),
+            (HeaderValue::Integer(12), Some("12")),
+            (HeaderValue::Integer(-1), Some("-1")),
+            (text(&long[1..]), Some(&long[1..])),
+            (text(&long), None),
+            (text(""), None),
+            (HeaderValue::Truth(true), None),
+            (HeaderValue::Null, None),
+            (HeaderValue::Other, None),
+        ] {
+            let foreign = taken(Place::Nested, &[("x-datadog-trace-id", value)]);
+            assert_eq!(foreign.get(Place::Nested, Name::DatadogTraceId), said);
+        }
+    }
+
+    #[test]
+    fn of_two_headers_the_last_one_counts() {
+        let twice = [("b3", text("a")), ("B3", text("b"))];
+        let foreign = taken(Place::Flat, &twice);
+        assert_eq!(foreign.get(Place::Flat, Name::B3), Some("b"));
+        assert_eq!(foreign.fields.len(), 1);
+        let taken_back = [("b3", text("a")), ("b3", HeaderValue::Null)];
+        assert_eq!(taken(Place::Flat, &taken_back), Foreign::default());
     }
 }

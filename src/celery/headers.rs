@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::celery::Foreign;
 use crate::celery::Task;
 use crate::celery::TaskProtocol;
+use crate::celery::foreign::Place;
 use crate::celery::json::Kind;
 use crate::celery::json::Value;
 
@@ -26,6 +27,14 @@ impl<'a> HeaderValue<'a> {
         match self {
             Self::Text(text) => (!text.is_empty()).then_some(text),
             Self::Integer(_) | Self::Truth(_) | Self::Null | Self::Other => None,
+        }
+    }
+
+    /// The same, and numbers as they are written.
+    pub(super) fn into_written(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Integer(number) => Some(number.to_string().into()),
+            other => other.into_text(),
         }
     }
 
@@ -143,21 +152,25 @@ impl<'a> Headers<'a> {
             "group_index" => self.facts.group_index = value().into_index(),
             "eta" => self.facts.eta = value().into_text(),
             "expires" => self.facts.expires = value().into_text(),
-            "origin" => self.facts.origin = value().into_text().map(host),
+            "origin" => {
+                let host = value().into_text().map(host);
+                self.facts.origin = host.filter(|host| !host.is_empty());
+            }
             "ignore_result" => self.facts.ignores_result = value() == HeaderValue::Truth(true),
             "retries" => self.facts.retries = value().into_count(),
             "replaced_task_nesting" => self.facts.replaced = value().into_count(),
-            // Where it matters, this comes behind the name of the task.
-            "argsrepr" if self.task.as_deref() == Some(CHORD_UNLOCK) => {
+            // Of other tasks it is not looked at. RabbitMQ can have sorted the headers, so
+            // that the name of the task comes later.
+            "argsrepr" if self.task.as_deref().is_none_or(|name| name == CHORD_UNLOCK) => {
                 self.facts.awaited_group = value().into_text().and_then(first_text);
             }
-            _ => {}
+            _ => self.foreign.take(Place::Flat, name, value),
         }
     }
 
     /// Takes one header of the object that the flat header `headers` is.
     pub fn take_nested(&mut self, name: &str, value: impl Into<HeaderValue<'a>>) {
-        self.foreign.take_nested(name, || value.into().into_text());
+        self.foreign.take(Place::Nested, name, || value.into());
     }
 
     /// The task that these headers describe: protocol 2 has `task` and `id` in them.
@@ -167,7 +180,9 @@ impl<'a> Headers<'a> {
         if !self.has_id {
             return None;
         }
+        let awaited_group = self.facts.awaited_group.clone();
         Some(Task {
+            awaited_group: awaited_group.filter(|_| name == CHORD_UNLOCK),
             name,
             id: self.id.clone().unwrap_or_default(),
             protocol: TaskProtocol::Two,
@@ -194,13 +209,14 @@ fn host(origin: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// The first of some arguments, as Python writes them, if that is a text.
+/// The first of some arguments, as Python writes them, if that is a text: a tuple's when the
+/// task is called, a list's when it is retried.
 fn first_text(arguments: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let text = arguments.trim_start_matches(['(', '[']);
     let quote = text.chars().next().filter(|first| "'\"".contains(*first))?;
     let (first, _) = text.get(1..)?.split_once(quote)?;
-    let is_plain = !first.is_empty() && !first.contains('\\');
-    is_plain.then(|| first.to_owned().into())
+    let is_whole = !first.is_empty() && !first.contains('\\') && !first.ends_with("...");
+    is_whole.then(|| first.to_owned().into())
 }
 
 /// It waits, in attempt after attempt, until a group is done, and sends what is to follow
@@ -253,6 +269,107 @@ mod tests {
         };
         assert_eq!(headers.task(), Some(task));
         assert_eq!(headers.traceparent, Carried::Absent);
+    }
+
+    fn task_of<'a>(members: &[(&str, HeaderValue<'a>)]) -> Task<'a> {
+        let named = [&[("task", text("a")), ("id", text("b"))], members].concat();
+        headers(&named).task().unwrap()
+    }
+
+    #[test]
+    fn only_an_index_is_a_place_in_a_group() {
+        for (value, index) in [
+            (HeaderValue::Integer(0), Some(0)),
+            (HeaderValue::Integer(3), Some(3)),
+            (HeaderValue::Integer(u32::MAX.into()), Some(u32::MAX)),
+            (HeaderValue::Integer(1 << 32), None),
+            (HeaderValue::Integer(-1), None),
+            (HeaderValue::from(2.0), Some(2)),
+            (HeaderValue::from(2.5), None),
+            (text("3"), None),
+            (HeaderValue::Null, None),
+        ] {
+            let task = task_of(&[("group_index", value)]);
+            assert_eq!(task.group_index, index);
+        }
+    }
+
+    #[test]
+    fn of_where_a_task_comes_from_the_host_is_kept() {
+        for (origin, host) in [
+            ("gen12107@host1", Some("host1")),
+            ("gen1@web-7.example.com", Some("web-7.example.com")),
+            ("gen1@a@b", Some("a@b")),
+            ("cron", Some("cron")),
+            ("gen1@", None),
+            ("", None),
+        ] {
+            let borrowed = task_of(&[("origin", text(origin))]);
+            assert_eq!(borrowed.origin.as_deref(), host, "{origin}");
+            let owned = HeaderValue::Text(Cow::Owned(origin.to_owned()));
+            assert_eq!(task_of(&[("origin", owned)]).origin, borrowed.origin);
+        }
+        assert_eq!(task_of(&[("origin", HeaderValue::Null)]).origin, None);
+    }
+
+    #[test]
+    fn a_result_is_ignored_only_where_that_is_said() {
+        for (value, ignores_result) in [
+            (HeaderValue::Truth(true), true),
+            (HeaderValue::Truth(false), false),
+            (HeaderValue::Null, false),
+            (HeaderValue::Integer(1), false),
+            (text("true"), false),
+        ] {
+            let task = task_of(&[("ignore_result", value)]);
+            assert_eq!(task.ignores_result, ignores_result);
+        }
+        assert!(!task_of(&[]).ignores_result);
+    }
+
+    #[test]
+    fn a_task_may_expire() {
+        let expires = "2026-11-22T08:53:23.736583+00:00";
+        let task = task_of(&[("expires", text(expires))]);
+        assert_eq!(task.expires.as_deref(), Some(expires));
+        assert_eq!(task_of(&[("expires", HeaderValue::Null)]).expires, None);
+    }
+
+    #[test]
+    fn a_chord_that_waits_says_for_which_group() {
+        const GROUP: &str = "f694b9b8-4cc0-4edf-b14d-a18e556f644a";
+        let called = format!("('{GROUP}', {{'task': 'tasks.xsum', 'args': (), 'kwargs': {{}}}})");
+        let retried = format!("['{GROUP}', {{'task': 'tasks.xsum', 'args': [], ...}}]");
+        let alone = format!("('{GROUP}',)");
+        for (argsrepr, group) in [
+            (&*called, Some(GROUP)),
+            (&retried, Some(GROUP)),
+            (&alone, Some(GROUP)),
+            (r#"("its group",)"#, Some("its group")),
+            // Shortened, as Celery does with what is too long.
+            ("('f694b9b8-...', ...)", None),
+            ("('f694b9b8", None),
+            (r"('it\'s',)", None),
+            ("('',)", None),
+            ("(1, 'a')", None),
+            ("({'a': 'b'},)", None),
+            ("(None, 'a')", None),
+            ("()", None),
+            ("\u{fc}", None),
+            ("", None),
+        ] {
+            let argsrepr = ("argsrepr", text(argsrepr));
+            for (name, group) in [(CHORD_UNLOCK, group), ("tasks.add", None)] {
+                let (name, id) = (("task", text(name)), ("id", text("b")));
+                for members in [
+                    [name.clone(), id.clone(), argsrepr.clone()],
+                    [argsrepr.clone(), id, name],
+                ] {
+                    let task = headers(&members).task().unwrap();
+                    assert_eq!(task.awaited_group.as_deref(), group, "{members:?}");
+                }
+            }
+        }
     }
 
     #[test]

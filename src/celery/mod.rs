@@ -8,7 +8,7 @@
 )]
 
 pub mod body;
-mod foreign;
+pub mod foreign;
 pub mod headers;
 pub mod json;
 mod state;

@@ -11,6 +11,13 @@ impl TraceId {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
 
+    /// The id in hex digits of either case, of which the leading zeros may be left out.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let id = u128::from_str_radix(hex_digits(digits, 32)?, 16).ok()?;
+        Self::new(id.to_be_bytes())
+    }
+
     /// The id made of a digest or of random bytes; 1 where those happen to be all zero.
     #[must_use]
     pub fn nonzero(bytes: [u8; 16]) -> Self {
@@ -32,6 +39,13 @@ impl SpanId {
     #[must_use]
     pub fn new(bytes: [u8; 8]) -> Option<Self> {
         (bytes != [0; 8]).then_some(Self(bytes))
+    }
+
+    /// The id in hex digits of either case, of which the leading zeros may be left out.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let id = u64::from_str_radix(hex_digits(digits, 16)?, 16).ok()?;
+        Self::new(id.to_be_bytes())
     }
 
     /// The id made of a digest or of random bytes; 1 where those happen to be all zero.
@@ -102,6 +116,19 @@ impl IdSource {
     pub fn span_id(&mut self) -> SpanId {
         SpanId::nonzero(self.0.u64(..).to_be_bytes())
     }
+}
+
+/// The text if it is hex digits and no more than `count_max`; [`u128::from_str_radix`] takes
+/// a sign as well.
+pub(super) fn hex_digits(text: &str, count_max: usize) -> Option<&str> {
+    let is_hex = text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    (is_hex && text.len() <= count_max).then_some(text)
+}
+
+/// The text if it is that many hex digits, in lower case.
+pub(super) fn lower_hex_digits(text: &str, count: usize) -> Option<&str> {
+    let is_lower = !text.bytes().any(|digit| digit.is_ascii_uppercase());
+    hex_digits(text, count).filter(|digits| is_lower && digits.len() == count)
 }
 
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

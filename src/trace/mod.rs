@@ -7,15 +7,21 @@
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
 )]
 
+pub mod b3;
+pub mod datadog;
 mod derive;
+mod foreign;
 mod ids;
+pub mod jaeger;
 mod sampler;
+pub mod sentry;
 mod span;
 pub mod w3c;
 
 pub use derive::derived_span_id;
 pub use derive::derived_trace_id;
 pub use derive::key_of;
+pub use foreign::ForeignContext;
 pub use ids::IdSource;
 pub use ids::SpanId;
 pub use ids::TraceFlags;

@@ -134,3 +134,55 @@ pub struct Span {
     /// What went wrong, in the words of whoever refused; `None` where nothing did.
     pub error: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_read_as_celery_writes_it() {
+        for (text, nanos) in [
+            ("2026-11-22T08:53:23.736583+00:00", 736_583_000),
+            ("2026-11-22T08:53:23.736583Z", 736_583_000),
+            ("2026-11-22T08:53:23+00:00", 0),
+            // With another `timezone`, or with `enable_utc` off.
+            ("2026-11-22T09:53:23.736583+01:00", 736_583_000),
+            ("2026-11-22T03:53:23.736583-05:00", 736_583_000),
+            ("2026-11-22T14:23:23+05:30", 0),
+            // What the caller gave without an offset.
+            ("2026-11-22T08:53:23", 0),
+            ("2026-11-22T08:53:23.000005", 5_000),
+            // By other hands.
+            ("2026-11-22 08:53:23.736583", 736_583_000),
+            ("2026-11-22 08:53:23+00:00", 0),
+            ("2026-11-22T10:53:23+0200", 0),
+        ] {
+            let expected = Timestamp(1_795_337_603_000_000_000 + nanos);
+            assert_eq!(Timestamp::parse(text), Some(expected), "{text}");
+        }
+        let midnight = Timestamp(1_795_305_600_000_000_000);
+        assert_eq!(Timestamp::parse("2026-11-22"), Some(midnight));
+    }
+
+    #[test]
+    fn what_names_no_moment_is_none() {
+        for text in [
+            "",
+            "now",
+            "10",
+            "1795337603.5",
+            "2026-11-22T08:53:23+",
+            "2026-11-22T08:53:23 +00:00 or so",
+            "2026-13-22T08:53:23",
+            "2026-02-29T08:53:23Z",
+            "2026-11-22T25:00:00Z",
+            "08:53:23",
+            "1969-12-31T23:59:59Z",
+            "9999-12-31T23:59:59Z",
+            "99999-12-31T23:59:59Z",
+            "\u{fc}",
+        ] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+    }
+}

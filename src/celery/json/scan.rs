@@ -8,9 +8,10 @@ use crate::celery::json::nesting::Nesting;
 
 /// A walk through one JSON text, from its first byte to its last.
 ///
-/// Calls follow the text: [`enter_object`](Self::enter_object) or [`value`](Self::value)
-/// where a value is due, [`next_key`](Self::next_key) in an object, and [`end`](Self::end).
-/// A call out of turn is [`Unreadable`] too.
+/// Calls follow the text: [`enter_object`](Self::enter_object),
+/// [`enter_array`](Self::enter_array) or [`value`](Self::value) where a value is due,
+/// [`next_key`](Self::next_key) in an object, [`next_item`](Self::next_item) in an array,
+/// and [`end`](Self::end). A call out of turn is [`Unreadable`] too.
 #[derive(Clone, Debug)]
 pub struct Scan<'a> {
     text: &'a [u8],
@@ -23,10 +24,10 @@ pub struct Scan<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     Value,
-    /// A key or the end of the object, which was just entered.
-    FirstKey,
-    /// A comma and a key, or the end of the object.
-    NextKey,
+    /// A member or the end of the object or array, which was just entered.
+    First,
+    /// A comma and a member, or the end of the object or array.
+    Next,
     End,
 }
 
@@ -51,13 +52,14 @@ impl<'a> Scan<'a> {
     ///
     /// Afterwards the position is right behind the opening brace.
     pub fn enter_object(&mut self) -> Result<bool, Unreadable> {
-        self.must_be(Due::Value)?;
-        if self.peek()? != b'{' {
-            return Ok(false);
-        }
-        self.enter(Container::Object)?;
-        self.due = Due::FirstKey;
-        Ok(true)
+        self.enter_if(b'{', Container::Object)
+    }
+
+    /// Enters the array that is due; `false` leaves any other value where it is.
+    ///
+    /// Afterwards the position is right behind the opening bracket.
+    pub fn enter_array(&mut self) -> Result<bool, Unreadable> {
+        self.enter_if(b'[', Container::Array)
     }
 
     /// The next key of the object entered last; `None` at its end, which is then left.
@@ -65,21 +67,19 @@ impl<'a> Scan<'a> {
     /// Steps over the value of the key before if that was neither entered nor read.
     /// Afterwards the position is right behind the colon, or behind the closing brace.
     pub fn next_key(&mut self) -> Result<Option<Key<'a>>, Unreadable> {
-        if self.due == Due::Value && self.nesting.depth() > 0 {
-            self.value()?;
-        }
-        let first = match self.due {
-            Due::FirstKey => true,
-            Due::NextKey => false,
-            Due::Value | Due::End => return Err(Unreadable),
-        };
-        if self.another(first)? {
-            self.due = Due::Value;
+        if self.next_member(Container::Object)? {
             self.key().map(Some)
         } else {
-            self.due = self.due_after_value();
             Ok(None)
         }
+    }
+
+    /// Whether the array entered last has another item, which is due then; at its end it is
+    /// left.
+    ///
+    /// Steps over the item before if that was neither entered nor read.
+    pub fn next_item(&mut self) -> Result<bool, Unreadable> {
+        self.next_member(Container::Array)
     }
 
     /// Steps over the value that is due, whatever it is.
@@ -111,9 +111,41 @@ impl<'a> Scan<'a> {
         }
     }
 
+    fn enter_if(&mut self, opening: u8, container: Container) -> Result<bool, Unreadable> {
+        self.must_be(Due::Value)?;
+        if self.peek()? != opening {
+            return Ok(false);
+        }
+        self.enter(container)?;
+        self.due = Due::First;
+        Ok(true)
+    }
+
+    /// Comes to the next member of the innermost container, or leaves it.
+    fn next_member(&mut self, container: Container) -> Result<bool, Unreadable> {
+        if self.due == Due::Value && self.nesting.depth() > 0 {
+            self.value()?;
+        }
+        let first = match self.due {
+            Due::First => true,
+            Due::Next => false,
+            Due::Value | Due::End => return Err(Unreadable),
+        };
+        if self.nesting.innermost() != container {
+            return Err(Unreadable);
+        }
+        let is_another = self.another(first)?;
+        self.due = if is_another {
+            Due::Value
+        } else {
+            self.due_after_value()
+        };
+        Ok(is_another)
+    }
+
     const fn due_after_value(&self) -> Due {
         if self.nesting.depth() > 0 {
-            Due::NextKey
+            Due::Next
         } else {
             Due::End
         }
@@ -484,6 +516,32 @@ mod tests {
     }
 
     #[test]
+    fn items_are_entered_read_or_stepped_over() {
+        let mut scan = Scan::new(br#" [ {"a": [1, 2], "b": 0}, [3], 4 , "five",{}] "#);
+        assert_eq!(scan.enter_object(), Ok(false));
+        assert_eq!(scan.enter_array(), Ok(true));
+        assert_eq!(scan.next_item(), Ok(true));
+        assert_eq!(scan.enter_object(), Ok(true));
+        assert!(scan.next_key().unwrap().unwrap().is("a"));
+        assert_eq!(scan.enter_array(), Ok(true));
+        assert_eq!(scan.next_key(), Err(Unreadable));
+        assert_eq!(scan.next_item(), Ok(true));
+        assert_eq!(scan.value().unwrap().integer(), Some(1));
+        assert_eq!(scan.next_item(), Ok(true));
+        assert_eq!(scan.next_item(), Ok(false));
+        assert_eq!(scan.next_item(), Err(Unreadable));
+        assert!(scan.next_key().unwrap().unwrap().is("b"));
+        assert_eq!(scan.next_key(), Ok(None));
+        assert_eq!(scan.next_item(), Ok(true));
+        assert_eq!(scan.next_item(), Ok(true));
+        assert_eq!(scan.value().unwrap().integer(), Some(4));
+        for is_another in [true, true, false] {
+            assert_eq!(scan.next_item(), Ok(is_another));
+        }
+        assert_eq!(scan.end(), Ok(()));
+    }
+
+    #[test]
     fn a_value_that_is_no_object_is_not_entered() {
         let mut scan = Scan::new(b" [{}]");
         assert_eq!(scan.enter_object(), Ok(false));
@@ -642,7 +700,7 @@ mod tests {
                 "[{}\\[\\]\",:\\\\u0-9eN ]{0,64}".prop_map(String::into_bytes),
                 object(value()).prop_map(String::into_bytes),
             ],
-            calls in vec(0..4u8, 0..32),
+            calls in vec(0..6u8, 0..32),
         ) {
             let mut scan = Scan::new(&text);
             for call in calls {
@@ -651,6 +709,8 @@ mod tests {
                     0 => scan.enter_object().map(drop),
                     1 => scan.next_key().map(drop),
                     2 => scan.value().map(drop),
+                    3 => scan.enter_array().map(drop),
+                    4 => scan.next_item().map(drop),
                     _ => scan.end(),
                 };
                 prop_assert!(scan.position() >= before);

@@ -358,3 +358,185 @@ fn what_is_too_old_is_forgotten() {
     let decision = injector.publish(&other, &headers(&[]), "celery", too_late, &mut ids);
     assert_eq!(decision.judgement.origin, Origin::Derived);
 }
+
+/// The flat headers of a message, and those in the object below the header `headers`.
+fn with_nested(flat: &[(&str, &str)], nested: &[(&str, &str)]) -> Headers<'static> {
+    let mut headers = headers(flat);
+    for (name, value) in nested {
+        headers.take_nested(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
+    }
+    headers
+}
+
+/// What ddtrace 4.16 writes for the first attempt of a task and for its retry.
+const DATADOG_FIRST: [(&str, &str); 2] = [
+    (
+        "traceparent",
+        "00-6b029a9300000000a6620595b4b3a498-5f47fb59bca28b0b-01",
+    ),
+    (
+        "tracestate",
+        "dd=p:5f47fb59bca28b0b;s:1;t.dm:-0;t.tid:6b029a9300000000,ot=rv:779da425b053f5;th:0",
+    ),
+];
+const DATADOG_RETRY: [(&str, &str); 1] = [(
+    "traceparent",
+    "00-6b029a9300000000a6620595b4b3a498-dc987adbaedf9596-01",
+)];
+const SENTRY: &str = "734aac03a60e438a8723c0c27a7024c3-ab09b7c3669520f8";
+
+#[test]
+fn another_vendors_context_is_translated() {
+    for (carried, trace_id, parent, flags) in [
+        (
+            with_nested(&[], &[("sentry-trace", &format!("{SENTRY}-1"))]),
+            &SENTRY[..32],
+            &SENTRY[33..],
+            "01",
+        ),
+        (
+            headers(&[("sentry-trace", &format!("{SENTRY}-0"))]),
+            &SENTRY[..32],
+            &SENTRY[33..],
+            "00",
+        ),
+        // Left open, it is for the sampler to decide.
+        (
+            headers(&[("sentry-trace", SENTRY)]),
+            &SENTRY[..32],
+            &SENTRY[33..],
+            "01",
+        ),
+        (
+            headers(&[("b3", "e457b5a2e4d86bd1-05e3ac9a4f6e3b90-d")]),
+            "0000000000000000e457b5a2e4d86bd1",
+            "05e3ac9a4f6e3b90",
+            "01",
+        ),
+    ] {
+        let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
+        let hop = &decision.judgement;
+        assert_eq!(hop.verdict, Verdict::Added);
+        assert_eq!(hop.quality, Quality::Foreign);
+        assert_eq!(hop.origin, Origin::Translated);
+        assert_eq!(hop.kind, SpanKind::Producer);
+        assert_eq!(hop.context.trace_id.to_string(), trace_id);
+        assert_eq!(hop.parent.unwrap().to_string(), parent);
+        let stamp = decision.stamp.unwrap();
+        assert_eq!(
+            stamp.traceparent,
+            format!("00-{trace_id}-7833af78daa79777-{flags}")
+        );
+        assert_eq!(
+            stamp.tracestate.as_deref(),
+            Some("tracehop=7833af78daa79777-0")
+        );
+    }
+}
+
+#[test]
+fn the_tracestate_that_came_with_a_translated_context_goes_on_with_it() {
+    let carried = with_nested(&[("tracestate", "stray=1")], &DATADOG_FIRST);
+    let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
+    let stamp = decision.stamp.unwrap();
+    assert_eq!(
+        stamp.traceparent,
+        "00-6b029a9300000000a6620595b4b3a498-7833af78daa79777-01"
+    );
+    assert_eq!(
+        stamp.tracestate.unwrap(),
+        format!("tracehop=7833af78daa79777-0,{}", DATADOG_FIRST[1].1)
+    );
+}
+
+#[test]
+fn a_translated_context_that_may_not_be_written_still_has_the_hop_for_a_child() {
+    let injector = injector(|policy| policy.mode = Mode::Observe);
+    let carried = with_nested(&[], &DATADOG_FIRST);
+    let decision = decide(&injector, &task(ROOT), &carried);
+    assert_eq!(decision.stamp, None);
+    assert_eq!(decision.judgement.verdict, Verdict::Missing);
+    assert_eq!(decision.judgement.quality, Quality::Foreign);
+    assert_eq!(decision.judgement.origin, Origin::Translated);
+    assert_eq!(decision.judgement.kind, SpanKind::Client);
+    assert_eq!(
+        decision.judgement.parent.unwrap().to_string(),
+        "5f47fb59bca28b0b"
+    );
+}
+
+#[test]
+fn beside_an_invalid_traceparent_another_vendors_context_counts() {
+    let carried = with_nested(&[("traceparent", "none")], &DATADOG_FIRST);
+    let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
+    assert_eq!(decision.judgement.verdict, Verdict::Replaced);
+    assert_eq!(decision.judgement.quality, Quality::Invalid);
+    assert_eq!(decision.judgement.origin, Origin::Translated);
+    assert!(
+        decision
+            .stamp
+            .unwrap()
+            .tracestate
+            .unwrap()
+            .ends_with("th:0")
+    );
+}
+
+#[test]
+fn a_valid_traceparent_counts_before_another_vendors_context() {
+    let same_trace = format!("{}-{}-1", &OTHERS[3..35], &SENTRY[33..]);
+    for (sentry_trace, quality) in [
+        (same_trace, Quality::Valid),
+        (format!("{SENTRY}-1"), Quality::Mixed),
+        ("none".to_owned(), Quality::Valid),
+    ] {
+        let carried = with_nested(
+            &[("traceparent", OTHERS)],
+            &[("sentry-trace", &sentry_trace)],
+        );
+        let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
+        assert_eq!(decision.stamp, None);
+        assert_eq!(decision.judgement.verdict, Verdict::Kept);
+        assert_eq!(decision.judgement.quality, quality, "{sentry_trace}");
+        assert_eq!(decision.judgement.origin, Origin::Carried);
+        let trace_id = decision.judgement.context.trace_id;
+        assert_eq!(trace_id.to_string(), OTHERS[3..35]);
+    }
+}
+
+#[test]
+fn the_flat_context_of_a_retry_that_datadog_sends_is_stale() {
+    let mut retry = task(ROOT);
+    retry.retries = 1;
+    retry.parent_id = Some(ROOT.into());
+    let carried = with_nested(&DATADOG_FIRST, &DATADOG_RETRY);
+    let decision = decide(&injector(|_| {}), &retry, &carried);
+    assert_eq!(decision.stamp, None);
+    assert_eq!(decision.judgement.quality, Quality::Stale);
+    assert_eq!(
+        decision.judgement.context.trace_id.to_string(),
+        "6b029a9300000000a6620595b4b3a498"
+    );
+    // On a first attempt nothing is stale yet.
+    let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
+    assert_eq!(decision.judgement.quality, Quality::Valid);
+}
+
+#[test]
+fn what_shall_not_be_translated_is_as_if_it_were_not_there() {
+    let none = Translate {
+        sentry: false,
+        datadog: false,
+        b3: false,
+        jaeger: false,
+    };
+    let injector = injector(|_| {}).with(none, Rollout::default(), Spans::default());
+    let both = [DATADOG_FIRST[0], ("sentry-trace", SENTRY)];
+    let decision = decide(&injector, &task(ROOT), &with_nested(&[], &both));
+    assert_eq!(decision.judgement.verdict, Verdict::Added);
+    assert_eq!(decision.judgement.quality, Quality::Missing);
+    assert_eq!(decision.judgement.origin, Origin::Derived);
+    let carried = with_nested(&[("traceparent", OTHERS)], &both);
+    let decision = decide(&injector, &task(CHILD), &carried);
+    assert_eq!(decision.judgement.quality, Quality::Valid);
+}

@@ -1,17 +1,27 @@
-//! The channels of one connection: what is being sent on each, and what is owed for it.
+//! The channels of one connection: what is being sent on each, and what either side owes for
+//! it.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use crate::hop::Answer;
+use crate::hop::Settlement;
+use crate::protocol::amqp::consumers::Consumers;
+use crate::protocol::amqp::consumers::Source;
+use crate::protocol::amqp::method::Handover;
 use crate::protocol::amqp::method::Method;
 use crate::protocol::amqp::method::Route;
+use crate::protocol::amqp::method::Tags;
 use crate::protocol::amqp::owed::Answers;
 use crate::protocol::amqp::owed::Owed;
 use crate::protocol::amqp::owed::Sent;
+use crate::protocol::amqp::saying::Saying;
 use crate::protocol::amqp::stage::Manner;
+use crate::protocol::amqp::unsettled::Settlements;
+use crate::protocol::amqp::unsettled::Unsettled;
 use crate::trace::Timestamp;
 
 /// All channels of which something has to be known.
@@ -19,10 +29,11 @@ use crate::trace::Timestamp;
 pub(super) struct Channels {
     /// Boxed: the map has room for many, and most connections have one.
     channels: BTreeMap<u16, Box<Channel>>,
-    /// The consumers whose deliveries count as acknowledged once they are sent, by channel
-    /// and tag.
-    consumers: BTreeSet<(u16, Box<[u8]>)>,
+    pub(super) consumers: Consumers,
+    /// Exchanges that pass on every message to whoever listens.
+    fanouts: BTreeSet<Box<[u8]>>,
     answers: Answers,
+    settlements: Settlements,
     waiting_max: usize,
     /// The broker has closed the connection, in these words.
     closed: Option<Box<str>>,
@@ -35,14 +46,14 @@ pub(super) struct Channel {
     pub(super) publishing: Publishing,
     pub(super) delivering: Delivering,
     owed: Owed,
+    unsettled: Unsettled,
     /// The broker has closed the channel, in these words; it ignores what the client sends
     /// until that has heard of it.
     closed: Option<Box<str>>,
     /// How often `basic.get` has not been answered.
     gets: usize,
-    /// For the consumers that were asked for, and not yet answered: whether their
-    /// deliveries count as acknowledged once they are sent.
-    asked: VecDeque<bool>,
+    /// What the first of these asked for.
+    asked: VecDeque<Source>,
     /// The client has closed it, and the broker has yet to say so.
     is_closing: bool,
 }
@@ -58,6 +69,8 @@ pub(super) enum Publishing {
     Body {
         left: u64,
         sent: Sent,
+        /// What it may tell besides.
+        saying: Option<Box<Saying>>,
     },
     /// The same for one that does not go on to the broker.
     DroppedHeader,
@@ -80,12 +93,28 @@ pub(super) struct Publish {
 pub(super) enum Delivering {
     #[default]
     Nothing,
-    Header,
+    /// Its content header.
+    Header(Delivered),
     /// The content header of a message that is returned.
     ReturnedHeader(Returned),
     Body {
         left: u64,
     },
+}
+
+/// What `basic.deliver` or `basic.get-ok` said.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub(super) tag: u64,
+    /// The queue that it comes from, or else what it was routed by.
+    pub(super) destination: Arc<str>,
+    /// It counts as acknowledged.
+    pub(super) no_ack: bool,
+    pub(super) redelivered: bool,
+    /// Its exchange passes on every message to whoever listens.
+    pub(super) broadcast: bool,
+    /// It was held back by kombu's delay exchanges.
+    pub(super) delayed: bool,
 }
 
 /// What `basic.return` said.
@@ -100,8 +129,10 @@ impl Channels {
     pub(super) fn new(waiting_max: usize) -> Self {
         Self {
             channels: BTreeMap::new(),
-            consumers: BTreeSet::new(),
+            consumers: Consumers::default(),
+            fanouts: BTreeSet::new(),
             answers: Answers::default(),
+            settlements: Settlements::default(),
             waiting_max,
             closed: None,
             lost: false,
@@ -117,6 +148,11 @@ impl Channels {
         self.answers.take()
     }
 
+    /// What has become of deliveries since this was asked last.
+    pub(super) fn take_settlements(&mut self) -> impl Iterator<Item = (u64, Settlement)> + '_ {
+        self.settlements.take()
+    }
+
     /// Whether more is waited for than is allowed.
     pub(super) const fn is_over_limit(&self) -> bool {
         !self.lost && self.answers.waiting_count() > self.waiting_max
@@ -124,7 +160,9 @@ impl Channels {
 
     /// Whether no message is half sent in either direction, and the broker owes nothing.
     pub(super) fn is_settled(&self) -> bool {
-        self.closed.is_none() && self.channels.values().all(|channel| channel.is_settled())
+        self.closed.is_none()
+            && self.consumers.is_settled()
+            && self.channels.values().all(|channel| channel.is_settled())
     }
 
     /// Whether no publication that goes on to the broker is half sent.
@@ -147,19 +185,11 @@ impl Channels {
         }
     }
 
-    /// The consumers that do not acknowledge, by channel and tag; what is sent to them would
-    /// be lost together with the connection. They are forgotten.
-    pub(super) fn take_consumers(&mut self) -> Vec<(u16, Box<[u8]>)> {
-        mem::take(&mut self.consumers).into_iter().collect()
-    }
-
-    /// Whether there are none of these.
-    pub(super) fn has_no_consumers(&self) -> bool {
-        self.consumers.is_empty()
-    }
-
     /// The client has sent a method.
     pub(super) fn requested(&mut self, number: u16, method: &Method<'_>, now: Timestamp) {
+        if let Method::ConnectionClose(_) = method {
+            self.abandon();
+        }
         if number == CONNECTION {
             return;
         }
@@ -179,23 +209,48 @@ impl Channels {
             Method::TxCommit | Method::TxRollback if !self.lost => {
                 channel.owed.ended(&mut self.answers);
             }
-            Method::Ack(_) | Method::Nack(_) | Method::Reject => channel.owed.acknowledged(),
-            Method::Get => channel.gets += 1,
+            Method::Ack(tags) => self.settle(number, *tags, Settlement::Acknowledged),
+            Method::Nack { tags, requeue } => self.settle(number, *tags, refusal(*requeue)),
+            Method::Reject { tag, requeue } => {
+                self.settle(number, Tags::one(*tag), refusal(*requeue));
+            }
+            Method::Requeue => {
+                let settlements = &mut self.settlements;
+                channel
+                    .unsettled
+                    .settle_all(Settlement::Requeued, settlements);
+            }
+            Method::DeclareExchange {
+                exchange,
+                is_fanout: true,
+            } if self.fanouts.len() < FANOUTS_MAX => {
+                self.fanouts.insert((*exchange).into());
+            }
+            Method::Get { queue, no_ack } => channel.get(Source::new(queue, *no_ack)),
             Method::Consume {
+                queue,
                 consumer_tag,
                 no_ack,
                 nowait,
             } => {
-                if !nowait {
-                    channel.ask(*no_ack);
-                } else if *no_ack {
-                    self.add_consumer(number, consumer_tag);
+                let source = Source::new(queue, *no_ack);
+                match nowait {
+                    true => self.consumers.add(number, consumer_tag, source),
+                    false => self.consumers.ask(number, consumer_tag, source),
                 }
             }
-            Method::Cancel { consumer_tag } => self.remove_consumer(number, consumer_tag),
+            Method::Cancel {
+                consumer_tag,
+                nowait,
+            } => match nowait {
+                true => self.consumers.remove(number, consumer_tag),
+                false => self.consumers.leave(number, consumer_tag),
+            },
             Method::ChannelClose(_) => {
                 channel.is_closing = true;
-                self.forget_consumers(number);
+                channel.forget_gets();
+                channel.abandon(&mut self.settlements);
+                self.consumers.leave_channel(number);
             }
             Method::ChannelOpen | Method::ChannelCloseOk => self.end_channel(number),
             _ => {}
@@ -208,6 +263,7 @@ impl Channels {
             let words = reason.words();
             self.closed = Some(words.clone());
             self.lose_all(&Answer::Refused(words));
+            self.abandon();
         }
         if number == CONNECTION {
             return;
@@ -216,7 +272,14 @@ impl Channels {
         channel.delivering = Delivering::Nothing;
         let answers = &mut self.answers;
         match method {
-            Method::Deliver => channel.delivering = Delivering::Header,
+            Method::Deliver {
+                consumer_tag,
+                delivery,
+            } => {
+                let source = self.consumers.source(number, consumer_tag);
+                let delivered = Delivered::new(delivery, source, &self.fanouts);
+                channel.delivering = Delivering::Header(delivered);
+            }
             Method::Return { reason, route } => {
                 channel.delivering = Delivering::ReturnedHeader(Returned {
                     words: reason.words(),
@@ -224,44 +287,63 @@ impl Channels {
                     routing_key: route.routing_key.into(),
                 });
             }
-            Method::GetOk => {
-                channel.gets = channel.gets.saturating_sub(1);
-                channel.delivering = Delivering::Header;
+            Method::GetOk(delivery) => {
+                let source = channel.got();
+                let delivered = Delivered::new(delivery, source.as_ref(), &self.fanouts);
+                channel.delivering = Delivering::Header(delivered);
             }
-            Method::GetEmpty => channel.gets = channel.gets.saturating_sub(1),
+            Method::GetEmpty => drop(channel.got()),
             Method::Ack(tags) => channel.owed.confirmed(*tags, &Answer::Confirmed, answers),
-            Method::Nack(tags) => {
+            Method::Nack { tags, .. } => {
                 let refused = Answer::Refused("nack".into());
                 channel.owed.confirmed(*tags, &refused, answers);
             }
             Method::TxCommitOk => channel.owed.end_answered(&Answer::Confirmed, answers),
             Method::TxRollbackOk => channel.owed.end_answered(&Answer::Discarded, answers),
-            Method::ConsumeOk { consumer_tag } => {
-                let no_ack = channel.asked.pop_front();
-                if no_ack == Some(true) {
-                    self.add_consumer(number, consumer_tag);
-                }
+            Method::ConsumeOk { consumer_tag } => self.consumers.answered(number, consumer_tag),
+            Method::CancelOk { consumer_tag } | Method::Cancel { consumer_tag, .. } => {
+                self.consumers.remove(number, consumer_tag);
             }
-            Method::Cancel { consumer_tag } => self.remove_consumer(number, consumer_tag),
             Method::ChannelClose(reason) => {
                 let words = reason.words();
                 channel.owed.lose(&Answer::Refused(words.clone()), answers);
                 channel.closed = Some(words);
-                self.forget_consumers(number);
+                channel.forget_gets();
+                channel.abandon(&mut self.settlements);
+                self.consumers.remove_channel(number);
             }
             Method::ChannelCloseOk => self.end_channel(number),
             _ => {}
         }
     }
 
-    /// The last byte of a publication has been sent.
-    pub(super) fn published(&mut self, number: u16, sent: Sent) {
+    /// A task message was delivered, to be settled by its tag. Where too many wait for that,
+    /// nothing more will be known of the oldest.
+    pub(super) fn delivered(&mut self, channel: u16, tag: u64, number: u64) {
+        let channel = self.channels.entry(channel).or_default();
+        channel
+            .unsettled
+            .delivered(tag, number, &mut self.settlements);
+        if self.settlements.waiting_count() > self.waiting_max {
+            let channels = self.channels.values_mut();
+            let oldest = channels
+                .filter_map(|channel| Some((channel.unsettled.oldest()?, channel)))
+                .min_by_key(|(number, _)| *number);
+            if let Some((_, channel)) = oldest {
+                channel.unsettled.forget_oldest(&mut self.settlements);
+            }
+        }
+    }
+
+    /// The last byte of a publication has been sent; whether on a connection that is open.
+    pub(super) fn published(&mut self, number: u16, sent: Sent, is_open: bool) {
         let channel = self.channels.entry(number).or_default();
         if let Some(words) = self.closed.as_ref().or(channel.closed.as_ref()) {
             // It has not heard of it yet; the broker does not listen any more.
             self.answers.tell(sent.hop, Answer::Refused(words.clone()));
-        } else if self.lost {
-            self.answers.tell(sent.hop, Answer::Unanswered);
+        } else if self.lost || !is_open {
+            // On a connection that is not open the broker has agreed to nothing yet.
+            self.answers.tell(sent.hop, Answer::Unread);
         } else {
             channel.owed.published(sent, &mut self.answers);
         }
@@ -286,29 +368,60 @@ impl Channels {
         }
     }
 
-    fn add_consumer(&mut self, number: u16, tag: &[u8]) {
-        if self.consumers.len() < CONSUMERS_MAX {
-            self.consumers.insert((number, tag.into()));
+    /// The connection ends: deliveries that are not settled now never will be.
+    pub(super) fn abandon(&mut self) {
+        for channel in self.channels.values_mut() {
+            channel.abandon(&mut self.settlements);
         }
     }
 
-    fn remove_consumer(&mut self, number: u16, tag: &[u8]) {
-        self.consumers.remove(&(number, tag.into()));
+    /// From here on nothing is known of what becomes of deliveries.
+    pub(super) fn forget_deliveries(&mut self) {
+        for channel in self.channels.values_mut() {
+            channel.unsettled.forget(&mut self.settlements);
+        }
     }
 
-    /// Nothing more is delivered on that channel, nor has it to be.
-    fn forget_consumers(&mut self, number: u16) {
-        self.consumers.retain(|(channel, _)| *channel != number);
+    fn settle(&mut self, number: u16, tags: Tags, settlement: Settlement) {
         let channel = self.channels.entry(number).or_default();
-        channel.asked.clear();
-        channel.gets = 0;
+        channel.owed.acknowledged();
+        channel
+            .unsettled
+            .settle(tags, settlement, &mut self.settlements);
     }
 
     fn end_channel(&mut self, number: u16) {
-        self.consumers.retain(|(channel, _)| *channel != number);
+        self.consumers.remove_channel(number);
         if let Some(mut channel) = self.channels.remove(&number) {
             channel.interrupt(&Answer::Lost, &mut self.answers);
             channel.owed.lose(&Answer::Lost, &mut self.answers);
+            channel.abandon(&mut self.settlements);
+        }
+    }
+}
+
+const fn refusal(requeue: bool) -> Settlement {
+    match requeue {
+        true => Settlement::Requeued,
+        false => Settlement::Rejected,
+    }
+}
+
+impl Delivered {
+    fn new(
+        delivery: &Handover<'_>,
+        source: Option<&Source>,
+        fanouts: &BTreeSet<Box<[u8]>>,
+    ) -> Self {
+        let queue = source.and_then(|source| source.queue.clone());
+        let route = &delivery.route;
+        Self {
+            tag: delivery.tag,
+            destination: queue.unwrap_or_else(|| route.routing_key_of_delivery().into()),
+            no_ack: source.is_some_and(|source| source.no_ack),
+            redelivered: delivery.redelivered,
+            broadcast: route.exchange == b"amq.fanout" || fanouts.contains(route.exchange),
+            delayed: route.is_behind_delay(),
         }
     }
 }
@@ -332,8 +445,8 @@ impl Returned {
 }
 
 impl Publishing {
-    /// So much of the body has passed. The publication, if that was all.
-    pub(super) fn advance(&mut self, passed: usize) -> Option<Sent> {
+    /// So much of the body has passed. The publication, if that was all, and what it may tell.
+    pub(super) fn advance(&mut self, passed: usize) -> Option<(Sent, Option<Box<Saying>>)> {
         let (Self::Body { left, .. } | Self::DroppedBody { left }) = self else {
             return None;
         };
@@ -342,7 +455,7 @@ impl Publishing {
             return None;
         }
         match mem::take(self) {
-            Self::Body { sent, .. } => Some(sent),
+            Self::Body { sent, saying, .. } => Some((sent, saying)),
             _ => None,
         }
     }
@@ -368,14 +481,31 @@ impl Channel {
             && self.closed.is_none()
             && !self.is_closing
             && self.gets == 0
-            && self.asked.is_empty()
     }
 
-    /// The client wants another consumer.
-    fn ask(&mut self, no_ack: bool) {
-        if self.asked.len() < CONSUMERS_MAX {
-            self.asked.push_back(no_ack);
+    /// The client wants one message.
+    fn get(&mut self, source: Source) {
+        // Of those beyond the limit it is not known what they asked for.
+        if self.asked.len() == self.gets && self.gets < GETS_MAX {
+            self.asked.push_back(source);
         }
+        self.gets += 1;
+    }
+
+    /// The broker has answered the first of those wishes: that one.
+    fn got(&mut self) -> Option<Source> {
+        self.gets = self.gets.saturating_sub(1);
+        self.asked.pop_front()
+    }
+
+    fn forget_gets(&mut self) {
+        self.gets = 0;
+        self.asked.clear();
+    }
+
+    fn abandon(&mut self, settlements: &mut Settlements) {
+        self.unsettled
+            .settle_all(Settlement::Abandoned, settlements);
     }
 
     /// The broker has returned a message.
@@ -394,5 +524,7 @@ impl Channel {
 /// The number under which the connection itself is spoken of.
 const CONNECTION: u16 = 0;
 
-/// On one connection, and asked for on one channel; of more than that not all are known.
-const CONSUMERS_MAX: usize = 1024;
+/// Known of one connection.
+const FANOUTS_MAX: usize = 1024;
+/// Known of one channel at once.
+const GETS_MAX: usize = 8;

@@ -67,6 +67,12 @@ impl<'a> Cursor<'a> {
         Ok(self.at - length..self.at)
     }
 
+    /// That many bytes, or as many as there are.
+    pub(super) fn up_to(&mut self, count: usize) -> &'a [u8] {
+        let left = self.bytes.len().saturating_sub(self.at);
+        self.bytes(count.min(left)).unwrap_or_default()
+    }
+
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
         let bytes = self.bytes(N)?;
         bytes.try_into().map_err(|_| self.what)

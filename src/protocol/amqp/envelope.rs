@@ -1,11 +1,13 @@
 //! The content header of a message, in which Celery's headers stand as one property of
 //! several.
 
+use std::borrow::Cow;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
 use std::ops::Range;
 
+use crate::celery::HeaderValue;
 use crate::celery::Headers;
 use crate::celery::Task;
 use crate::celery::body::read_protocol1;
@@ -28,9 +30,22 @@ pub(super) struct Envelope<'a> {
     pub(super) headers: Headers<'a>,
     /// What Celery and other clients tell a message by; empty where there is none.
     pub(super) correlation_id: &'a [u8],
+    pub(super) past: Past<'a>,
+    /// A header says which worker sent it: so it is with events.
+    pub(super) has_hostname: bool,
     content_type: &'a [u8],
     flags: u16,
     places: Places,
+}
+
+/// What the broker has added to the headers of a message that was in other queues, or was
+/// delivered before.
+#[derive(Debug, Default)]
+pub(super) struct Past<'a> {
+    pub(super) deliveries: Option<u32>,
+    /// The queue that it was moved from first, and why.
+    pub(super) first_queue: Option<Cow<'a, str>>,
+    pub(super) first_reason: Option<Cow<'a, str>>,
 }
 
 /// Where the headers stand in the payload.
@@ -64,6 +79,8 @@ impl<'a> Envelope<'a> {
             body_size,
             headers: Headers::default(),
             correlation_id: &[],
+            past: Past::default(),
+            has_hostname: false,
             content_type: &[],
             flags,
             places: Places::default(),
@@ -104,10 +121,16 @@ impl<'a> Envelope<'a> {
     }
 
     fn read_headers(&mut self, mut cursor: Cursor<'a>) -> Result<(), Unreadable> {
+        let mut nested = None;
         while let Some(field) = next_field(&mut cursor)? {
             match field.name {
                 b"traceparent" => self.places.traceparent = Some(field.place),
                 b"tracestate" => self.places.tracestate = Some(field.place),
+                b"headers" => nested = nested_table(&cursor, &field.place),
+                b"hostname" => self.has_hostname = true,
+                b"x-delivery-count" => self.past.deliveries = count(&field.value),
+                b"x-first-death-queue" => self.past.first_queue = text(&field.value),
+                b"x-first-death-reason" => self.past.first_reason = text(&field.value),
                 _ => {}
             }
             // Names that are no text are none that matter.
@@ -115,7 +138,20 @@ impl<'a> Envelope<'a> {
                 self.headers.take(name, field.value);
             }
         }
+        if let Some(mut nested) = nested {
+            // What cannot be read in there is nobody's loss: nothing outside depends on it.
+            while let Ok(Some(field)) = next_field(&mut nested) {
+                if let Ok(name) = str::from_utf8(field.name) {
+                    self.headers.take_nested(name, field.value);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Whether it may be one of the things that workers write in JSON, besides tasks.
+    pub(super) fn is_plain_json(&self) -> bool {
+        self.content_type == JSON && self.headers.compression.is_none()
     }
 
     /// Whether the body has to be seen to tell whether the message is a task: a worker looks
@@ -183,6 +219,30 @@ impl<'a> Envelope<'a> {
             }
             out.extend_from_slice(payload.get(from..).unwrap_or_default());
         });
+    }
+}
+
+/// The table that stands there, if it is one.
+fn nested_table<'a>(cursor: &Cursor<'a>, place: &Range<usize>) -> Option<Cursor<'a>> {
+    let mut cursor = cursor.within(place);
+    if cursor.octet() != Ok(b'F') {
+        return None;
+    }
+    let table = cursor.long_place().ok()?;
+    Some(cursor.within(&table))
+}
+
+fn count(value: &HeaderValue<'_>) -> Option<u32> {
+    match value {
+        HeaderValue::Integer(number) => u32::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn text<'a>(value: &HeaderValue<'a>) -> Option<Cow<'a, str>> {
+    match value {
+        HeaderValue::Text(text) => Some(text.clone()),
+        _ => None,
     }
 }
 
@@ -256,9 +316,10 @@ const UNKNOWN_FLAGS: u16 = 0b11;
 const FLAGS_PLACE: Range<usize> = 12..14;
 /// As much of a content header as tells the size of the body.
 const BODY_SIZE_END: usize = 12;
+const JSON: &[u8] = b"application/json";
 /// What Celery's serializers call themselves.
 const PROTOCOL1_CONTENT_TYPES: [&[u8]; 4] = [
-    b"application/json",
+    JSON,
     b"application/x-python-serialize",
     b"application/x-yaml",
     b"application/x-msgpack",

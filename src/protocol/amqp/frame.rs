@@ -46,6 +46,9 @@ pub(super) trait Reader {
     /// [`Reading::Replace`] leaves something in `patch`.
     fn begin(&mut self, frame: Frame, input: &[u8], patch: &mut Vec<u8>) -> Result<Reading, Halt>;
 
+    /// A part of a message's body passes, in the frame that has begun.
+    fn pass(&mut self, frame: Frame, part: &[u8]);
+
     /// The last byte of a frame has passed.
     fn end(&mut self, frame: Frame);
 }
@@ -87,6 +90,15 @@ struct Passing {
     frame: Frame,
     left: usize,
     dropped: bool,
+}
+
+impl Passing {
+    /// What of the payload stands at the head of `input`, where the frame goes on.
+    fn payload<'a>(&self, input: &'a [u8]) -> &'a [u8] {
+        let from = HEAD_BYTES.saturating_sub(self.frame.length() - self.left);
+        let end = input.len().min(self.left - 1);
+        input.get(from..end).unwrap_or_default()
+    }
 }
 
 impl Frames {
@@ -133,6 +145,9 @@ impl Frames {
             }
         };
         let count = passing.left.min(input.len());
+        if passing.frame.kind == Kind::Body && !passing.dropped {
+            reader.pass(passing.frame, passing.payload(input));
+        }
         if count < passing.left {
             self.passing = Some(Passing {
                 left: passing.left - count,
@@ -323,9 +338,10 @@ mod tests {
     use crate::protocol::amqp::fixture::hex;
     use crate::protocol::pieces::Pieces;
 
-    /// Drops channel 9, replaces headers by `!`, lets the rest pass, and notes what ended.
+    /// Drops channel 9, replaces headers by `!`, lets the rest pass, and notes what ended and
+    /// what the bodies were.
     #[derive(Default)]
-    struct Notes(Vec<Frame>);
+    struct Notes(Vec<Frame>, Vec<u8>);
 
     impl Reader for Notes {
         fn tuning(&self) -> Tuning {
@@ -349,12 +365,16 @@ mod tests {
             Ok(Reading::Pass)
         }
 
+        fn pass(&mut self, _frame: Frame, part: &[u8]) {
+            self.1.extend_from_slice(part);
+        }
+
         fn end(&mut self, frame: Frame) {
             self.0.push(frame);
         }
     }
 
-    fn split(bytes: &[u8], chunk: usize) -> (Vec<u8>, Vec<Frame>, Result<(), Unreadable>) {
+    fn split(bytes: &[u8], chunk: usize) -> (Vec<u8>, Notes, Result<(), Unreadable>) {
         let (mut pieces, mut frames) = (Pieces::default(), Frames::default());
         let (mut notes, mut out) = (Notes::default(), BytesMut::new());
         let mut outcome = Ok(());
@@ -364,7 +384,7 @@ mod tests {
             });
             outcome = outcome.and(read);
         }
-        (out.to_vec(), notes.0, outcome)
+        (out.to_vec(), notes, outcome)
     }
 
     #[test]
@@ -378,9 +398,10 @@ mod tests {
         ];
         let expected = [&*input[0], &input[1], b"!", &input[4]].concat();
         for chunk in 1..40 {
-            let (left, ended, outcome) = split(&input.concat(), chunk);
+            let (left, Notes(ended, bodies), outcome) = split(&input.concat(), chunk);
             assert_eq!(left, expected);
             assert_eq!(outcome, Ok(()));
+            assert_eq!(bodies, b"body");
             let sizes: Vec<usize> = ended.iter().map(|frame| frame.size).collect();
             assert_eq!(sizes, [6, 0, 6, 7, 4]);
         }

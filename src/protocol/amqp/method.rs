@@ -1,14 +1,24 @@
 //! Methods, as far as messages and their answers depend on them.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::mem;
+
+use crate::celery::HeaderValue;
 use crate::protocol::amqp::cursor::Cursor;
 use crate::protocol::amqp::frame::Frame;
 use crate::protocol::amqp::frame::Kind;
 use crate::protocol::amqp::frame::Tuning;
 use crate::protocol::amqp::frame::Unreadable;
+use crate::protocol::amqp::table::next_field;
 
 /// What a method frame says. Which side may send it is known from its meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Method<'a> {
+    StartOk {
+        /// What the client calls itself.
+        client_name: Option<Cow<'a, str>>,
+    },
     Tune(Tuning),
     TuneOk(Tuning),
     OpenOk,
@@ -17,6 +27,11 @@ pub(super) enum Method<'a> {
     ChannelOpen,
     ChannelClose(Reason<'a>),
     ChannelCloseOk,
+    DeclareExchange {
+        exchange: &'a [u8],
+        /// Whatever is published to it goes to all queues that are bound to it.
+        is_fanout: bool,
+    },
     Publish {
         route: Route<'a>,
         /// To be returned where no queue takes it.
@@ -26,11 +41,18 @@ pub(super) enum Method<'a> {
         reason: Reason<'a>,
         route: Route<'a>,
     },
-    Deliver,
-    Get,
-    GetOk,
+    Deliver {
+        consumer_tag: &'a [u8],
+        delivery: Handover<'a>,
+    },
+    Get {
+        queue: &'a [u8],
+        no_ack: bool,
+    },
+    GetOk(Handover<'a>),
     GetEmpty,
     Consume {
+        queue: &'a [u8],
         consumer_tag: &'a [u8],
         /// What is sent to it counts as acknowledged.
         no_ack: bool,
@@ -42,13 +64,23 @@ pub(super) enum Method<'a> {
     },
     Cancel {
         consumer_tag: &'a [u8],
+        nowait: bool,
     },
     CancelOk {
         consumer_tag: &'a [u8],
     },
     Ack(Tags),
-    Nack(Tags),
-    Reject,
+    Nack {
+        tags: Tags,
+        /// Put back, not thrown away.
+        requeue: bool,
+    },
+    Reject {
+        tag: u64,
+        requeue: bool,
+    },
+    /// Everything that was delivered on the channel, and not settled, is put back.
+    Requeue,
     ConfirmSelect,
     TxSelect,
     TxCommit,
@@ -64,6 +96,14 @@ pub(super) enum Method<'a> {
 pub(super) struct Route<'a> {
     pub(super) exchange: &'a [u8],
     pub(super) routing_key: &'a [u8],
+}
+
+/// What is said of a message that is handed to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Handover<'a> {
+    pub(super) tag: u64,
+    pub(super) redelivered: bool,
+    pub(super) route: Route<'a>,
 }
 
 /// Why something was closed or returned.
@@ -85,6 +125,9 @@ impl<'a> Method<'a> {
     pub(super) fn read(payload: &'a [u8]) -> Result<Self, Unreadable> {
         let mut cursor = Cursor::new(payload, "short_method");
         Ok(match (cursor.short()?, cursor.short()?) {
+            (10, 11) => Self::StartOk {
+                client_name: client_name(&mut cursor),
+            },
             (10, 30) => Self::Tune(tuning(&mut cursor)?),
             (10, 31) => Self::TuneOk(tuning(&mut cursor)?),
             (10, 41) => Self::OpenOk,
@@ -93,12 +136,20 @@ impl<'a> Method<'a> {
             (20, 10) => Self::ChannelOpen,
             (20, 40) => Self::ChannelClose(reason(&mut cursor)?),
             (20, 41) => Self::ChannelCloseOk,
+            (40, 10) => {
+                cursor.short()?;
+                Self::DeclareExchange {
+                    exchange: cursor.short_string()?,
+                    is_fanout: cursor.short_string()? == b"fanout",
+                }
+            }
             (60, 20) => {
                 cursor.short()?;
-                cursor.short_string()?;
+                let queue = cursor.short_string()?;
                 let consumer_tag = cursor.short_string()?;
                 let bits = cursor.octet()?;
                 Self::Consume {
+                    queue,
                     consumer_tag,
                     no_ack: bits & 2 != 0,
                     nowait: bits & 8 != 0,
@@ -109,6 +160,7 @@ impl<'a> Method<'a> {
             },
             (60, 30) => Self::Cancel {
                 consumer_tag: cursor.short_string()?,
+                nowait: cursor.octet()? & 1 != 0,
             },
             (60, 31) => Self::CancelOk {
                 consumer_tag: cursor.short_string()?,
@@ -124,13 +176,33 @@ impl<'a> Method<'a> {
                 reason: reason(&mut cursor)?,
                 route: route(&mut cursor)?,
             },
-            (60, 60) => Self::Deliver,
-            (60, 70) => Self::Get,
-            (60, 71) => Self::GetOk,
+            (60, 60) => Self::Deliver {
+                consumer_tag: cursor.short_string()?,
+                delivery: handover(&mut cursor)?,
+            },
+            (60, 70) => {
+                cursor.short()?;
+                Self::Get {
+                    queue: cursor.short_string()?,
+                    no_ack: cursor.octet()? & 1 != 0,
+                }
+            }
+            (60, 71) => Self::GetOk(handover(&mut cursor)?),
             (60, 72) => Self::GetEmpty,
-            (60, 80) => Self::Ack(tags(&mut cursor)?),
-            (60, 90) => Self::Reject,
-            (60, 120) => Self::Nack(tags(&mut cursor)?),
+            (60, 80) => Self::Ack(tags(&mut cursor)?.0),
+            (60, 90) => Self::Reject {
+                tag: cursor.long_long()?,
+                requeue: cursor.octet()? & 1 != 0,
+            },
+            // RabbitMQ knows no other way to recover.
+            (60, 100 | 110) if cursor.octet()? & 1 != 0 => Self::Requeue,
+            (60, 120) => {
+                let (tags, bits) = tags(&mut cursor)?;
+                Self::Nack {
+                    tags,
+                    requeue: bits & 2 != 0,
+                }
+            }
             (85, 10) => Self::ConfirmSelect,
             (90, 10) => Self::TxSelect,
             (90, 20) => Self::TxCommit,
@@ -163,6 +235,26 @@ impl Route<'_> {
             (exchange, routing_key) => format!("{exchange}:{routing_key}").into(),
         }
     }
+
+    /// Whether the message comes from where kombu's delay exchanges lead in the end.
+    pub(super) fn is_behind_delay(&self) -> bool {
+        self.exchange == DELAYED_EXCHANGE
+    }
+
+    /// What stands for the queue where that is not known.
+    pub(super) fn routing_key_of_delivery(&self) -> Box<str> {
+        let routing_key = String::from_utf8_lossy(self.routing_key);
+        if self.is_behind_delay() {
+            without_delay(&routing_key, DELAY_LEVEL_MAX).into()
+        } else {
+            routing_key.into()
+        }
+    }
+}
+
+/// Whether that is one of the queues in which kombu has messages wait for their time.
+pub(super) fn is_delay_queue(name: &str) -> bool {
+    name.starts_with(DELAY_EXCHANGE)
 }
 
 /// kombu's delay exchanges route by the binary digits of the delay, from that of their own
@@ -175,6 +267,28 @@ fn without_delay(routing_key: &str, level: usize) -> &str {
         .filter(|(digits, _)| digits.bytes().all(|digit| b"01.".contains(&digit)))
         .and_then(|(_, rest)| rest.strip_prefix('.'))
         .unwrap_or(routing_key)
+}
+
+impl Tags {
+    pub(super) const fn one(tag: u64) -> Self {
+        Self {
+            tag,
+            multiple: false,
+        }
+    }
+
+    /// Takes out of `numbered` what is meant.
+    pub(super) fn take_from<T>(self, numbered: &mut BTreeMap<u64, T>) -> BTreeMap<u64, T> {
+        match (self.tag, self.multiple) {
+            (tag, false) => numbered.remove_entry(&tag).into_iter().collect(),
+            // Zero stands for all that there are.
+            (0, true) => mem::take(numbered),
+            (tag, true) => {
+                let later = numbered.split_off(&tag.saturating_add(1));
+                mem::replace(numbered, later)
+            }
+        }
+    }
 }
 
 impl Reason<'_> {
@@ -234,11 +348,33 @@ fn route<'a>(cursor: &mut Cursor<'a>) -> Result<Route<'a>, Unreadable> {
     })
 }
 
-fn tags(cursor: &mut Cursor<'_>) -> Result<Tags, Unreadable> {
-    Ok(Tags {
+fn handover<'a>(cursor: &mut Cursor<'a>) -> Result<Handover<'a>, Unreadable> {
+    Ok(Handover {
         tag: cursor.long_long()?,
-        multiple: cursor.octet()? & 1 != 0,
+        redelivered: cursor.octet()? & 1 != 0,
+        route: route(cursor)?,
     })
+}
+
+/// With the bits, of which the lowest says that all up to the tag are meant.
+fn tags(cursor: &mut Cursor<'_>) -> Result<(Tags, u8), Unreadable> {
+    let tag = cursor.long_long()?;
+    let bits = cursor.octet()?;
+    let multiple = bits & 1 != 0;
+    Ok((Tags { tag, multiple }, bits))
+}
+
+/// Reads the properties of the client, as far as they are there, and nothing behind them:
+/// what follows is how it proves who it is.
+fn client_name<'a>(cursor: &mut Cursor<'a>) -> Option<Cow<'a, str>> {
+    let length = usize::try_from(cursor.long().ok()?).ok()?;
+    let mut properties = Cursor::new(cursor.up_to(length), "short_method");
+    while let Ok(Some(property)) = next_field(&mut properties) {
+        if let (b"connection_name", HeaderValue::Text(name)) = (property.name, property.value) {
+            return (!name.is_empty()).then_some(name);
+        }
+    }
+    None
 }
 
 /// The code of `connection.close` for one that is wanted by an operator.
@@ -249,6 +385,10 @@ pub(super) const REPLY_SUCCESS: u16 = 200;
 pub(super) const METHOD_BYTES_MAX: usize = 1024;
 /// kombu's exchanges for native delayed delivery, one for each binary digit of the delay.
 const DELAY_EXCHANGE: &str = "celery_delayed_";
+/// The level that all of them begin at.
+const DELAY_LEVEL_MAX: usize = 27;
+/// The exchange to which the last of them passes messages on.
+const DELAYED_EXCHANGE: &[u8] = b"celery_delayed_delivery";
 
 #[cfg(test)]
 mod tests {
@@ -268,6 +408,11 @@ mod tests {
         let tags = Tags {
             tag: 7,
             multiple: true,
+        };
+        let delivery = Handover {
+            tag: 7,
+            redelivered: true,
+            route,
         };
         for (payload, expected) in [
             (
@@ -300,6 +445,7 @@ mod tests {
             (
                 "003c 0014  0000 01'q' 02'c1' 0a 00000000",
                 Method::Consume {
+                    queue: b"q",
                     consumer_tag: b"c1",
                     no_ack: true,
                     nowait: true,
@@ -312,11 +458,81 @@ mod tests {
                 },
             ),
             ("003c 0050  0000000000000007 01", Method::Ack(tags)),
-            ("003c 0078  0000000000000007 03", Method::Nack(tags)),
+            (
+                "003c 0078  0000000000000007 03",
+                Method::Nack {
+                    tags,
+                    requeue: true,
+                },
+            ),
+            (
+                "003c 0078  0000000000000007 01",
+                Method::Nack {
+                    tags,
+                    requeue: false,
+                },
+            ),
+            (
+                "003c 005a  0000000000000007 01",
+                Method::Reject {
+                    tag: 7,
+                    requeue: true,
+                },
+            ),
+            ("003c 006e  01", Method::Requeue),
+            ("003c 006e  00", Method::Other),
+            ("003c 0064  01", Method::Requeue),
+            (
+                "003c 003c  02'c1' 0000000000000007 01 01'e' 03'key'",
+                Method::Deliver {
+                    consumer_tag: b"c1",
+                    delivery,
+                },
+            ),
+            (
+                "003c 0047  0000000000000007 01 01'e' 03'key' 00000000",
+                Method::GetOk(delivery),
+            ),
+            (
+                "003c 0046  0000 01'q' 01",
+                Method::Get {
+                    queue: b"q",
+                    no_ack: true,
+                },
+            ),
+            (
+                "0028 000a  0000 01'e' 06'fanout' 02 00000000",
+                Method::DeclareExchange {
+                    exchange: b"e",
+                    is_fanout: true,
+                },
+            ),
             ("0032 000a  0000 01'q' 00 00000000", Method::Other),
             ("ffff ffff", Method::Other),
         ] {
             assert_eq!(Method::read(&hex(payload)), Ok(expected), "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_client_may_have_a_name() {
+        let named = "0f'connection_name' 'S' 00000003'me!'";
+        for (properties, length, expected) in [
+            (named.to_owned(), 24, Some("me!")),
+            (format!("01'a' 'F' 00000002 0000 {named}"), 33, Some("me!")),
+            // Only a part of the table is there.
+            (named.to_owned(), 9999, Some("me!")),
+            // What follows the table is not looked at.
+            (named.to_owned(), 0, None),
+            (named.to_owned(), 20, None),
+            ("0f'connection_name' 'S' 00000000".to_owned(), 21, None),
+            ("0f'connection_name' 'V'".to_owned(), 17, None),
+            (format!("01'a' '?' {named}"), 27, None),
+        ] {
+            let payload = hex(&format!("000a 000b {length:08x} {properties}"));
+            let client_name = expected.map(Cow::Borrowed);
+            let expected = Method::StartOk { client_name };
+            assert_eq!(Method::read(&payload), Ok(expected), "{properties}");
         }
     }
 

@@ -1,10 +1,14 @@
 //! RabbitMQ: AMQP 0-9-1.
 //!
 //! `frame` splits bytes, `method` and `table` read what is in a frame, `envelope` finds
-//! Celery in a content header, `channel` follows what is sent on each channel and `owed`
-//! what the broker answers for it, `stage` the connection as a whole, and `session` acts.
+//! Celery in a content header, `content` waits until there is enough of it, and `saying`
+//! listens to what workers say besides. `channel` follows what is sent on each channel: `owed`
+//! is what the broker answers for it, `unsettled` what the client does, `consumers` who takes
+//! messages. `stage` is the connection as a whole, and `session` acts.
 
 mod channel;
+mod consumers;
+mod content;
 mod cursor;
 mod envelope;
 #[cfg(test)]
@@ -14,13 +18,18 @@ mod method;
 mod owed;
 mod replies;
 mod requests;
+mod saying;
 mod session;
 mod stage;
 mod table;
+mod unsettled;
 
 pub use session::AmqpSession;
 
 use crate::protocol::amqp::frame::PROTOCOL;
+
+/// `messaging.system`.
+const SYSTEM: &str = "rabbitmq";
 
 /// Whether a client that begins like this speaks AMQP, of whatever version: the session
 /// tells those apart that it cannot read. `None`: that cannot be told yet.

@@ -189,16 +189,7 @@ impl Owed {
         else {
             return;
         };
-        let settled = match (tags.tag, tags.multiple) {
-            (tag, false) => waiting.remove_entry(&tag).into_iter().collect(),
-            // Zero stands for all that there are.
-            (0, true) => mem::take(waiting),
-            (tag, true) => {
-                let later = waiting.split_off(&tag.saturating_add(1));
-                mem::replace(waiting, later)
-            }
-        };
-        for (number, sent) in settled {
+        for (number, sent) in tags.take_from(waiting) {
             if let Some(mark) = sent.mark {
                 returnable.remove(&(mark, number));
             }

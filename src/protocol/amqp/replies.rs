@@ -1,11 +1,24 @@
-//! What the broker sends: answers, returned messages, and deliveries.
+//! What the broker sends: answers, returned messages, and deliveries, into which context may
+//! be written.
 
 use std::mem;
+use std::sync::Arc;
 
+use crate::celery::Task;
+use crate::hop::Arrival;
+use crate::hop::Delivery;
+use crate::hop::Passage;
+use crate::hop::Receipt;
 use crate::hop::Sighting;
 use crate::protocol::Setup;
+use crate::protocol::amqp::SYSTEM;
+use crate::protocol::amqp::channel::Delivered;
 use crate::protocol::amqp::channel::Delivering;
+use crate::protocol::amqp::channel::Returned;
+use crate::protocol::amqp::content::Content;
+use crate::protocol::amqp::content::Desk;
 use crate::protocol::amqp::envelope::Envelope;
+use crate::protocol::amqp::envelope::Past;
 use crate::protocol::amqp::envelope::body_size;
 use crate::protocol::amqp::envelope::mark;
 use crate::protocol::amqp::frame;
@@ -16,6 +29,7 @@ use crate::protocol::amqp::frame::Reading;
 use crate::protocol::amqp::frame::Tuning;
 use crate::protocol::amqp::method::METHOD_BYTES_MAX;
 use crate::protocol::amqp::method::Method;
+use crate::protocol::amqp::method::is_delay_queue;
 use crate::protocol::amqp::session::State;
 use crate::protocol::amqp::stage::Fate;
 use crate::trace::Timestamp;
@@ -23,7 +37,7 @@ use crate::trace::Timestamp;
 /// The session, as the reader of what the broker sends sees it.
 pub(super) struct Replies<'a> {
     pub(super) state: &'a mut State,
-    pub(super) setup: &'a Setup,
+    pub(super) setup: &'a mut Setup,
     pub(super) sightings: &'a mut Vec<Sighting>,
     pub(super) now: Timestamp,
 }
@@ -38,39 +52,144 @@ impl Replies<'_> {
             self.state.proposed = proposed;
         }
         self.state.channels.answered(frame.channel, &method);
-        self.state
-            .tell_answers(self.setup, self.now, self.sightings);
+        self.state.tell(self.setup, self.now, self.sightings);
         Ok(Reading::Pass)
     }
 
-    fn header(&mut self, frame: Frame, input: &[u8]) -> Result<Reading, Halt> {
+    fn header(&mut self, frame: Frame, input: &[u8], patch: &mut Vec<u8>) -> Result<Reading, Halt> {
         let left = body_size(frame, input)?;
-        let state = &mut *self.state;
-        let channel = state.channels.channel(frame.channel);
-        match mem::take(&mut channel.delivering) {
-            Delivering::Header => channel.delivering = Delivering::Body { left },
-            Delivering::ReturnedHeader(returned) => {
-                let may_hold = frame.length() <= self.setup.limits.hold_bytes_max;
-                if may_hold && input.len() < frame.length() {
-                    state.held_from_broker = self.setup.budget.reserve(frame.length());
-                    if state.held_from_broker.is_some() {
-                        channel.delivering = Delivering::ReturnedHeader(returned);
-                        return Err(Halt::Need(frame.length()));
-                    }
-                }
-                state.held_from_broker = None;
-                channel.delivering = Delivering::Body { left };
-                let payload = frame.payload(input, frame.size).ok();
-                let envelope = payload.filter(|_| may_hold).map(Envelope::read);
-                if let Some(Ok(envelope)) = envelope {
-                    let mark = mark(returned.route(), envelope.correlation_id);
-                    channel.returned(mark, returned.words);
+        let body = Delivering::Body { left };
+        let channel = self.state.channels.channel(frame.channel);
+        let (outcome, next) = match mem::take(&mut channel.delivering) {
+            Delivering::Header(delivered) => {
+                match self.content(&delivered, frame, input, left, patch) {
+                    Ok(reading) => (Ok(reading), body),
+                    Err(halt) => (Err(halt), Delivering::Header(delivered)),
                 }
             }
+            Delivering::ReturnedHeader(returned) => match self.returned(&returned, frame, input) {
+                Ok(()) => (Ok(Reading::Pass), body),
+                Err(halt) => (Err(halt), Delivering::ReturnedHeader(returned)),
+            },
             // Nobody has announced it. It passes all the same.
-            other => channel.delivering = other,
+            other => (Ok(Reading::Pass), other),
+        };
+        self.state.channels.channel(frame.channel).delivering = next;
+        if outcome.is_ok() {
+            self.state.held_from_broker.release();
         }
-        Ok(Reading::Pass)
+        outcome
+    }
+
+    /// Reads the content header of a delivery; says what is to become of it.
+    fn content(
+        &mut self,
+        delivered: &Delivered,
+        frame: Frame,
+        input: &[u8],
+        left: u64,
+        patch: &mut Vec<u8>,
+    ) -> Result<Reading, Halt> {
+        if let Some(mut content) = self.desk().read(frame, input, left)?
+            && let Some(task) = content.task.take()
+        {
+            self.deliver(delivered, task, &content, frame, patch);
+        }
+        Ok(if patch.is_empty() {
+            Reading::Pass
+        } else {
+            Reading::Replace
+        })
+    }
+
+    /// Decides about a task message, tells of it, and writes what is to stand for its
+    /// content header where anything is.
+    fn deliver(
+        &mut self,
+        delivered: &Delivered,
+        task: Task<'_>,
+        content: &Content<'_>,
+        frame: Frame,
+        patch: &mut Vec<u8>,
+    ) {
+        let passage = passage(delivered, &content.envelope.past);
+        let arrival = Arrival {
+            task: &task,
+            headers: &content.envelope.headers,
+            destination: &delivered.destination,
+            passage: &passage,
+        };
+        let setup = &mut *self.setup;
+        let received = setup.injector.deliver(&arrival, self.now, &mut setup.ids);
+        let tuning = self.state.tuning;
+        let decision = self
+            .desk()
+            .stamp(received.decision, content, frame, tuning, patch);
+        let connection = Arc::clone(&self.setup.connection);
+        let receipt = (!delivered.no_ack).then(|| {
+            let number = self.state.next_delivery;
+            self.state.next_delivery += 1;
+            let channels = &mut self.state.channels;
+            channels.delivered(frame.channel, delivered.tag, number);
+            Receipt::numbered(connection.session, number)
+        });
+        self.sightings.push(Sighting::Delivered(Box::new(Delivery {
+            receipt,
+            connection,
+            system: SYSTEM,
+            at: self.now,
+            destination: (&*delivered.destination).into(),
+            task: task.into_owned(),
+            size: content.size(),
+            passage,
+            sent: received.sent,
+            process: received.process,
+            judgement: decision.judgement,
+        })));
+    }
+
+    fn returned(&mut self, returned: &Returned, frame: Frame, input: &[u8]) -> Result<(), Halt> {
+        if frame.length() > self.setup.limits.hold_bytes_max {
+            return Ok(());
+        }
+        if input.len() < frame.length() {
+            let held = &mut self.state.held_from_broker;
+            return match held.reserve(frame.length(), &self.setup.budget) {
+                true => Err(Halt::Need(frame.length())),
+                false => Ok(()),
+            };
+        }
+        if let Ok(envelope) = Envelope::read(frame.payload(input, frame.size)?) {
+            let mark = mark(returned.route(), envelope.correlation_id);
+            let channel = self.state.channels.channel(frame.channel);
+            channel.returned(mark, returned.words.clone());
+        }
+        Ok(())
+    }
+
+    fn desk(&mut self) -> Desk<'_> {
+        Desk {
+            held: &mut self.state.held_from_broker,
+            setup: self.setup,
+            sightings: self.sightings,
+        }
+    }
+}
+
+/// How that message came to be delivered.
+fn passage(delivered: &Delivered, past: &Past<'_>) -> Passage {
+    let first_queue = past.first_queue.as_deref();
+    let delayed = delivered.delayed || first_queue.is_some_and(is_delay_queue);
+    let dead_letter = past.first_reason.as_deref().filter(|_| !delayed);
+    Passage {
+        redelivered: delivered.redelivered,
+        // A retry repeats what the attempt before it was delivered with.
+        deliveries_before: past.deliveries.filter(|_| delivered.redelivered),
+        broadcast: delivered.broadcast,
+        delayed,
+        dead_letter: dead_letter
+            .and_then(|reason| reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)))
+            .map(Box::from),
     }
 }
 
@@ -79,14 +198,16 @@ impl frame::Reader for Replies<'_> {
         self.state.tuning
     }
 
-    fn begin(&mut self, frame: Frame, input: &[u8], _patch: &mut Vec<u8>) -> Result<Reading, Halt> {
+    fn begin(&mut self, frame: Frame, input: &[u8], patch: &mut Vec<u8>) -> Result<Reading, Halt> {
         match frame.kind {
             Kind::Method => self.method(frame, input),
             _ if self.state.stage.is_deaf_to_broker() => Ok(Reading::Drop),
-            Kind::Header => self.header(frame, input),
+            Kind::Header => self.header(frame, input, patch),
             Kind::Body | Kind::Heartbeat => Ok(Reading::Pass),
         }
     }
+
+    fn pass(&mut self, _frame: Frame, _part: &[u8]) {}
 
     fn end(&mut self, frame: Frame) {
         if let Some(found) = frame.content_size() {
@@ -95,3 +216,6 @@ impl frame::Reader for Replies<'_> {
         }
     }
 }
+
+/// What is kept of why a message was moved.
+const REASON_BYTES_MAX: usize = 64;

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use crate::hop::Answer;
 use crate::hop::HopId;
+use crate::hop::Receipt;
 use crate::hop::Sighting;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Setup;
 use crate::protocol::Side;
 use crate::protocol::amqp::channel::Channels;
+use crate::protocol::amqp::content::Held;
 use crate::protocol::amqp::frame::Frames;
 use crate::protocol::amqp::frame::Tuning;
 use crate::protocol::amqp::frame::Unreadable;
@@ -19,19 +21,18 @@ use crate::protocol::amqp::method::REPLY_SUCCESS;
 use crate::protocol::amqp::method::write_cancel;
 use crate::protocol::amqp::method::write_connection_close;
 use crate::protocol::amqp::replies::Replies;
-use crate::protocol::amqp::requests::Ahead;
 use crate::protocol::amqp::requests::Requests;
 use crate::protocol::amqp::stage::Stage;
-use crate::protocol::hold::Reservation;
 use crate::protocol::pieces::Pieces;
 use crate::trace::Timestamp;
 
 /// Reads both directions of one connection.
 ///
-/// Context is written into the content headers of task messages; confirms, returns and
-/// closes tell what became of them. Only a content header is ever held, and behind it the
-/// body where nothing else can tell whether it is a task's; whatever else the client sends
-/// before that is complete releases both.
+/// Context is written into the content headers of task messages. Confirms, returns and closes
+/// tell what became of publications, acknowledgements and closes what became of deliveries.
+/// Only a content header is ever held, and behind it the body where nothing else can tell
+/// whether it is a task's; whatever else its sender sends before that is complete releases
+/// both.
 #[derive(Debug)]
 pub struct AmqpSession {
     to_broker: Pieces,
@@ -55,12 +56,12 @@ pub(super) struct State {
     pub(super) proposed: Tuning,
     pub(super) tuning: Tuning,
     pub(super) channels: Channels,
-    /// How much of a body has been found behind its content header, which waits for it.
-    pub(super) ahead: Option<Ahead>,
-    /// What is held at the moment of either direction.
-    pub(super) held_from_client: Option<Reservation>,
-    pub(super) held_from_broker: Option<Reservation>,
+    /// What the client calls itself.
+    pub(super) client_name: Option<Arc<str>>,
+    pub(super) held_from_client: Held,
+    pub(super) held_from_broker: Held,
     pub(super) next_hop: u64,
+    pub(super) next_delivery: u64,
 }
 
 impl AmqpSession {
@@ -78,10 +79,11 @@ impl AmqpSession {
                 proposed: Tuning::default(),
                 tuning: Tuning::default(),
                 channels: Channels::new(setup.limits.pending_max),
-                ahead: None,
-                held_from_client: None,
-                held_from_broker: None,
+                client_name: None,
+                held_from_client: Held::default(),
+                held_from_broker: Held::default(),
                 next_hop: 0,
+                next_delivery: 0,
             },
             setup,
             is_parting: false,
@@ -94,7 +96,7 @@ impl AmqpSession {
             return;
         }
         // Whoever asks for more has heard all answers. What it asks will be asked again.
-        if self.is_parting && self.is_quiet() && self.state.channels.has_no_consumers() {
+        if self.is_parting && self.is_quiet() && !self.state.channels.consumers.has_heedless() {
             self.say_goodbye(now, out);
         }
         let mut reader = Requests {
@@ -122,8 +124,9 @@ impl AmqpSession {
             self.to_client.turn_blind(&mut out.to_client);
         }
         if let Err(why) = read {
-            self.state.held_from_client = None;
-            self.state.channels.interrupt(&Answer::Unanswered);
+            self.state.held_from_client.release();
+            self.state.channels.interrupt(&Answer::Unread);
+            self.state.channels.forget_deliveries();
             self.lose_replies(why, now, out);
         }
     }
@@ -132,7 +135,7 @@ impl AmqpSession {
         self.broker_heard_at = now;
         let mut reader = Replies {
             state: &mut self.state,
-            setup: &self.setup,
+            setup: &mut self.setup,
             sightings: &mut out.sightings,
             now,
         };
@@ -149,7 +152,7 @@ impl AmqpSession {
     /// Says that nothing more will be known of what becomes of publications.
     fn lose_replies(&mut self, why: Unreadable, now: Timestamp, out: &mut Outbox) {
         self.to_client.turn_blind(&mut out.to_client);
-        self.state.held_from_broker = None;
+        self.state.held_from_broker.release();
         self.state
             .lose_answers(why, &self.setup, now, &mut out.sightings);
     }
@@ -181,7 +184,7 @@ impl AmqpSession {
 
     /// Cancels the consumers that must not be left alone. Says whether there are none.
     fn cancel_consumers(&mut self, out: &mut Outbox) -> bool {
-        let consumers: Vec<(u16, Box<[u8]>)> = self.state.channels.take_consumers();
+        let consumers = self.state.channels.consumers.take_heedless();
         if consumers.is_empty() {
             return true;
         }
@@ -205,19 +208,19 @@ impl Session for AmqpSession {
 
     fn finish(&mut self, from: Side, now: Timestamp, out: &mut Outbox) {
         self.state.channels.interrupt(&Answer::Lost);
+        self.state.channels.abandon();
         match from {
             Side::Client => {
                 self.to_broker.finish(&mut out.to_broker);
-                self.state.held_from_client = None;
+                self.state.held_from_client.release();
             }
             Side::Broker => {
                 self.to_client.finish(&mut out.to_client);
-                self.state.held_from_broker = None;
+                self.state.held_from_broker.release();
                 self.state.channels.lose(&Answer::Lost);
             }
         }
-        self.state
-            .tell_answers(&self.setup, now, &mut out.sightings);
+        self.state.tell(&self.setup, now, &mut out.sightings);
     }
 
     /// At a frame boundary with no answer owed and no message half sent, tells the client to
@@ -263,13 +266,8 @@ impl Session for AmqpSession {
 }
 
 impl State {
-    /// Tells what has become of publications.
-    pub(super) fn tell_answers(
-        &mut self,
-        setup: &Setup,
-        now: Timestamp,
-        sightings: &mut Vec<Sighting>,
-    ) {
+    /// Tells what has become of publications and deliveries.
+    pub(super) fn tell(&mut self, setup: &Setup, now: Timestamp, sightings: &mut Vec<Sighting>) {
         let session = setup.connection.session;
         for (number, answer) in self.channels.take_answers() {
             sightings.push(Sighting::Answered {
@@ -278,9 +276,16 @@ impl State {
                 answer,
             });
         }
+        for (number, settlement) in self.channels.take_settlements() {
+            sightings.push(Sighting::Settled {
+                receipt: Receipt::numbered(session, number),
+                at: now,
+                settlement,
+            });
+        }
     }
 
-    /// From here on nothing is known of what becomes of publications.
+    /// From here on nothing is known of what becomes of publications, and no delivery is seen.
     pub(super) fn lose_answers(
         &mut self,
         why: Unreadable,
@@ -288,8 +293,8 @@ impl State {
         now: Timestamp,
         sightings: &mut Vec<Sighting>,
     ) {
-        self.channels.lose(&Answer::Unanswered);
-        self.tell_answers(setup, now, sightings);
+        self.channels.lose(&Answer::Unread);
+        self.tell(setup, now, sightings);
         sightings.push(Sighting::LostSight {
             connection: Arc::clone(&setup.connection),
             why,

@@ -87,7 +87,7 @@ impl Stage {
                 // It will miss the confirm.
                 (Manner::Confirming, Method::Publish { .. }) => Fate::Drop,
                 // It will miss the message, which then may be lost.
-                (_, Method::Get | Method::Consume { .. }) => Fate::Drop,
+                (_, Method::Get { .. } | Method::Consume { .. }) => Fate::Drop,
                 _ => Fate::Pass,
             },
             _ => Fate::Pass,
@@ -136,6 +136,14 @@ impl Stage {
             }
             _ => Fate::Pass,
         }
+    }
+
+    /// Whether messages can be sent.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(
+            self,
+            Self::Open | Self::Cancelling(_) | Self::ToldClient { .. }
+        )
     }
 
     /// Whether nothing that comes from the client goes on to the broker.

@@ -8,14 +8,21 @@ use crate::protocol::pieces::Step;
 use crate::protocol::redis::frame::LineFinder;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::frame::parse_length;
+use crate::protocol::redis::settling::TAG_BYTES;
+use crate::protocol::redis::value;
+use crate::protocol::redis::value::Fate;
 
-/// A whole command, as far as its reply depends on it.
+/// A whole command, as far as its reply depends on it or the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum Request<'a> {
     /// One reply, whatever it is.
     Plain,
     /// One reply for all the messages in it.
     Push,
+    /// One reply with messages in it.
+    Pop(Pop<&'a [u8]>),
+    /// The client gives itself a name; an empty one takes it back.
+    SetName(&'a [u8]),
     Multi,
     Exec,
     Discard,
@@ -44,6 +51,17 @@ pub(super) enum Request {
     Sync,
 }
 
+/// What the reply to a pop looks like, if there was something to be popped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pop<Key> {
+    /// A value of this list, or an array of its values.
+    From(Key),
+    /// A list's name and a value.
+    Named,
+    /// A list's name and an array of values.
+    NamedMany,
+}
+
 /// The three kinds of subscriptions, which are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -65,8 +83,17 @@ pub(super) trait Listener {
     /// stand in its place and says so.
     fn value(&mut self, key: &str, value: &[u8], patch: &mut Vec<u8>) -> bool;
 
+    /// Whether it is of interest what workers say of their runs.
+    fn follows_runs(&self) -> bool;
+
+    /// A result of a task, or the beginning of one.
+    fn result(&mut self, task: &str, text: &[u8]);
+
+    /// A field as long as a delivery tag is removed from a hash.
+    fn removed(&mut self, field: &[u8]);
+
     /// A request has ended.
-    fn end(&mut self, request: Request);
+    fn end(&mut self, request: Request<'_>);
 }
 
 /// Reads the requests of one connection.
@@ -75,8 +102,9 @@ pub(super) struct Commands {
     state: State,
     line: LineFinder,
     command: Command,
-    /// Words of the command that count, upper case, and the key of a push.
+    /// Words of the command that count, upper case.
     words: [Word; 2],
+    /// The key of a push or a pop, or another argument that counts as it is written.
     key: Vec<u8>,
 }
 
@@ -98,6 +126,13 @@ enum Command {
     Other,
     Push,
     Publish,
+    /// Takes from the list of the first key.
+    PopFrom,
+    /// Takes from the first of its lists that has anything.
+    PopNamed,
+    PopNamedMany,
+    /// Removes fields of a hash.
+    Remove,
     Multi,
     Exec,
     Discard,
@@ -121,6 +156,8 @@ enum Want {
     Word(usize),
     Key,
     Value,
+    Result,
+    Field,
 }
 
 /// A short argument in upper case; empty where it was too long to be of interest.
@@ -163,13 +200,17 @@ impl Commands {
         let count = parse_length(line.get(1..).unwrap_or_default())?;
         // Redis passes over an empty request without a word.
         if let Some(count @ 1..) = count {
-            listener.begin();
-            self.command = Command::Other;
-            self.words = [Word::default(); 2];
-            self.key.clear();
+            self.begin(listener);
             self.state = State::Argument { index: 0, count };
         }
         Ok(Step::Pass(length))
+    }
+
+    fn begin(&mut self, listener: &mut impl Listener) {
+        listener.begin();
+        self.command = Command::Other;
+        self.words = [Word::default(); 2];
+        self.key.clear();
     }
 
     fn argument(
@@ -191,28 +232,29 @@ impl Commands {
         };
         let want = self.want(index, length);
         let whole = usize::try_from(length).unwrap_or(usize::MAX);
-        if want == Want::Nothing {
-            return self.pass_content(head, length, index, count);
-        }
         let content = input.get(head..).unwrap_or_default();
-        if want == Want::Value {
-            // An envelope is an object: nothing else is worth holding.
-            match content.first() {
-                None => return Ok(Step::Need(head + 1)),
-                Some(first) if !b"{ \t\r\n".contains(first) => {
-                    return self.pass_content(head, length, index, count);
+        match want {
+            Want::Nothing => return self.pass_content(head, length, index, count),
+            Want::Result => {
+                // The state stands at the beginning, however long the result is.
+                let shown = whole.min(RESULT_BYTES_MAX);
+                if listener.follows_runs() {
+                    let Some(text) = content.get(..shown) else {
+                        return Ok(Step::Need(head + shown));
+                    };
+                    if let Some(task) = value::task_of_result(&self.key) {
+                        listener.result(&String::from_utf8_lossy(task), text);
+                    }
                 }
-                Some(_) => {}
-            }
-            // What is held is paid for as it comes: a length alone costs nothing.
-            let is_whole = content.len() >= whole + 2;
-            let hold = (whole + 2).min(2 * content.len() + HOLD_BYTES_MIN);
-            if !listener.may_read(whole, if is_whole { 0 } else { hold }) {
                 return self.pass_content(head, length, index, count);
             }
-            if !is_whole {
-                return Ok(Step::Need(head + hold));
-            }
+            Want::Value => match value::fate(content, whole, |held| listener.may_read(whole, held))
+            {
+                Fate::Pass => return self.pass_content(head, length, index, count),
+                Fate::Wait(count) => return Ok(Step::Need(head + count)),
+                Fate::Read => {}
+            },
+            Want::Name | Want::Word(_) | Want::Key | Want::Field => {}
         }
         let Some((content, end)) = content.split_at_checked(whole) else {
             return Ok(Step::Need(head + whole + 2));
@@ -222,8 +264,21 @@ impl Commands {
             [_, _, ..] => return Err("no_line_end"),
             _ => return Ok(Step::Need(head + whole + 2)),
         }
+        let is_replaced = want == Want::Value
+            && listener.value(&String::from_utf8_lossy(&self.key), content, patch);
+        self.take(want, content, listener);
+        self.next(index, count, listener);
+        if is_replaced {
+            value::frame(patch);
+            return Ok(Step::Replace(head + whole + 2));
+        }
+        Ok(Step::Pass(head + whole + 2))
+    }
+
+    /// Takes an argument that is no message.
+    fn take(&mut self, want: Want, content: &[u8], listener: &mut impl Listener) {
         match want {
-            Want::Nothing => {}
+            Want::Nothing | Want::Value | Want::Result => {}
             Want::Name => self.command = Command::named(Word::of(content).as_bytes()),
             Want::Word(place) => {
                 if let Some(word) = self.words.get_mut(place) {
@@ -234,19 +289,8 @@ impl Commands {
                 self.key.clear();
                 self.key.extend_from_slice(content);
             }
-            Want::Value => {
-                let key = String::from_utf8_lossy(&self.key);
-                if listener.value(&key, content, patch) {
-                    let line = format!("${}\r\n", patch.len());
-                    patch.splice(..0, line.bytes());
-                    patch.extend_from_slice(b"\r\n");
-                    self.next(index, count, listener);
-                    return Ok(Step::Replace(head + whole + 2));
-                }
-            }
+            Want::Field => listener.removed(content),
         }
-        self.next(index, count, listener);
-        Ok(Step::Pass(head + whole + 2))
     }
 
     /// The head of an argument passes; its content will, as it comes.
@@ -309,30 +353,42 @@ impl Commands {
     fn want(&self, index: u64, length: u64) -> Want {
         let want = match (self.command, index) {
             (_, 0) => Want::Name,
-            (Command::Push | Command::Publish, 1) => Want::Key,
-            (Command::Push, _) | (Command::Publish, 2) => return Want::Value,
+            (Command::Push | Command::Publish | Command::PopFrom, 1) => Want::Key,
+            (Command::Publish, 2) if value::task_of_result(&self.key).is_some() => Want::Result,
+            (Command::Push, _) | (Command::Publish, 2) => Want::Value,
+            (Command::Remove, 2..) => Want::Field,
             (Command::Hello | Command::Client, 1) => Want::Word(0),
+            (Command::Client, 2) if self.names_itself() => Want::Key,
             (Command::Client, 2) => Want::Word(1),
             _ => Want::Nothing,
         };
-        let max = if want == Want::Key {
-            KEY_BYTES_MAX
-        } else {
-            WORD_BYTES_MAX
+        let lengths = match want {
+            Want::Nothing | Want::Value | Want::Result => return want,
+            Want::Name | Want::Word(_) => 0..=WORD_BYTES_MAX,
+            Want::Key => 0..=KEY_BYTES_MAX,
+            Want::Field => TAG_BYTES..=TAG_BYTES,
         };
-        if usize::try_from(length).is_ok_and(|length| length <= max) {
+        if usize::try_from(length).is_ok_and(|length| lengths.contains(&length)) {
             want
         } else {
             Want::Nothing
         }
     }
 
+    fn names_itself(&self) -> bool {
+        let [first, _] = &self.words;
+        first.as_bytes() == b"SETNAME"
+    }
+
     /// The command that has just ended, of `count` words.
-    fn request(&self, count: u64) -> Request {
+    fn request(&self, count: u64) -> Request<'_> {
         let [first, second] = &self.words;
         match self.command {
-            Command::Other => Request::Plain,
+            Command::Other | Command::Remove => Request::Plain,
             Command::Push | Command::Publish => Request::Push,
+            Command::PopFrom => Request::Pop(Pop::From(&self.key)),
+            Command::PopNamed => Request::Pop(Pop::Named),
+            Command::PopNamedMany => Request::Pop(Pop::NamedMany),
             Command::Multi => Request::Multi,
             Command::Exec => Request::Exec,
             Command::Discard => Request::Discard,
@@ -354,6 +410,7 @@ impl Commands {
                 },
             },
             Command::Reset => Request::Reset,
+            Command::Client if count == 3 && self.names_itself() => Request::SetName(&self.key),
             Command::Client => match (first.as_bytes(), second.as_bytes()) {
                 (b"REPLY", b"ON") => Request::ReplyOn,
                 (b"REPLY", b"OFF") => Request::ReplyOff,
@@ -371,19 +428,14 @@ impl Commands {
             return Ok(Step::Need(input.len() + 1));
         };
         let words = split_words(line)?;
-        let mut words = words.iter().map(|word| Word::of(word));
-        let count = u64::try_from(words.len()).unwrap_or(u64::MAX);
         // Redis passes over an empty line without a word.
-        if let Some(name) = words.next() {
-            listener.begin();
-            self.command = match Command::named(name.as_bytes()) {
-                Command::Push | Command::Publish => Command::Other,
-                command => command,
-            };
-            self.words = [
-                words.next().unwrap_or_default(),
-                words.next().unwrap_or_default(),
-            ];
+        if !words.is_empty() {
+            self.begin(listener);
+            for (index, word) in (0_u64..).zip(&words) {
+                let length = u64::try_from(word.len()).unwrap_or(u64::MAX);
+                self.take(self.want(index, length), word, listener);
+            }
+            let count = u64::try_from(words.len()).unwrap_or(u64::MAX);
             listener.end(self.request(count));
         }
         Ok(Step::Pass(length))
@@ -396,6 +448,10 @@ impl Command {
         match name {
             b"LPUSH" | b"RPUSH" => Self::Push,
             b"PUBLISH" => Self::Publish,
+            b"RPOP" | b"LPOP" => Self::PopFrom,
+            b"BRPOP" | b"BLPOP" => Self::PopNamed,
+            b"LMPOP" | b"BLMPOP" => Self::PopNamedMany,
+            b"HDEL" => Self::Remove,
             b"MULTI" => Self::Multi,
             b"EXEC" => Self::Exec,
             b"DISCARD" => Self::Discard,
@@ -465,10 +521,9 @@ fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
     }
 }
 
-/// So much of a value is waited for before it is looked at again, and twice as much each
-/// time.
-const HOLD_BYTES_MIN: usize = 16 << 10;
 /// Longer than the name of any command that matters.
 const WORD_BYTES_MAX: usize = 16;
 /// Longer keys are no queue's.
-const KEY_BYTES_MAX: usize = 1024;
+pub(super) const KEY_BYTES_MAX: usize = 1024;
+/// As much of a result as is read.
+const RESULT_BYTES_MAX: usize = 1024;

@@ -16,6 +16,14 @@ use crate::celery::json::Unreadable;
 use crate::celery::json::Value;
 use crate::hop::Stamp;
 
+/// A message that is of interest here.
+#[derive(Debug)]
+pub(super) enum Message<'a> {
+    Task(Envelope<'a>),
+    /// What a worker, or whoever sends tasks, tells whoever listens: the body.
+    Event(Cow<'a, [u8]>),
+}
+
 /// A Celery task message, read in place.
 #[derive(Debug)]
 pub(super) struct Envelope<'a> {
@@ -24,6 +32,8 @@ pub(super) struct Envelope<'a> {
     /// A worker had it and puts it back: kombu marks the envelope, and keeps the mark out
     /// of whatever the task publishes later.
     pub(super) redelivered: bool,
+    /// What its consumers acknowledge it by.
+    pub(super) delivery_tag: Option<Cow<'a, str>>,
     routing_key: Option<Cow<'a, str>>,
     places: Places,
 }
@@ -31,6 +41,8 @@ pub(super) struct Envelope<'a> {
 /// Where the headers stand in the text.
 #[derive(Debug, Default)]
 struct Places {
+    /// Who sends an event says so in a header of its own.
+    names_a_host: bool,
     headers: HeadersPlace,
     /// The value of the last `traceparent`, which is the one that counts.
     traceparent: Option<Range<usize>>,
@@ -62,6 +74,7 @@ struct Rest<'a> {
 #[derive(Debug, Default)]
 struct Properties<'a> {
     body_encoding: Option<Cow<'a, str>>,
+    delivery_tag: Option<Cow<'a, str>>,
     delivery_info: DeliveryInfo<'a>,
 }
 
@@ -72,8 +85,8 @@ struct DeliveryInfo<'a> {
     routing_key: Option<Cow<'a, str>>,
 }
 
-impl<'a> Envelope<'a> {
-    /// Reads the envelope of a task. `None`: it is something else, or unreadable.
+impl<'a> Message<'a> {
+    /// Reads an envelope. `None`: what is in it is something else, or unreadable.
     ///
     /// A protocol 1 message is told by its body, which may unpack to at most `body_max`
     /// bytes.
@@ -87,30 +100,32 @@ impl<'a> Envelope<'a> {
         let task = if headers.names_a_task() {
             headers.task()?
         } else {
-            let encoding = properties.body_encoding.as_deref();
-            protocol1(
-                &body,
-                encoding,
-                rest.content_type.as_deref()?,
-                &headers,
-                body_max,
-            )?
+            let body = decoded(&body, properties.body_encoding.as_deref())?;
+            let compression = headers.compression.as_deref();
+            match read_protocol1(&body, rest.content_type.as_deref()?, compression, body_max) {
+                Some(task) => task,
+                None if places.names_a_host => return Some(Self::Event(body)),
+                None => return None,
+            }
         };
         let DeliveryInfo {
             redelivered,
             exchange,
             routing_key,
         } = properties.delivery_info;
-        Some(Self {
+        Some(Self::Task(Envelope {
             task,
             headers,
             redelivered,
+            delivery_tag: properties.delivery_tag,
             // On the default exchange the routing key is the queue's name.
             routing_key: routing_key.filter(|_| exchange.is_some_and(|name| name.is_empty())),
             places,
-        })
+        }))
     }
+}
 
+impl Envelope<'_> {
     /// The queue that the message is pushed to. kombu spreads the priorities of a queue over
     /// several keys, by a suffix that can be configured.
     pub(super) fn queue<'k>(&self, key: &'k str) -> &'k str {
@@ -180,23 +195,16 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Protocol 1 keeps everything in the body.
-fn protocol1(
-    body: &Value<'_>,
-    body_encoding: Option<&str>,
-    content_type: &str,
-    headers: &Headers<'_>,
-    body_max: usize,
-) -> Option<Task<'static>> {
+/// The body, out of what kombu wraps around bodies.
+fn decoded<'a>(body: &Value<'a>, encoding: Option<&str>) -> Option<Cow<'a, [u8]>> {
     let body = body.text()?;
-    let decoded;
-    let body = if body_encoding == Some("base64") {
-        decoded = BASE64_STANDARD.decode(body.as_bytes()).ok()?;
-        decoded.as_slice()
-    } else {
-        body.as_bytes()
-    };
-    read_protocol1(body, content_type, headers.compression.as_deref(), body_max)
+    if encoding == Some("base64") {
+        return BASE64_STANDARD.decode(body.as_bytes()).ok().map(Cow::Owned);
+    }
+    Some(match body {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    })
 }
 
 fn read_members<'a>(
@@ -247,15 +255,38 @@ fn read_headers<'a>(
         let Some(name) = key.text() else {
             continue;
         };
+        if name == "headers" {
+            read_nested_headers(scan, headers)?;
+            continue;
+        }
         let value = scan.value()?;
         match &*name {
             "traceparent" => places.traceparent = Some(value.range.clone()),
             "tracestate" => places.tracestate = Some(value.range.clone()),
+            "hostname" => places.names_a_host = true,
             _ => {}
         }
         headers.take(&name, value);
     }
     places.headers = HeadersPlace::Object { inside, is_empty };
+    Ok(())
+}
+
+/// The object that some vendors' libraries put their context into, below the header `headers`.
+fn read_nested_headers<'a>(
+    scan: &mut Scan<'a>,
+    headers: &mut Headers<'a>,
+) -> Result<(), Unreadable> {
+    if !scan.enter_object()? {
+        scan.value()?;
+        return Ok(());
+    }
+    while let Some(key) = scan.next_key()? {
+        let value = scan.value()?;
+        if let Some(name) = key.text() {
+            headers.take_nested(&name, value);
+        }
+    }
     Ok(())
 }
 
@@ -268,6 +299,8 @@ fn read_properties<'a>(scan: &mut Scan<'a>) -> Result<Option<Properties<'a>>, Un
     while let Some(key) = scan.next_key()? {
         if key.is("body_encoding") {
             properties.body_encoding = scan.value()?.text();
+        } else if key.is("delivery_tag") {
+            properties.delivery_tag = scan.value()?.text();
         } else if key.is("delivery_info") {
             properties.delivery_info = read_delivery_info(scan)?;
         }

@@ -1,15 +1,20 @@
 //! Redis and Valkey: RESP2, RESP3 and inline commands.
 //!
-//! `frame` splits bytes, `command` and `reply` read the two directions, `envelope` finds
-//! Celery in a value, `pairing` tells which reply belongs to which request, and `session`
-//! acts.
+//! `frame` splits bytes, `command` and `reply` read the two directions, `value` says how
+//! much of a value is held and `envelope` finds Celery in it, `pairing` tells which reply
+//! belongs to which request and `settling` what is said of deliveries, `requests` and
+//! `arrivals` act on what was read, and `session` holds it all together.
 
+mod arrivals;
 mod command;
 mod envelope;
 mod frame;
 mod pairing;
 mod reply;
+mod requests;
 mod session;
+mod settling;
+mod value;
 
 pub use session::RedisSession;
 

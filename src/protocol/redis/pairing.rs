@@ -7,10 +7,14 @@
 use std::collections::VecDeque;
 
 use crate::hop::Answer;
+use crate::protocol::redis::command::KEY_BYTES_MAX;
 use crate::protocol::redis::command::Kind;
+use crate::protocol::redis::command::Pop;
 use crate::protocol::redis::command::Request;
 use crate::protocol::redis::frame::Unreadable;
-use crate::protocol::redis::reply;
+use crate::protocol::redis::reply::Place;
+use crate::protocol::redis::reply::Want;
+use crate::protocol::redis::value;
 
 /// The messages of one request: so many, numbered from `first`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,11 +45,12 @@ pub(super) struct Pairing {
     answers: Vec<(Hops, Answer)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Pending {
     /// Requests of which nothing is wanted but their order.
     Plain(u64),
     Push(Hops),
+    Pop(Pop<Box<[u8]>>),
     Multi,
     Exec,
     Discard,
@@ -74,6 +79,19 @@ struct Reply {
     word: Vec<u8>,
     /// The third element, where it is a number.
     number: Option<u64>,
+    /// The list or the channel that it names.
+    key: Vec<u8>,
+}
+
+/// What stands at a place in a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Other,
+    /// What kind of push it is, or of what stands for one in RESP2.
+    Word,
+    /// The list or the channel that the messages come from.
+    Key,
+    Message,
 }
 
 impl Pairing {
@@ -118,16 +136,16 @@ impl Pairing {
     /// A request was sent, with messages in it or without.
     ///
     /// An error: from here on no reply can be paired, and everything that waits for one has
-    /// ended as unanswered.
-    pub(super) fn requested(&mut self, request: Request, hops: Hops) -> Result<(), Unreadable> {
+    /// ended as unread.
+    pub(super) fn requested(&mut self, request: Request<'_>, hops: Hops) -> Result<(), Unreadable> {
         if self.lost {
-            self.end_hops(hops, &Answer::Unanswered);
+            self.end_hops(hops, &Answer::Unread);
             return Ok(());
         }
         let expected = self.expect_reply(request, hops);
         if expected.is_err() {
-            self.lose(&Answer::Unanswered);
-            self.end_hops(hops, &Answer::Unanswered);
+            self.lose(&Answer::Unread);
+            self.end_hops(hops, &Answer::Unread);
         }
         expected
     }
@@ -139,7 +157,7 @@ impl Pairing {
         }
     }
 
-    fn expect_reply(&mut self, request: Request, hops: Hops) -> Result<(), Unreadable> {
+    fn expect_reply(&mut self, request: Request<'_>, hops: Hops) -> Result<(), Unreadable> {
         let skipped = std::mem::take(&mut self.skip_next);
         let unheard = skipped || self.replies_off;
         let pending = match request {
@@ -179,7 +197,12 @@ impl Pairing {
                 return self.wait(Pending::Reset);
             }
             Request::Sync => return Err("replication"),
-            Request::Plain => Pending::Plain(1),
+            Request::Plain | Request::SetName(_) => Pending::Plain(1),
+            Request::Pop(pop) => Pending::Pop(match pop {
+                Pop::From(key) => Pop::From(key.into()),
+                Pop::Named => Pop::Named,
+                Pop::NamedMany => Pop::NamedMany,
+            }),
             Request::Push if hops.count == 0 => Pending::Plain(1),
             Request::Push => Pending::Push(hops),
             Request::Multi => {
@@ -211,7 +234,7 @@ impl Pairing {
             Request::Monitor => Pending::Monitor,
         };
         if unheard {
-            self.end_hops(hops, &Answer::Unanswered);
+            self.end_hops(hops, &Answer::Unread);
             return Ok(());
         }
         self.wait(pending)
@@ -227,7 +250,7 @@ impl Pairing {
 
     fn wait(&mut self, pending: Pending) -> Result<(), Unreadable> {
         if let (Pending::Plain(more), Some(Pending::Plain(count))) =
-            (pending, self.pending.back_mut())
+            (&pending, self.pending.back_mut())
         {
             *count += more;
             return Ok(());
@@ -245,10 +268,24 @@ impl Pairing {
             // A push confirms a subscription, or nobody has asked for it.
             b'>' => self.confirmed().is_none(),
             // In RESP2 the messages of subscriptions come as plain arrays.
-            b'*' if !self.resp3 && self.subscribed != [0; 3] => {
-                matches!(&self.reply.word[..], b"message" | b"pmessage" | b"smessage")
-            }
+            b'*' => self.channel_at().is_some(),
             _ => false,
+        }
+    }
+
+    /// Which element of the reply is the channel of a message, if it is the message of a
+    /// subscription. What was published follows it.
+    fn channel_at(&self) -> Option<u64> {
+        let is_possible = match self.reply.type_byte {
+            b'>' => true,
+            b'*' => !self.resp3 && self.subscribed != [0; 3],
+            _ => false,
+        };
+        match &self.reply.word[..] {
+            b"message" | b"smessage" if is_possible => Some(1),
+            // Behind the pattern.
+            b"pmessage" if is_possible => Some(2),
+            _ => None,
         }
     }
 
@@ -292,13 +329,14 @@ impl Pairing {
             }
             _ => {}
         }
-        let front = *front;
-        self.pending.pop_front();
+        let Some(front) = self.pending.pop_front() else {
+            return Err("unexpected_reply");
+        };
         if self.pending.is_empty() {
             self.pending.shrink_to(PENDING_KEPT_MAX);
         }
         match front {
-            Pending::Plain(_) => {
+            Pending::Plain(_) | Pending::Pop(_) => {
                 self.note_queued(Hops::default())?;
             }
             Pending::Push(hops) => {
@@ -316,7 +354,7 @@ impl Pairing {
                     // Aborted: a watched key had changed.
                     b'_' => Answer::Discarded,
                     // Each element has spoken for itself.
-                    _ => Answer::Unanswered,
+                    _ => Answer::Unread,
                 };
                 self.end_transaction(&answer);
             }
@@ -351,7 +389,7 @@ impl Pairing {
         }
         let queued = self.queued.get_or_insert_default();
         if queued.len() >= self.pending_max {
-            self.end_hops(hops, &Answer::Unanswered);
+            self.end_hops(hops, &Answer::Unread);
             return Err("too_many_pending");
         }
         queued.push(hops);
@@ -423,19 +461,25 @@ impl Pairing {
     }
 }
 
-impl reply::Listener for Pairing {
-    fn begin(&mut self, type_byte: u8, text: &[u8]) {
+/// The outline of a reply, told as it is read.
+impl Pairing {
+    pub(super) fn begin(&mut self, type_byte: u8, text: &[u8]) {
         self.reply.type_byte = type_byte;
         self.reply.number = None;
         self.reply.word.clear();
+        self.reply.key.clear();
         self.reply.text.clear();
         self.reply
             .text
             .extend_from_slice(text.get(..TEXT_BYTES_MAX).unwrap_or(text));
     }
 
-    fn element(&mut self, index: u64, type_byte: u8, text: &[u8]) {
+    pub(super) fn element(&mut self, index: u64, type_byte: u8, text: &[u8]) {
         match index {
+            _ if self.part(Place::Element(index)) == Part::Key => {
+                let name = text.get(..KEY_BYTES_MAX).unwrap_or(text);
+                self.reply.key.extend_from_slice(name);
+            }
             0 if text.len() <= WORD_BYTES_MAX => self.reply.word.extend_from_slice(text),
             2 if type_byte == b':' => {
                 self.reply.number = std::str::from_utf8(text)
@@ -449,30 +493,74 @@ impl reply::Listener for Pairing {
         }
     }
 
-    fn wants(&self, type_byte: u8, index: Option<u64>) -> usize {
-        match index {
-            _ if type_byte == b'!' => TEXT_BYTES_MAX,
-            None => 0,
-            Some(0) if self.reply.type_byte == b'>' || self.subscription_is_possible() => {
-                WORD_BYTES_MAX
-            }
-            Some(_) => 0,
+    /// What is to be seen of the string that begins at this place.
+    pub(super) fn wants(&self, type_byte: u8, place: Place) -> Want {
+        if type_byte == b'!' {
+            return Want::Text(TEXT_BYTES_MAX);
+        }
+        match self.part(place) {
+            Part::Other => Want::Nothing,
+            Part::Word => Want::Text(WORD_BYTES_MAX),
+            Part::Key => Want::Text(KEY_BYTES_MAX),
+            Part::Message if type_byte != b'$' => Want::Nothing,
+            Part::Message if value::task_of_result(&self.reply.key).is_some() => Want::Nothing,
+            Part::Message => Want::Message,
         }
     }
 
-    fn erases(&self, index: u64) -> bool {
+    /// The list or the channel that the messages of this reply come from, and whether all
+    /// who listen get them.
+    pub(super) fn source(&self) -> (&[u8], bool) {
+        match self.pending.front() {
+            _ if self.channel_at().is_some() => (&self.reply.key, true),
+            Some(Pending::Pop(Pop::From(key))) => (key, false),
+            _ => (&self.reply.key, false),
+        }
+    }
+
+    pub(super) fn erases(&self, index: u64) -> bool {
         index == 3 && self.is_moving()
     }
 
-    fn end(&mut self) -> Result<(), Unreadable> {
+    pub(super) fn end(&mut self) -> Result<(), Unreadable> {
         if self.lost { Ok(()) } else { self.replied() }
     }
-}
 
-impl Pairing {
+    /// What is popped in a transaction comes with the reply to EXEC, and is not read: no
+    /// Celery worker does that.
+    fn part(&self, place: Place) -> Part {
+        let pop = match self.pending.front() {
+            Some(Pending::Pop(pop)) => Some(pop),
+            _ => None,
+        };
+        // Of the reply itself nothing is known yet.
+        if place == Place::Whole {
+            return match pop {
+                Some(Pop::From(_)) => Part::Message,
+                _ => Part::Other,
+            };
+        }
+        if let Some(channel_at) = self.channel_at() {
+            return match place {
+                Place::Element(index) if index == channel_at => Part::Key,
+                Place::Element(index) if index == channel_at + 1 => Part::Message,
+                _ => Part::Other,
+            };
+        }
+        match (self.reply.type_byte, pop, place) {
+            (b'>', _, Place::Element(0)) => Part::Word,
+            (b'*', _, Place::Element(0)) if self.subscription_is_possible() => Part::Word,
+            (b'*', Some(Pop::From(_)), Place::Element(_))
+            | (b'*', Some(Pop::Named), Place::Element(1))
+            | (b'*', Some(Pop::NamedMany), Place::Within(1)) => Part::Message,
+            (b'*', Some(Pop::Named | Pop::NamedMany), Place::Element(0)) => Part::Key,
+            _ => Part::Other,
+        }
+    }
+
     /// Whether an array may be one of RESP2's messages and confirmations.
     fn subscription_is_possible(&self) -> bool {
-        self.subscribed != [0; 3]
+        !self.resp3 && self.subscribed != [0; 3]
             || matches!(
                 self.pending.front(),
                 Some(Pending::Subscribe { .. } | Pending::Unsubscribe { .. })

@@ -1,7 +1,8 @@
 //! What brokers send: replies and pushes, read element by element.
 //!
-//! Of a reply only its outline is of interest: its type, the words it begins with, and
-//! which of its elements are errors. Everything else passes as it comes.
+//! Of a reply only its outline is of interest, and the messages in it: its type, the words
+//! it begins with, which of its elements are errors, and the values that somebody waits for.
+//! Everything else passes as it comes.
 
 use crate::protocol::pieces::Step;
 use crate::protocol::redis::frame::Ended;
@@ -9,6 +10,29 @@ use crate::protocol::redis::frame::LineFinder;
 use crate::protocol::redis::frame::Nesting;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::frame::parse_length;
+use crate::protocol::redis::value;
+use crate::protocol::redis::value::Fate;
+
+/// Where something stands in a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is the reply.
+    Whole,
+    /// It is this element of it.
+    Element(u64),
+    /// It is an element of this element.
+    Within(u64),
+}
+
+/// What is to be seen of a bulk string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Nothing,
+    /// All of it, if it is no longer than so many bytes.
+    Text(usize),
+    /// A message may stand in it.
+    Message,
+}
 
 /// Who wants to know what was read. Elements are those of the outermost value.
 pub(super) trait Listener {
@@ -19,9 +43,16 @@ pub(super) trait Listener {
     /// Element `index` has begun.
     fn element(&mut self, index: u64, type_byte: u8, text: &[u8]);
 
-    /// How long a bulk string may be to be seen whole: the outermost value itself (`None`),
-    /// or its element `index`.
-    fn wants(&self, type_byte: u8, index: Option<u64>) -> usize;
+    /// What is to be seen of the string that begins at this place.
+    fn wants(&self, type_byte: u8, place: Place) -> Want;
+
+    /// Whether a value of that many bytes may be read, and `held` bytes of it be held until
+    /// more of it has come.
+    fn may_read(&mut self, length: usize, held: usize) -> bool;
+
+    /// The value that has begun last, whole. Writes into `patch` what is to stand in its
+    /// place and says so.
+    fn value(&mut self, value: &[u8], patch: &mut Vec<u8>) -> bool;
 
     /// Whether element `index` is to be replaced by a null.
     fn erases(&self, index: u64) -> bool;
@@ -151,38 +182,49 @@ impl Replies {
             self.ended(ended, listener)?;
             return Ok(Step::Pass(head));
         };
-        let wanted = match self.place() {
-            Some(Some(index)) if listener.erases(index) => ERASED_BYTES_MAX,
-            Some(index) => listener.wants(type_byte, index),
-            None => 0,
-        };
-        match usize::try_from(length) {
-            Ok(length) if length <= wanted => {
-                let end = head + length + 2;
-                let (Some(content), Some(line_end)) = (
-                    input.get(head..head + length),
-                    input.get(head + length..end),
-                ) else {
-                    return Ok(Step::Need(end));
-                };
-                if line_end != b"\r\n" {
-                    return Err("no_line_end");
+        let want = self
+            .place()
+            .map_or(Want::Nothing, |place| listener.wants(type_byte, place));
+        let whole = usize::try_from(length).unwrap_or(usize::MAX);
+        let content = input.get(head..).unwrap_or_default();
+        let is_read = match want {
+            _ if self.erased(listener) => whole <= ERASED_BYTES_MAX,
+            Want::Nothing => false,
+            Want::Text(bytes_max) => whole <= bytes_max,
+            Want::Message => {
+                match value::fate(content, whole, |held| listener.may_read(whole, held)) {
+                    Fate::Pass => false,
+                    Fate::Wait(count) => return Ok(Step::Need(head + count)),
+                    Fate::Read => true,
                 }
-                let step = self.passed_or_erased(end, patch, listener);
-                self.announce(type_byte, content, listener);
-                let ended = self.nesting.element();
-                self.ended(ended, listener)?;
-                Ok(step)
             }
-            _ => {
-                self.announce(type_byte, b"", listener);
-                self.state = State::Content {
-                    left: length,
-                    streamed: false,
-                };
-                Ok(Step::Pass(head))
-            }
+        };
+        if !is_read {
+            self.announce(type_byte, b"", listener);
+            self.state = State::Content {
+                left: length,
+                streamed: false,
+            };
+            return Ok(Step::Pass(head));
         }
+        let end = head + whole + 2;
+        let (Some(content), Some(line_end)) =
+            (input.get(head..head + whole), input.get(head + whole..end))
+        else {
+            return Ok(Step::Need(end));
+        };
+        if line_end != b"\r\n" {
+            return Err("no_line_end");
+        }
+        let mut step = self.passed_or_erased(end, patch, listener);
+        self.announce(type_byte, content, listener);
+        if want == Want::Message && listener.value(content, patch) {
+            value::frame(patch);
+            step = Step::Replace(end);
+        }
+        let ended = self.nesting.element();
+        self.ended(ended, listener)?;
+        Ok(step)
     }
 
     fn content(
@@ -247,39 +289,46 @@ impl Replies {
         patch: &mut Vec<u8>,
         listener: &impl Listener,
     ) -> Step {
-        match self.place() {
-            Some(Some(index)) if listener.erases(index) => {
-                patch.extend_from_slice(b"_\r\n");
-                Step::Replace(length)
-            }
-            _ => Step::Pass(length),
+        if self.erased(listener) {
+            patch.extend_from_slice(b"_\r\n");
+            Step::Replace(length)
+        } else {
+            Step::Pass(length)
         }
     }
 
-    /// Where the value at the current position stands, if anybody can want it: it is the
-    /// outermost value (`Some(None)`) or an element of it.
-    fn place(&self) -> Option<Option<u64>> {
+    fn erased(&self, listener: &impl Listener) -> bool {
+        match self.place() {
+            Some(Place::Element(index)) => listener.erases(index),
+            _ => false,
+        }
+    }
+
+    /// Where the value at the current position stands, if anybody can want it.
+    fn place(&self) -> Option<Place> {
         if self.nesting.in_attribute() {
             return None;
         }
         match self.nesting.depth() {
-            0 => Some(None),
-            1 => Some(Some(self.index)),
+            0 => Some(Place::Whole),
+            1 => Some(Place::Element(self.index)),
+            // The index is already that of what follows the aggregate.
+            2 => Some(Place::Within(self.index.saturating_sub(1))),
             _ => None,
         }
     }
 
     fn announce(&mut self, type_byte: u8, text: &[u8], listener: &mut impl Listener) {
         match self.place() {
-            Some(None) => {
+            Some(Place::Whole) => {
                 self.index = 0;
                 listener.begin(type_byte, text);
             }
-            Some(Some(index)) => {
+            Some(Place::Element(index)) => {
                 listener.element(index, type_byte, text);
                 self.index = index + 1;
             }
-            None => {}
+            Some(Place::Within(_)) | None => {}
         }
     }
 

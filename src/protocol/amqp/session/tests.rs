@@ -1,3 +1,5 @@
+mod deliveries;
+
 use super::*;
 use crate::config::Limits;
 use crate::config::Policy;
@@ -206,8 +208,39 @@ fn consume(channel: u16, tag: &str, bits: u8) -> Vec<u8> {
     method(channel, 60, 20, &arguments)
 }
 
+/// The first message to the consumer `c`, from the default exchange.
 fn deliver(channel: u16) -> Vec<u8> {
-    method(channel, 60, 60, b"tag, number, exchange, routing key")
+    deliver_as(channel, "c", 1, false, ["", "celery"])
+}
+
+fn deliver_as(
+    channel: u16,
+    consumer: &str,
+    tag: u64,
+    redelivered: bool,
+    [exchange, routing_key]: [&str; 2],
+) -> Vec<u8> {
+    let arguments = [
+        &*short(consumer),
+        &tag.to_be_bytes(),
+        &[u8::from(redelivered)],
+        &short(exchange),
+        &short(routing_key),
+    ];
+    method(channel, 60, 60, &arguments.concat())
+}
+
+fn get(channel: u16, queue: &str, no_ack: u8) -> Vec<u8> {
+    method(
+        channel,
+        60,
+        70,
+        &[&[0, 0], &*short(queue), &[no_ack]].concat(),
+    )
+}
+
+fn consume_ok(channel: u16, tag: &str) -> Vec<u8> {
+    method(channel, 60, 21, &short(tag))
 }
 
 fn heartbeat() -> Vec<u8> {
@@ -470,10 +503,10 @@ fn too_many_confirms_owed_are_not_waited_for() {
         spoken.seen(),
         [
             "added 0 to celery",
-            "0 unanswered",
+            "0 unread",
             "lost sight: too_many_pending",
             "added 1 to celery",
-            "1 unanswered",
+            "1 unread",
         ]
     );
     assert_eq!(spoken.broker(&ack(1, 9, 1)), ack(1, 9, 1));
@@ -725,10 +758,10 @@ fn without_answers_messages_are_still_stamped() {
         spoken.seen(),
         [
             "added 0 to celery",
-            "0 unanswered",
+            "0 unread",
             "lost sight: unknown_frame_type",
             "added 1 to celery",
-            "1 unanswered",
+            "1 unread",
         ]
     );
 }
@@ -792,7 +825,7 @@ fn nothing_in_flight_is_cut_in_half() {
             [method(1, 90, 10, &[]), event(1), method(1, 90, 20, &[])].concat(),
             vec![],
         ),
-        (method(1, 60, 70, b"basic.get"), vec![]),
+        (get(1, "q", 0), vec![]),
         (consume(1, "c", 0), vec![]),
         (vec![], deliver(1)),
         (vec![], [deliver(1), header(1, 2, &[])].concat()),
@@ -836,7 +869,7 @@ fn what_was_sent_before_the_goodbye_was_heard_counts_once() {
         message(2, &[], &[]),
         ack(3, 1, 0),
         method(3, 90, 20, &[]),
-        method(1, 60, 70, b"basic.get"),
+        get(1, "q", 0),
         consume(1, "c", 2),
     ]
     .concat();
@@ -858,7 +891,6 @@ fn consumers_that_do_not_acknowledge_are_cancelled_first() {
     let tag = |name: &str| short(name);
     let cancel = |channel, name| method(channel, 60, 30, &[&*tag(name), &[0]].concat());
     let cancel_ok = |channel, name| method(channel, 60, 31, &tag(name));
-    let consume_ok = |channel, name| method(channel, 60, 21, &tag(name));
 
     let mut spoken = Spoken::new();
     spoken.client(&[consume(1, "acks", 0), consume(1, "", 2)].concat());
@@ -895,8 +927,7 @@ fn what_a_client_closes_needs_no_cancelling() {
     spoken.client(&channel_close(1, 200, "bye"));
     assert_eq!(spoken.part(), (false, vec![], vec![]));
     // What was under way already.
-    let consume_ok = method(1, 60, 21, &short("c"));
-    assert_eq!(spoken.broker(&consume_ok), consume_ok);
+    assert_eq!(spoken.broker(&consume_ok(1, "c")), consume_ok(1, "c"));
     assert_eq!(spoken.part(), (false, vec![], vec![]));
     let close_ok = method(1, 20, 41, &[]);
     assert_eq!(spoken.broker(&close_ok), close_ok);

@@ -1,0 +1,107 @@
+//! What the broker sends: answers, and deliveries, into which context may be written.
+
+use std::sync::Arc;
+
+use crate::hop::Arrival;
+use crate::hop::Delivery;
+use crate::hop::Passage;
+use crate::hop::Sighting;
+use crate::protocol::Setup;
+use crate::protocol::redis::envelope::Message;
+use crate::protocol::redis::frame::Unreadable;
+use crate::protocol::redis::pairing::Pairing;
+use crate::protocol::redis::reply;
+use crate::protocol::redis::reply::Place;
+use crate::protocol::redis::reply::Want;
+use crate::protocol::redis::settling::receipt;
+use crate::protocol::redis::value::Hold;
+use crate::trace::Timestamp;
+
+/// The session, as the reader of replies sees it.
+pub(super) struct Arrivals<'a> {
+    pub(super) pairing: &'a mut Pairing,
+    pub(super) hold: &'a mut Hold,
+    pub(super) setup: &'a mut Setup,
+    pub(super) sightings: &'a mut Vec<Sighting>,
+    pub(super) now: Timestamp,
+}
+
+impl reply::Listener for Arrivals<'_> {
+    fn begin(&mut self, type_byte: u8, text: &[u8]) {
+        self.pairing.begin(type_byte, text);
+    }
+
+    fn element(&mut self, index: u64, type_byte: u8, text: &[u8]) {
+        self.pairing.element(index, type_byte, text);
+    }
+
+    fn wants(&self, type_byte: u8, place: Place) -> Want {
+        self.pairing.wants(type_byte, place)
+    }
+
+    fn may_read(&mut self, length: usize, held: usize) -> bool {
+        let reserved = self.hold.reserve(length, held, self.setup);
+        if let Err(why) = reserved {
+            self.sightings.push(Sighting::LeftAlone {
+                connection: Arc::clone(&self.setup.connection),
+                why,
+            });
+        }
+        reserved.is_ok()
+    }
+
+    fn value(&mut self, value: &[u8], patch: &mut Vec<u8>) -> bool {
+        self.hold.release();
+        let Some(Message::Task(envelope)) = Message::read(value, self.setup.limits.hold_bytes_max)
+        else {
+            return false;
+        };
+        let (key, broadcast) = self.pairing.source();
+        let key = String::from_utf8_lossy(key);
+        let destination = envelope.queue(&key);
+        let passage = Passage {
+            redelivered: envelope.redelivered,
+            broadcast,
+            ..Passage::default()
+        };
+        let arrival = Arrival {
+            task: &envelope.task,
+            headers: &envelope.headers,
+            destination,
+            passage: &passage,
+        };
+        let received = self
+            .setup
+            .injector
+            .deliver(&arrival, self.now, &mut self.setup.ids);
+        let decision = received.decision;
+        if let Some(stamp) = &decision.stamp {
+            envelope.write_stamped(value, stamp, patch);
+        }
+        self.sightings.push(Sighting::Delivered(Box::new(Delivery {
+            receipt: envelope
+                .delivery_tag
+                .as_deref()
+                .and_then(|tag| receipt(tag.as_bytes())),
+            connection: Arc::clone(&self.setup.connection),
+            system: "redis",
+            at: self.now,
+            destination: destination.into(),
+            task: envelope.task.into_owned(),
+            size: value.len(),
+            passage,
+            sent: received.sent,
+            process: received.process,
+            judgement: decision.judgement,
+        })));
+        decision.stamp.is_some()
+    }
+
+    fn erases(&self, index: u64) -> bool {
+        self.pairing.erases(index)
+    }
+
+    fn end(&mut self) -> Result<(), Unreadable> {
+        self.pairing.end()
+    }
+}

@@ -1,0 +1,232 @@
+//! What the client sends: publications, into which context is written, and what workers say
+//! of deliveries and of runs.
+
+use std::mem;
+use std::sync::Arc;
+
+use crate::celery::read_events;
+use crate::celery::read_result;
+use crate::config::Limits;
+use crate::hop::Evidence;
+use crate::hop::HopId;
+use crate::hop::Publication;
+use crate::hop::Sighting;
+use crate::hop::TaskKey;
+use crate::protocol::Setup;
+use crate::protocol::redis::command;
+use crate::protocol::redis::command::Request;
+use crate::protocol::redis::envelope::Envelope;
+use crate::protocol::redis::envelope::Message;
+use crate::protocol::redis::pairing::Hops;
+use crate::protocol::redis::pairing::Pairing;
+use crate::protocol::redis::session::tell_answers;
+use crate::protocol::redis::settling::Settling;
+use crate::protocol::redis::value::Hold;
+use crate::trace::Timestamp;
+
+/// What is known of the requests of one connection.
+#[derive(Debug)]
+pub(super) struct Requested {
+    /// What is held of the current one.
+    pub(super) hold: Hold,
+    /// Its messages.
+    pub(super) hops: Hops,
+    /// When it began.
+    began: Timestamp,
+    next_hop: u64,
+    settling: Settling,
+    client_name: Option<Arc<str>>,
+}
+
+impl Requested {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            hold: Hold::default(),
+            hops: Hops::default(),
+            began: Timestamp::default(),
+            next_hop: 0,
+            settling: Settling::new(limits.pending_max),
+            client_name: None,
+        }
+    }
+
+    /// Those of a request without any, or without any so far.
+    pub(super) const fn no_hops(&self) -> Hops {
+        Hops {
+            first: self.next_hop,
+            count: 0,
+        }
+    }
+}
+
+/// The session, as the reader of its requests sees it.
+pub(super) struct Requests<'a> {
+    pub(super) state: &'a mut Requested,
+    pub(super) pairing: &'a mut Pairing,
+    pub(super) setup: &'a mut Setup,
+    pub(super) sightings: &'a mut Vec<Sighting>,
+    pub(super) now: Timestamp,
+    /// Whether replies can no longer be paired.
+    pub(super) unpaired: bool,
+}
+
+impl Requests<'_> {
+    /// A task on its way in.
+    fn publish(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        envelope: Envelope<'_>,
+        patch: &mut Vec<u8>,
+    ) -> bool {
+        let destination = envelope.queue(key);
+        let connection = Arc::clone(&self.setup.connection);
+        // Into an envelope without headers kombu writes no mark.
+        let tag = envelope.delivery_tag.as_deref();
+        let is_put_back = tag.is_some_and(|tag| self.state.settling.push(tag));
+        if envelope.redelivered || is_put_back {
+            self.sightings.push(Sighting::Redelivered {
+                connection,
+                destination: destination.into(),
+            });
+            return false;
+        }
+        let decision = self.setup.injector.publish(
+            &envelope.task,
+            &envelope.headers,
+            destination,
+            self.now,
+            &mut self.setup.ids,
+        );
+        if let Some(stamp) = &decision.stamp {
+            envelope.write_stamped(value, stamp, patch);
+        }
+        let hop = HopId {
+            session: connection.session,
+            number: self.state.next_hop,
+        };
+        self.state.next_hop += 1;
+        self.state.hops.count += 1;
+        self.sightings
+            .push(Sighting::Published(Box::new(Publication {
+                hop,
+                connection,
+                system: "redis",
+                at: self.state.began,
+                destination: destination.into(),
+                task: envelope.task.into_owned(),
+                client_name: self.state.client_name.clone(),
+                size: value.len(),
+                judgement: decision.judgement,
+            })));
+        decision.stamp.is_some()
+    }
+
+    fn tell_events(&mut self, body: &[u8]) {
+        for told in read_events(body) {
+            let Some(id) = told.id else { continue };
+            // Clocks of workers differ from ours.
+            let at = told.at_nanos.map_or(self.now, Timestamp::from_nanos);
+            self.sightings.push(Sighting::Told {
+                task: TaskKey::of(&id),
+                at: at.min(self.now),
+                state: told.state,
+                evidence: Evidence::Event,
+            });
+        }
+    }
+}
+
+impl command::Listener for Requests<'_> {
+    fn begin(&mut self) {
+        self.state.began = self.now;
+        self.state.hops = self.state.no_hops();
+    }
+
+    fn may_read(&mut self, length: usize, held: usize) -> bool {
+        let reserved = self.state.hold.reserve(length, held, self.setup);
+        if let Err(why) = reserved {
+            self.state.settling.push_unread();
+            self.sightings.push(Sighting::LeftAlone {
+                connection: Arc::clone(&self.setup.connection),
+                why,
+            });
+        }
+        reserved.is_ok()
+    }
+
+    fn value(&mut self, key: &str, value: &[u8], patch: &mut Vec<u8>) -> bool {
+        self.state.hold.release();
+        match Message::read(value, self.setup.limits.hold_bytes_max) {
+            Some(Message::Task(envelope)) => self.publish(key, value, envelope, patch),
+            Some(Message::Event(body)) if self.follows_runs() => {
+                self.tell_events(&body);
+                false
+            }
+            Some(Message::Event(_)) | None => false,
+        }
+    }
+
+    fn follows_runs(&self) -> bool {
+        self.setup.injector.follows_runs()
+    }
+
+    fn result(&mut self, task: &str, text: &[u8]) {
+        if let Some(told) = read_result(text) {
+            self.sightings.push(Sighting::Told {
+                task: TaskKey::of(task),
+                at: self.now,
+                state: told.state,
+                evidence: Evidence::Result,
+            });
+        }
+    }
+
+    fn removed(&mut self, field: &[u8]) {
+        self.state.settling.remove(field);
+    }
+
+    fn end(&mut self, request: Request<'_>) {
+        match request {
+            Request::SetName(name) => self.state.client_name = as_name(name),
+            Request::Reset => self.state.client_name = None,
+            _ => {}
+        }
+        let settled = self.state.settling.requested(request);
+        self.sightings.extend(
+            settled
+                .into_iter()
+                .map(|(receipt, settlement)| Sighting::Settled {
+                    receipt,
+                    at: self.now,
+                    settlement,
+                }),
+        );
+        let hops = mem::take(&mut self.state.hops);
+        let paired = self.pairing.requested(request, hops);
+        // Told at once: what is seen, and in which order, does not depend on how much came
+        // together with it.
+        let connection = &self.setup.connection;
+        tell_answers(self.pairing, connection, self.now, self.sightings);
+        if let Err(why) = paired {
+            // Requests are still understood; only the way back is not.
+            self.unpaired = true;
+            self.sightings.push(Sighting::LostSight {
+                connection: Arc::clone(connection),
+                why,
+            });
+        }
+    }
+}
+
+/// What a client calls itself, or the beginning of it.
+fn as_name(name: &[u8]) -> Option<Arc<str>> {
+    let name = String::from_utf8_lossy(name);
+    let end = name.floor_char_boundary(NAME_BYTES_MAX);
+    name.get(..end)
+        .filter(|name| !name.is_empty())
+        .map(Arc::from)
+}
+
+/// As much of a client's name as is told.
+const NAME_BYTES_MAX: usize = 128;

@@ -1,0 +1,421 @@
+mod way_out;
+
+use super::*;
+use crate::config::Limits;
+use crate::config::Policy;
+use crate::config::Rollout;
+use crate::config::Spans;
+use crate::config::Translate;
+use crate::hop::Injector;
+use crate::hop::fixture::told;
+use crate::protocol::HoldBudget;
+use crate::trace::IdSource;
+use crate::trace::Sampler;
+
+const ID: &str = "50fbde83-f755-40e9-a1de-76192c8eca74";
+
+/// A connection and everything that came of it.
+struct Spoken {
+    session: RedisSession,
+    out: Outbox,
+}
+
+impl Spoken {
+    fn new() -> Self {
+        Self::with(Policy::default(), Spans::default())
+    }
+
+    fn with(policy: Policy, spans: Spans) -> Self {
+        let limits = Limits {
+            hold_bytes_max: 4096,
+            ..Limits::default()
+        };
+        Self {
+            session: RedisSession::new(Setup {
+                connection: Arc::new(Connection {
+                    session: 7,
+                    route: "redis".into(),
+                    server_address: "broker".into(),
+                    server_port: 6379,
+                    client_address: "127.0.0.1:1".into(),
+                }),
+                injector: Arc::new(Injector::new(policy, Sampler::default(), &limits).with(
+                    Translate::default(),
+                    Rollout::default(),
+                    spans,
+                )),
+                limits,
+                budget: HoldBudget::new(1 << 20),
+                ids: IdSource::seeded(1),
+            }),
+            out: Outbox::default(),
+        }
+    }
+
+    fn client(&mut self, text: &str) -> String {
+        self.session.receive(
+            Side::Client,
+            text.as_bytes(),
+            Timestamp::default(),
+            &mut self.out,
+        );
+        String::from_utf8(self.out.to_broker.split().to_vec()).unwrap()
+    }
+
+    fn broker(&mut self, text: &str) -> String {
+        self.session.receive(
+            Side::Broker,
+            text.as_bytes(),
+            Timestamp::default(),
+            &mut self.out,
+        );
+        String::from_utf8(self.out.to_client.split().to_vec()).unwrap()
+    }
+
+    /// What was seen, a word each.
+    fn seen(&mut self) -> Vec<String> {
+        let sightings = self.out.sightings.drain(..);
+        sightings.map(|sighting| told(&sighting)).collect()
+    }
+}
+
+fn command(words: &[&str]) -> String {
+    let words: String = words
+        .iter()
+        .map(|word| format!("${}\r\n{word}\r\n", word.len()))
+        .collect();
+    format!("*{}\r\n{words}", words.matches('$').count())
+}
+
+fn envelope(headers: &str, delivery_info: &str) -> String {
+    format!(
+        r#"{{"body": "W10=", "content-encoding": "utf-8", "content-type": "application/json", "headers": {headers}, "properties": {{"delivery_info": {{"exchange": "", "routing_key": "celery"{delivery_info}}}, "body_encoding": "base64"}}}}"#
+    )
+}
+
+fn task() -> String {
+    envelope(
+        &format!(r#"{{"task": "add", "id": "{ID}", "root_id": "{ID}", "retries": 0}}"#),
+        "",
+    )
+}
+
+#[test]
+fn a_published_task_gets_a_context_and_nothing_else_changes() {
+    let mut spoken = Spoken::new();
+    let sent = command(&["LPUSH", "celery", &task()]);
+    let arrived = spoken.client(&sent);
+    let added = format!(
+        r#""traceparent": "00-{}-7833af78daa79777-03", "tracestate": "tracehop=7833af78daa79777-0", "#,
+        ID.replace('-', "")
+    );
+    let expected = task().replace(r#"{"task""#, &format!(r#"{{{added}"task""#));
+    assert_eq!(arrived, command(&["LPUSH", "celery", &expected]));
+    assert_eq!(spoken.broker(":1\r\n"), ":1\r\n");
+    assert_eq!(spoken.seen(), ["added 0 to celery", "0 confirmed"]);
+}
+
+#[test]
+fn each_value_of_a_push_is_a_message_of_its_own() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&[
+        "RPUSH",
+        "celery\u{6}\u{16}3",
+        &task(),
+        "{}",
+        &task(),
+    ]));
+    spoken.broker("-OOM command not allowed\r\n");
+    assert_eq!(
+        spoken.seen(),
+        [
+            "added 0 to celery",
+            "added 1 to celery",
+            "0 refused: OOM command not allowed",
+            "1 refused: OOM command not allowed",
+        ]
+    );
+}
+
+#[test]
+fn a_refusal_does_not_repeat_what_was_sent() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["LPUSH", "celery", &task()]));
+    spoken.broker("-ERR unknown command 'LPUSH', with args beginning with: 'celery' '{\"bo\r\n");
+    assert_eq!(
+        spoken.seen(),
+        [
+            "added 0 to celery",
+            "0 refused: ERR unknown command 'LPUSH'"
+        ]
+    );
+}
+
+#[test]
+fn a_length_alone_costs_nothing_of_the_budget() {
+    let mut spoken = Spoken::new();
+    spoken.session.setup.limits.hold_bytes_max = 1 << 20;
+    let large = format!("{}{}", task(), " ".repeat(500_000));
+    let sent = command(&["LPUSH", "celery", &large]);
+    spoken.client(&sent[..100]);
+    let held = spoken.session.setup.budget.held();
+    assert!((60..50_000).contains(&held), "{held}");
+    spoken.client(&sent[100..400_000]);
+    let held = spoken.session.setup.budget.held();
+    assert!((399_000..=1 << 20).contains(&held), "{held}");
+    spoken.client(&sent[400_000..]);
+    assert_eq!(spoken.session.setup.budget.held(), 0);
+    assert_eq!(spoken.seen(), ["added 0 to celery"]);
+}
+
+#[test]
+fn a_message_beyond_the_budget_passes_unedited() {
+    let mut spoken = Spoken::new();
+    spoken.session.setup.budget = HoldBudget::new(20_000);
+    spoken.session.setup.limits.hold_bytes_max = 1 << 20;
+    let large = format!("{}{}", task(), " ".repeat(100_000));
+    let sent = command(&["LPUSH", "celery", &large]);
+    let (first, rest) = sent.split_at(50_000);
+    let arrived = spoken.client(first) + &spoken.client(rest);
+    assert_eq!(arrived, sent);
+    assert_eq!(spoken.seen(), ["left alone: over_total_hold_limit"]);
+    assert_eq!(spoken.session.setup.budget.held(), 0);
+}
+
+#[test]
+fn a_transaction_answers_for_its_messages_one_by_one() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["MULTI"]));
+    spoken.client(&command(&["LPUSH", "celery", &task()]));
+    spoken.client(&command(&["PEXPIRE", "celery", "1000"]));
+    spoken.client(&command(&["LPUSH", "celery", &task()]));
+    spoken.client(&command(&["EXEC"]));
+    assert!(
+        !spoken
+            .session
+            .part(Timestamp::default(), &mut Outbox::default())
+    );
+    spoken.broker("+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
+    spoken.broker("*3\r\n:1\r\n:1\r\n-WRONGTYPE no list\r\n");
+    assert_eq!(
+        spoken.seen(),
+        [
+            "added 0 to celery",
+            "added 1 to celery",
+            "0 confirmed",
+            "1 refused: WRONGTYPE no list",
+        ]
+    );
+    assert!(
+        spoken
+            .session
+            .part(Timestamp::default(), &mut Outbox::default())
+    );
+}
+
+#[test]
+fn an_aborted_transaction_discards_its_messages() {
+    for (exec, ending) in [
+        ("*-1\r\n", "0 discarded"),
+        ("_\r\n", "0 discarded"),
+        ("-EXECABORT no\r\n", "0 refused: EXECABORT no"),
+    ] {
+        let mut spoken = Spoken::new();
+        spoken.client(&command(&["MULTI"]));
+        spoken.client(&command(&["LPUSH", "celery", &task()]));
+        spoken.client(&command(&["EXEC"]));
+        spoken.broker(&format!("+OK\r\n+QUEUED\r\n{exec}"));
+        assert_eq!(spoken.seen(), ["added 0 to celery", ending]);
+    }
+}
+
+#[test]
+fn a_restored_message_is_no_publication() {
+    let mut spoken = Spoken::new();
+    let restored = command(&[
+        "RPUSH",
+        "celery",
+        &envelope(
+            &format!(r#"{{"task": "add", "id": "{ID}", "redelivered": true}}"#),
+            r#", "redelivered": true"#,
+        ),
+    ]);
+    assert_eq!(spoken.client(&restored), restored);
+    assert_eq!(spoken.seen(), ["redelivered celery"]);
+}
+
+#[test]
+fn headers_are_made_where_there_are_none() {
+    let body = "eyJ0YXNrIjogImFkZCIsICJpZCI6ICJ4IiwgImFyZ3MiOiBbXSwgImt3YXJncyI6IHt9fQ==";
+    for (headers, expected) in [
+        (r#", "headers": {}"#, r#", "headers": {ADDED}"#),
+        (r#", "headers": null"#, r#", "headers": {ADDED}"#),
+    ] {
+        let text = |headers: &str| {
+            format!(
+                r#"{{"body": "{body}", "content-type": "application/json"{headers}, "properties": {{"body_encoding": "base64"}}}}"#
+            )
+        };
+        let mut spoken = Spoken::new();
+        let arrived = spoken.client(&command(&["LPUSH", "celery", &text(headers)]));
+        let seen = spoken.seen();
+        assert_eq!(seen, ["added 0 to celery"]);
+        let start = arrived.find("\"traceparent\"").unwrap();
+        let end = arrived[start..].find('}').unwrap() + start;
+        let added = &arrived[start..end];
+        assert_eq!(
+            arrived,
+            command(&["LPUSH", "celery", &text(&expected.replace("ADDED", added))])
+        );
+    }
+}
+
+#[test]
+fn messages_and_confirmations_are_told_from_replies() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["SUBSCRIBE", "a", "b"]));
+    spoken.client(&command(&["PING"]));
+    spoken.broker("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
+    spoken.broker("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n");
+    spoken.broker("*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    spoken.client(&command(&["UNSUBSCRIBE"]));
+    spoken.client(&command(&["HELLO", "3"]));
+    spoken.client(&command(&["PUBLISH", "t", &task()]));
+    spoken.broker("*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:1\r\n");
+    spoken.broker("*3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:0\r\n");
+    spoken.broker("%1\r\n+proto\r\n:3\r\n>2\r\n+invalidate\r\n_\r\n|1\r\n+ttl\r\n:3\r\n:0\r\n");
+    assert_eq!(spoken.seen(), ["added 0 to t", "0 confirmed"]);
+    assert!(
+        spoken
+            .session
+            .part(Timestamp::default(), &mut Outbox::default())
+    );
+}
+
+#[test]
+fn switched_off_replies_are_not_waited_for() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["CLIENT", "REPLY", "SKIP"]));
+    spoken.client(&command(&["LPUSH", "celery", &task()]));
+    spoken.client(&command(&["CLIENT", "REPLY", "off"]));
+    spoken.client(&command(&["GET", "x"]));
+    spoken.client(&command(&["CLIENT", "REPLY", "ON"]));
+    spoken.broker("+OK\r\n");
+    assert_eq!(spoken.seen(), ["added 0 to celery", "0 unread"]);
+    assert!(
+        spoken
+            .session
+            .part(Timestamp::default(), &mut Outbox::default())
+    );
+}
+
+#[test]
+fn clients_are_not_led_around_the_proxy() {
+    let mut spoken = Spoken::new();
+    for endpoint in ["$14\r\n10.0.0.7:12345\r\n", "+10.0.0.7:12345\r\n", "_\r\n"] {
+        let head = ">4\r\n$6\r\nMOVING\r\n:15\r\n:30\r\n";
+        assert_eq!(
+            spoken.broker(&format!("{head}{endpoint}")),
+            format!("{head}_\r\n")
+        );
+    }
+    assert_eq!(spoken.seen(), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_paired_is_still_injected() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["MONITOR"]));
+    spoken.broker("+OK\r\n+1339518083.107412 [0 127.0.0.1:60866] \"keys\" \"*\"\r\n");
+    spoken.client(&command(&["LPUSH", "celery", &task()]));
+    assert_eq!(
+        spoken.seen(),
+        ["lost sight: monitor", "added 0 to celery", "0 unread"]
+    );
+}
+
+#[test]
+fn a_message_over_the_limit_passes_in_parts() {
+    let mut spoken = Spoken::new();
+    let large = command(&["LPUSH", "celery", &format!("{{{}", "x".repeat(5000))]);
+    assert_eq!(spoken.client(&large[..1000]), large[..1000]);
+    assert_eq!(spoken.client(&large[1000..]), large[1000..]);
+    assert_eq!(spoken.seen(), ["left alone: over_hold_limit"]);
+}
+
+#[test]
+fn a_lost_connection_ends_what_was_not_answered() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["LPUSH", "celery", &task()]));
+    spoken
+        .session
+        .finish(Side::Broker, Timestamp::default(), &mut spoken.out);
+    assert_eq!(spoken.seen(), ["added 0 to celery", "0 lost"]);
+}
+
+#[test]
+fn each_hop_ends_once_though_the_broker_ends_in_between() {
+    let mut spoken = Spoken::new();
+    let sent = command(&["RPUSH", "celery", &task(), &task()]);
+    let (first, rest) = sent.split_at(sent.len() / 2 + 20);
+    spoken.client(first);
+    spoken
+        .session
+        .finish(Side::Broker, Timestamp::default(), &mut spoken.out);
+    spoken.client(rest);
+    assert_eq!(
+        spoken.seen(),
+        [
+            "added 0 to celery",
+            "0 lost",
+            "added 1 to celery",
+            "1 unread"
+        ]
+    );
+}
+
+#[test]
+fn of_two_properties_the_last_counts() {
+    let mut spoken = Spoken::new();
+    let restored = r#""properties": {"delivery_info": {"redelivered": true}}, "properties""#;
+    spoken.client(&command(&[
+        "LPUSH",
+        "celery",
+        &task().replace(r#""properties""#, restored),
+    ]));
+    let none = task().replace("}}", "}}, \"properties\": null");
+    spoken.client(&command(&["LPUSH", "celery", &none]));
+    assert_eq!(spoken.seen(), ["added 0 to celery"]);
+}
+
+#[test]
+fn headers_that_no_worker_can_read_are_not_mended() {
+    let body = "eyJ0YXNrIjogImFkZCIsICJpZCI6ICJ4IiwgImFyZ3MiOiBbXSwgImt3YXJncyI6IHt9fQ==";
+    for headers in [r#""abc""#, r#"[["k", "v"]]"#, "5"] {
+        let mut spoken = Spoken::new();
+        let sent = command(&[
+            "LPUSH",
+            "celery",
+            &format!(
+                r#"{{"body": "{body}", "content-type": "application/json", "headers": {headers}, "properties": {{"body_encoding": "base64"}}}}"#
+            ),
+        ]);
+        assert_eq!(spoken.client(&sent), sent);
+        assert_eq!(spoken.seen(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn nonsense_passes_and_is_told() {
+    for (nonsense, why) in [
+        ("*1\r\n$9223372036854775807\r\n", "length_out_of_range"),
+        ("*1\r\n:1\r\n", "argument_is_no_bulk_string"),
+        ("*1\r\n$1\r\nxyz\r\n", "no_line_end"),
+        ("SET \"x\r\n", "unbalanced_quotes"),
+    ] {
+        let mut spoken = Spoken::new();
+        assert_eq!(spoken.client(nonsense), nonsense);
+        assert_eq!(spoken.client("more"), "more");
+        assert_eq!(spoken.seen(), [format!("lost sight: {why}")]);
+    }
+}
