@@ -60,21 +60,38 @@ async fn it_is_ready_only_while_it_takes_connections() {
 }
 
 #[tokio::test]
-async fn metrics_are_openmetrics() {
+async fn metrics_are_openmetrics_for_whoever_asks_for_it() {
     let page = Page::open().await;
     page.metrics.route("main").opened();
-    let answer = page.get("/metrics").await;
-    assert_eq!(answer.status, 200);
-    assert!(
-        answer
-            .head
-            .contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
-        "{}",
-        answer.head
-    );
-    let open = "\ntracehop_connections{route=\"main\"} 1\n";
-    assert!(answer.body.contains(open), "{}", answer.body);
-    assert!(answer.body.ends_with("# EOF\n"));
+    // As Prometheus asks.
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2";
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: proxy\r\naccept: {accept}\r\n\r\n");
+    let newer = page.ask(&request).await;
+    let older = page.get("/metrics").await;
+    for (answer, content_type, name) in [
+        (
+            &newer,
+            "application/openmetrics-text; version=1.0.0",
+            "tracehop_connections_opened",
+        ),
+        (
+            &older,
+            "text/plain; version=0.0.4",
+            "tracehop_connections_opened_total",
+        ),
+    ] {
+        assert_eq!(answer.status, 200);
+        let content_type = format!("content-type: {content_type}; charset=utf-8");
+        assert!(answer.head.contains(&content_type), "{}", answer.head);
+        for line in [
+            format!("\n# TYPE {name} counter\n"),
+            "\ntracehop_connections_opened_total{route=\"main\"} 1\n".to_owned(),
+        ] {
+            assert!(answer.body.contains(&line), "{}", answer.body);
+        }
+    }
+    assert!(newer.body.ends_with("# EOF\n"));
+    assert!(!older.body.contains("# EOF"));
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use axum::Router;
 use axum::extract::State as Extract;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
+use axum::http::header::ACCEPT;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -37,11 +39,19 @@ async fn readyz(Extract(subject): Extract<Subject>) -> impl IntoResponse {
     (status, format!("{}\n", state.word()))
 }
 
-async fn metrics(Extract(subject): Extract<Subject>) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, OPENMETRICS)],
-        subject.views.metrics.encode(),
-    )
+/// As OpenMetrics for whoever asks for it, as Prometheus does; else in the older format, which
+/// everything else reads.
+async fn metrics(Extract(subject): Extract<Subject>, headers: HeaderMap) -> impl IntoResponse {
+    let metrics = &subject.views.metrics;
+    let accepted = headers.get_all(ACCEPT).iter();
+    if accepted
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("application/openmetrics-text"))
+    {
+        ([(CONTENT_TYPE, OPENMETRICS)], metrics.encode())
+    } else {
+        ([(CONTENT_TYPE, CLASSIC)], metrics.encode_classic())
+    }
 }
 
 async fn quality(Extract(subject): Extract<Subject>) -> impl IntoResponse {
@@ -56,4 +66,5 @@ const INDEX: &str = concat!(
     ": /healthz /readyz /metrics /api/quality\n"
 );
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";

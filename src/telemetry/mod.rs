@@ -87,6 +87,15 @@ impl Telemetry {
         // One for the sightings, one for the batches.
         let threads = Threads::start("telemetry", 2).map_err(StartError::Threads)?;
         let metrics = Arc::new(Metrics::new(limits.label_values_max));
+        for (key, limit) in [
+            ("limits.connections_max", limits.connections_max),
+            ("limits.hold_total_bytes_max", limits.hold_total_bytes_max),
+            ("limits.open_hops_max", limits.open_hops_max),
+            ("limits.sightings_max", limits.sightings_max),
+            ("telemetry.queue_max", config.queue_max),
+        ] {
+            metrics.limit(key, limit);
+        }
         let quality = QualityReport::new(limits.quality_entries_max);
         let stop = CancellationToken::new();
         let inside = threads.handle().enter();

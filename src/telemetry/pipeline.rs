@@ -21,6 +21,7 @@ use crate::hop::Leg;
 use crate::hop::Sighting;
 use crate::telemetry::finding::Finding;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::PANIC;
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::quality::QualityReport;
 use crate::telemetry::repeats::Repeats;
@@ -127,6 +128,7 @@ impl Pipeline {
             }
         }
         let gauges = [
+            (&self.metrics.sightings_queued, self.queue.len()),
             (&self.metrics.open_hops, self.ledger.sent_count()),
             (&self.metrics.open_deliveries, self.ledger.taken_count()),
         ];
@@ -210,8 +212,6 @@ pub fn now() -> Timestamp {
     Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// The reason of a session that panicked.
-const PANIC: &str = "panic";
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(1);
 const ROUND_MAX: usize = 4096;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
@@ -14,6 +13,8 @@ use crate::hop::Taken;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
 use crate::telemetry::metrics::DestinationLabels;
+use crate::telemetry::metrics::exemplar::Histogram;
+use crate::telemetry::metrics::exemplar::TraceLabel;
 
 /// The counters of deliveries, when they are seen and when they have come to their end.
 #[derive(Debug)]
@@ -31,10 +32,12 @@ impl DeliveryMetrics {
         let deliveries = Self {
             deliveries: Family::default(),
             settlements: Family::default(),
-            dwell: Family::new_with_constructor(|| Histogram::new(WAIT_BUCKETS)),
+            dwell: Family::new_with_constructor(|| Histogram::new(WAIT_BUCKETS.into_iter())),
             negative_dwell: Counter::default(),
-            prefetch: Family::new_with_constructor(|| Histogram::new(WAIT_BUCKETS)),
-            process_duration: Family::new_with_constructor(|| Histogram::new(RUN_BUCKETS)),
+            prefetch: Family::new_with_constructor(|| Histogram::new(WAIT_BUCKETS.into_iter())),
+            process_duration: Family::new_with_constructor(|| {
+                Histogram::new(RUN_BUCKETS.into_iter())
+            }),
         };
         registry.register(
             "deliveries",
@@ -94,13 +97,14 @@ impl DeliveryMetrics {
         }
         // What another worker had before, or another queue, has not waited here alone.
         let is_first = !passage.redelivered && passage.dead_letter.is_none();
+        let trace = TraceLabel::of(&delivery.judgement.context);
         if let Some(dwell) = delivery.dwell().filter(|_| is_first) {
             self.dwell
                 .get_or_create(&DestinationLabels {
                     system,
                     destination,
                 })
-                .observe(dwell.as_secs_f64());
+                .observe(dwell.as_secs_f64(), trace, None);
         }
     }
 
@@ -117,13 +121,14 @@ impl DeliveryMetrics {
                 settlement,
             })
             .inc();
+        let trace = TraceLabel::of(&delivery.judgement.context);
         if let Some(prefetched) = taken.prefetched() {
             self.prefetch
                 .get_or_create(&DestinationLabels {
                     system,
                     destination,
                 })
-                .observe(prefetched.as_secs_f64());
+                .observe(prefetched.as_secs_f64(), trace.clone(), None);
         }
         let state = taken.finished.and_then(|finish| finish.state);
         if let (Some(state), Some(ran)) = (state, taken.ran()) {
@@ -134,7 +139,7 @@ impl DeliveryMetrics {
                     task,
                     state: state.word(),
                 })
-                .observe(ran.as_secs_f64());
+                .observe(ran.as_secs_f64(), trace, None);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The counters of this process, as Prometheus reads them.
 
+mod classic;
 mod contexts;
 mod deliveries;
+mod exemplar;
 mod publications;
 mod routes;
 mod spans;
@@ -31,6 +33,7 @@ use crate::hop::Sighting;
 use crate::telemetry::finding::Finding;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
+use crate::telemetry::metrics::classic::classic;
 use crate::telemetry::metrics::contexts::ContextMetrics;
 use crate::telemetry::metrics::deliveries::DeliveryMetrics;
 use crate::telemetry::metrics::publications::PublicationMetrics;
@@ -58,6 +61,8 @@ pub struct Metrics {
     blind_sessions: Family<RouteReasonLabels, Counter>,
     pub(super) open_hops: Gauge,
     pub(super) open_deliveries: Gauge,
+    limits: Family<LimitLabels, Gauge>,
+    pub(super) sightings_queued: Gauge,
     pub(super) sightings_dropped: Counter,
     pub(super) spans: SpanMetrics,
 }
@@ -118,6 +123,18 @@ impl Metrics {
             "Deliveries that wait for their end",
             open_deliveries.clone(),
         );
+        let limits = Family::default();
+        ours.register(
+            "limit",
+            "How much there may be, by the key of the configuration that says so",
+            limits.clone(),
+        );
+        let sightings_queued = Gauge::default();
+        ours.register(
+            "sightings_queued",
+            "Sightings that wait to be counted and made into spans",
+            sightings_queued.clone(),
+        );
         let sightings_dropped = Counter::default();
         ours.register(
             "sightings_dropped",
@@ -147,6 +164,8 @@ impl Metrics {
             blind_sessions,
             open_hops,
             open_deliveries,
+            limits,
+            sightings_queued,
             sightings_dropped,
             spans,
         }
@@ -155,7 +174,18 @@ impl Metrics {
     /// The counters of the route called `route`; to be asked for once, not at every use.
     #[must_use]
     pub fn route(&self, route: &str) -> RouteMetrics {
+        // A counter that appears with its first count hides that count from `rate()`.
+        drop(self.blind_sessions.get_or_create(&RouteReasonLabels {
+            route: route.into(),
+            reason: PANIC,
+        }));
         self.routes.route(route)
+    }
+
+    /// Tells of a limit, so that an alert needs not know the configuration.
+    pub(super) fn limit(&self, key: &'static str, limit: usize) {
+        let labels = LimitLabels { key };
+        self.limits.get_or_create(&labels).set(signed(limit as u64));
     }
 
     /// Tells where to read the number of bytes that sessions hold. The first one counts.
@@ -173,6 +203,12 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String cannot fail");
         text
+    }
+
+    /// The same in Prometheus' own text format, version 0.0.4.
+    #[must_use]
+    pub fn encode_classic(&self) -> String {
+        classic(&self.encode())
     }
 
     /// Counts what was seen.
@@ -275,6 +311,11 @@ struct RedeliveryLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    key: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LegLabels {
     leg: &'static str,
 }
@@ -282,6 +323,9 @@ struct LegLabels {
 /// The legs are called after their spans.
 const SEND: LegLabels = LegLabels { leg: "send" };
 const RECEIVE: LegLabels = LegLabels { leg: "receive" };
+
+/// The reason of a session that panicked.
+pub(super) const PANIC: &str = "panic";
 
 /// Prometheus' gauges are signed; what is beyond them is as good as the largest.
 fn signed(number: u64) -> i64 {
@@ -297,6 +341,7 @@ mod tests {
     use crate::hop::fixture;
     use crate::telemetry::metrics::routes::FAILURES;
     use crate::trace::Timestamp;
+    use crate::trace::TraceFlags;
 
     fn connection() -> Arc<Connection> {
         fixture::publication(1, 1_000_000).connection
@@ -317,11 +362,14 @@ mod tests {
         })
     }
 
+    /// Exemplars aside.
     #[track_caller]
     pub(super) fn assert_tells(metrics: &Metrics, lines: &[&str]) {
         let text = metrics.encode();
+        let told = |line: &str| line.split(" # {").next().map(str::to_owned);
+        let told: Vec<String> = text.lines().filter_map(told).collect();
         for line in lines {
-            assert!(text.lines().any(|told| told == *line), "{line}\n\n{text}");
+            assert!(told.iter().any(|told| told == line), "{line}\n\n{text}");
         }
     }
 
@@ -349,6 +397,27 @@ mod tests {
                 "tracehop_send_duration_seconds_count{system=\"some-broker\",destination=\"celery\"} 1",
             ],
         );
+    }
+
+    #[test]
+    fn a_bucket_names_a_trace_that_was_recorded() {
+        let metrics = Metrics::default();
+        let recorded = |flags| {
+            let mut publication = publication("celery", "app.add");
+            publication.judgement.context.flags = flags;
+            let trace = publication.judgement.context.trace_id;
+            metrics.ended(&Leg::Sent(Sent {
+                publication,
+                answer: Answer::Confirmed,
+                ended: Timestamp::from_nanos(1_500_000),
+            }));
+            (trace, metrics.encode())
+        };
+        let (_, text) = recorded(TraceFlags::default());
+        assert!(!text.contains("trace_id"), "{text}");
+        let (trace, text) = recorded(TraceFlags::SAMPLED);
+        let exemplar = format!("}} 2 # {{trace_id=\"{trace}\"}} 0.0005\n");
+        assert!(text.contains(&exemplar), "{text}");
     }
 
     #[test]
@@ -463,6 +532,7 @@ mod tests {
     fn every_metric_is_documented() {
         let metrics = Metrics::default();
         metrics.route("main").opened();
+        metrics.limit("limits.connections_max", 1);
         metrics.ended(&hop("celery", Answer::Confirmed));
         for sighting in [
             Sighting::Redelivered {
@@ -505,7 +575,7 @@ mod tests {
             assert!(documentation.contains(&name), "{name}");
             families += 1;
         }
-        assert_eq!(families, 29);
+        assert_eq!(families, 34);
         for reason in FAILURES {
             assert!(documentation.contains(&format!("`{reason}`")), "{reason}");
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
@@ -14,6 +13,8 @@ use crate::hop::Sent;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
 use crate::telemetry::metrics::DestinationLabels;
+use crate::telemetry::metrics::exemplar::Histogram;
+use crate::telemetry::metrics::exemplar::TraceLabel;
 
 /// The counters of publications that have come to their end.
 #[derive(Debug)]
@@ -28,7 +29,9 @@ impl PublicationMetrics {
         let publications = Self {
             messages: Family::default(),
             sends: Family::default(),
-            send_duration: Family::new_with_constructor(|| Histogram::new(SEND_BUCKETS)),
+            send_duration: Family::new_with_constructor(|| {
+                Histogram::new(SEND_BUCKETS.into_iter())
+            }),
         };
         registry.register(
             "messages",
@@ -71,9 +74,11 @@ impl PublicationMetrics {
                 destination: Arc::clone(&destination),
             };
             let duration = hop.ended.since(publication.at);
-            self.send_duration
-                .get_or_create(&labels)
-                .observe(duration.as_secs_f64());
+            self.send_duration.get_or_create(&labels).observe(
+                duration.as_secs_f64(),
+                TraceLabel::of(&publication.judgement.context),
+                None,
+            );
         }
         let labels = SendLabels {
             system: publication.system,

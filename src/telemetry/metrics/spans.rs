@@ -1,19 +1,24 @@
 //! What becomes of spans on their way out.
 
+use std::time::Duration;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use prometheus_client::registry::Unit;
 
 use crate::telemetry::metrics::ReasonLabels;
 use crate::telemetry::metrics::signed;
 
 /// The counters of spans on their way out.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(in crate::telemetry) struct SpanMetrics {
     queued: Gauge,
     exported: Counter,
     dropped: Family<ReasonLabels, Counter>,
+    export_duration: Histogram,
 }
 
 impl SpanMetrics {
@@ -34,6 +39,12 @@ impl SpanMetrics {
             "Spans that were not exported, by reason",
             spans.dropped.clone(),
         );
+        registry.register_with_unit(
+            "export_duration",
+            "How long the collector took for a batch of spans, whatever it said in the end",
+            Unit::Seconds,
+            spans.export_duration.clone(),
+        );
         // So that `rate()` sees the first one as well.
         for why in DropReason::ALL {
             drop(spans.dropped.get_or_create(&why.labels()));
@@ -51,6 +62,11 @@ impl SpanMetrics {
         self.dropped
             .get_or_create(&DropReason::QueueFull.labels())
             .inc();
+    }
+
+    /// A batch has come to its end.
+    pub(in crate::telemetry) fn ended_after(&self, duration: Duration) {
+        self.export_duration.observe(duration.as_secs_f64());
     }
 
     /// `spans` of those in the queue were exported.
@@ -72,6 +88,17 @@ impl SpanMetrics {
         let left = usize::try_from(self.queued.get()).unwrap_or(0);
         self.dropped(left, DropReason::Shutdown);
         left
+    }
+}
+
+impl Default for SpanMetrics {
+    fn default() -> Self {
+        Self {
+            queued: Gauge::default(),
+            exported: Counter::default(),
+            dropped: Family::default(),
+            export_duration: Histogram::new(EXPORT_BUCKETS),
+        }
     }
 }
 
@@ -106,6 +133,11 @@ impl DropReason {
         }
     }
 }
+
+/// Seconds, from a collector next door to one that does not answer.
+const EXPORT_BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 #[cfg(test)]
 mod tests {

@@ -165,7 +165,10 @@ impl Batches {
             .map(|span| spans::span_data(span, &self.scope))
             .collect();
         drop(self.last_fault.take());
-        let (why, error) = match timeout(self.deadline, self.exporter.export(batch)).await {
+        let began = Instant::now();
+        let ended = timeout(self.deadline, self.exporter.export(batch)).await;
+        self.metrics.ended_after(began.elapsed());
+        let (why, error) = match ended {
             Ok(Ok(())) => {
                 self.metrics.exported(spans);
                 self.recovered();
