@@ -71,6 +71,7 @@ celery_part() {
     need_redis
     need_rabbitmq
     venv celery-5.7 tests/celery/requirements.txt
+    venv celery-vendors tests/celery/requirements-vendors.txt
     venv celery-5.3 tests/celery/requirements-5.3.txt
     # Celery 4.4 does not run on Python 3.12 and later; its tests say so when they are skipped.
     if python3 -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then

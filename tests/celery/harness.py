@@ -258,6 +258,8 @@ def python(version):
 
 
 CURRENT = "5.7"
+# The current one, with the SDKs of Sentry and Datadog.
+SDKS = "vendors"
 
 
 def url_of(system, port):
@@ -348,5 +350,6 @@ def missing_tools():
         yield "redis-server is not installed"
     if not shutil.which("rabbitmq-server"):
         yield "rabbitmq-server is not installed"
-    if not python(CURRENT).exists():
-        yield f"{python(CURRENT)} does not exist"
+    for version in (CURRENT, SDKS):
+        if not python(version).exists():
+            yield f"{python(version)} does not exist"

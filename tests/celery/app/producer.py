@@ -1,7 +1,8 @@
 """A producer: reads orders from standard input, a JSON object a line, and answers alike.
 
 An order names one of the flows below and a tag, which is an argument of every task and by
-which their runs are found. The answer holds the ids and what the flow came to.
+which their runs are found; and, if it is not the app's own, the queue. The answer holds the ids
+and what the flow came to.
 """
 
 import json
@@ -11,7 +12,7 @@ from celery import chain, chord, group
 from celery.exceptions import ChordError
 from kombu.common import Broadcast
 
-from tasks import add, failing, flaky, held, parent, picky, replaced, told, total
+from tasks import QUEUE, add, app, failing, flaky, held, parent, picky, replaced, told, total
 from tracing import span, start_tracing
 
 
@@ -113,6 +114,7 @@ def outcome(result):
 def obey(order):
     flow = globals()[order.pop("flow")]
     wait = order.pop("wait", True)
+    app.conf.task_default_queue = order.pop("queue", QUEUE)
     with span("request"):
         result = flow(**order)
     return {"id": result.id, "value": outcome(result) if wait else None}
