@@ -56,6 +56,16 @@ need_rabbitmq() {
     install_server "RabbitMQ is not installed" rabbitmq-server
 }
 
+need_promtool() {
+    if command -v promtool >/dev/null; then return; fi
+    install_server "promtool is not installed" prometheus
+}
+
+need_systemd_analyze() {
+    command -v systemd-analyze >/dev/null ||
+        apt_install "systemd-analyze is not installed" systemd
+}
+
 # install_server WHY SERVER PACKAGE…: Debian's package would start a server of its own. We
 # start ours, on other ports, so the package is told not to; a server that is already there is
 # left alone.

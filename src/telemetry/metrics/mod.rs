@@ -528,8 +528,8 @@ mod tests {
         );
     }
 
-    #[test]
-    fn every_metric_is_documented() {
+    /// The names of all metrics, each of which something was counted with.
+    fn names() -> Vec<String> {
         let metrics = Metrics::default();
         metrics.route("main").opened();
         metrics.limit("limits.connections_max", 1);
@@ -562,22 +562,43 @@ mod tests {
             Some(7),
             Some(8),
         )));
+        let text = metrics.encode_classic();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let names: Vec<String> = types
+            .filter_map(|family| Some(family.split_once(' ')?.0.to_owned()))
+            .collect();
+        assert_eq!(names.len(), 34);
+        names
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
         let documentation = include_str!("../../../deploy/README.md");
-        let text = metrics.encode();
-        let mut families = 0;
-        for family in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-            let (name, kind) = family.split_once(' ').unwrap();
-            let name = match kind {
-                "counter" => format!("`{name}_total`"),
-                "info" => format!("`{name}_info`"),
-                _ => format!("`{name}`"),
-            };
-            assert!(documentation.contains(&name), "{name}");
-            families += 1;
+        for name in names() {
+            assert!(documentation.contains(&format!("`{name}`")), "{name}");
         }
-        assert_eq!(families, 34);
         for reason in FAILURES {
             assert!(documentation.contains(&format!("`{reason}`")), "{reason}");
+        }
+    }
+
+    #[test]
+    fn dashboard_and_alerts_ask_for_metrics_that_there_are() {
+        let names = names();
+        for text in [
+            include_str!("../../../deploy/grafana/dashboard.json"),
+            include_str!("../../../deploy/prometheus/alerts.yaml"),
+        ] {
+            let ends_a_word = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':';
+            let asked: Vec<&str> = text
+                .split(ends_a_word)
+                .filter(|word| word.starts_with("tracehop_") || word.starts_with("process_"))
+                .collect();
+            assert!(asked.len() > 15, "{asked:?}");
+            for word in asked {
+                let name = word.strip_suffix("_bucket").unwrap_or(word);
+                assert!(names.iter().any(|known| known == name), "{word}");
+            }
         }
     }
 }
