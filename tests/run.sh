@@ -4,6 +4,7 @@
 #   tests/run.sh                  all of it
 #   tests/run.sh rust             formatting, lints, tests of the crate
 #   tests/run.sh celery [ARGS…]   the suite with real brokers and real Celery; ARGS go to pytest
+#   tests/run.sh deploy [ARGS…]   what deploy/ holds, by Helm, Kustomize, promtool and systemd
 #
 # Needs Rust, Python 3 and, for what is missing, apt with root or sudo.
 set -u
@@ -12,7 +13,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 part=${1:-all}
 shift || true
-case $part in all | rust | celery) ;; *) fail "unknown part '$part': rust or celery" ;; esac
+case $part in all | rust | celery | deploy) ;; *) fail "unknown part '$part': rust, celery or deploy" ;; esac
 
 logs=.cache/logs
 mkdir -p $logs
@@ -70,6 +71,7 @@ celery_part() {
     need_python
     need_redis
     need_rabbitmq
+    need_promtool
     venv celery-5.7 tests/celery/requirements.txt
     venv celery-vendors tests/celery/requirements-vendors.txt
     venv celery-5.3 tests/celery/requirements-5.3.txt
@@ -84,9 +86,19 @@ celery_part() {
     tests celery .cache/venv/celery-5.7/bin/python -m pytest tests/celery "$@"
 }
 
+deploy_part() {
+    need_python
+    need_promtool
+    need_systemd_analyze
+    venv deploy tests/deploy/requirements.txt
+    check build cargo build
+    tests deploy .cache/venv/deploy/bin/python -m pytest tests/deploy "$@"
+}
+
 need_rust
-[ "$part" = celery ] || rust_part
-[ "$part" = rust ] || celery_part "$@"
+case $part in all | rust) rust_part ;; esac
+case $part in all | celery) celery_part "$@" ;; esac
+case $part in all | deploy) deploy_part "$@" ;; esac
 
 say "what was checked, in $SECONDS s"
 for i in "${!names[@]}"; do printf '%-8s %s\n' "${names[$i]}" "${verdicts[$i]}"; done

@@ -1,0 +1,184 @@
+"""The Helm chart: what it installs is valid, and runs as it should."""
+
+import copy
+import tomllib
+
+import pytest
+import yaml
+from helm_python import Chart, chart
+from helm_python.errors import HelmError
+
+from manifests import BINARY, CHART, DEPLOY, ROUTES, assert_restricted, assert_valid, helm
+from manifests import helm_notes, only, run
+
+EVERYTHING = {
+    "routes": {
+        "redis": {"port": 6379, "upstream": "redis://a:6379;redis://b:6379", "protocol": "redis"},
+        "a-broker-with-a-long-name": {"port": 5672, "upstream": "amqp://rabbitmq:5672"},
+    },
+    "config": {
+        "policy": {"mode": "observe", "tracestate": False},
+        "limits": {"connections_max": 5000, "hold_bytes_max": "2MiB"},
+        "rollout": {"queues_allow": ["mail", 'a "quoted" <queue>'], "inject_ratio": 0.25},
+        "telemetry": {"sampler": "parentbased_traceidratio 0.1"},
+        "log": {"format": "json"},
+    },
+    "image": {"digest": "sha256:" + "0" * 64},
+    "otlp": {"endpoint": "https://c:4318", "resourceAttributes": {"deployment.environment": "x"}},
+    "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_HEADERS",
+                  "valueFrom": {"secretKeyRef": {"name": "otlp", "key": "headers"}}}],
+    "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+    "secretMounts": [{"secretName": "broker-tls", "mountPath": "/etc/tracehop-tls"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+    "imagePullSecrets": [{"name": "registry"}],
+    "service": {"name": "broker", "annotations": {"a": "b"}},
+    "metrics": {name: {"enabled": True} for name in
+                ("podMonitor", "serviceMonitor", "prometheusRule", "dashboard")},
+    "networkPolicy": {
+        "clients": [{"podSelector": {"matchLabels": {"celery": "yes"}}}],
+        "scrapers": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+        "egress": [{"ports": [{"port": 6379}]}],
+    },
+    "autoscaling": {"enabled": True},
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"team": "x"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "priorityClassName": "high",
+    "topologySpreadConstraints": [
+        {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+    ],
+}
+
+
+def pod_of(manifests):
+    return only(manifests, "Deployment")["spec"]["template"]["spec"]
+
+
+def config_of(manifests):
+    maps = [each for each in manifests if "proxy.toml" in each.get("data", {})]
+    assert len(maps) == 1
+    return maps[0]["data"]["proxy.toml"]
+
+
+def test_helm_finds_no_fault():
+    report = chart.lint(CHART, strict=True)
+    assert report["errors"] == []
+    # An icon is all that it misses.
+    assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
+def test_what_is_installed_is_valid_and_restricted(values):
+    manifests = helm(**values)
+    assert_valid(manifests)
+    assert_restricted(pod_of(manifests))
+    for manifest in manifests:
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == "tracehop"
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
+def test_tracehop_takes_the_configuration(tmp_path, values):
+    place = tmp_path / "proxy.toml"
+    place.write_text(config_of(helm(**values)))
+    done = run(BINARY, "check", "--config", place)
+    assert done.returncode == 0, place.read_text() + done.stderr
+    if values:
+        for line in ['mode = "observe"', "connections_max = 5000", "inject_ratio = 0.25",
+                     'listen = "0.0.0.0:5672"', """'a "quoted" <queue>'"""]:
+            assert line in done.stdout, done.stdout
+
+
+def test_every_key_of_the_example_can_be_a_value(tmp_path):
+    example = tomllib.loads((CHART.parents[2] / "proxy.toml").read_text())
+    routes = example.pop("routes")
+    del example["drain_grace"], example["admin"]["listen"], example["telemetry"]["flush_grace"]
+    settings = {key: value for key, value in routes["redis"].items()
+                if key not in ("listen", "upstream", "protocol")}
+    values = {"config": example,
+              "routes": {"redis": {"port": 6379, "upstream": "redis://r:6379", "settings": settings}}}
+    place = tmp_path / "proxy.toml"
+    place.write_text(config_of(helm(**values)))
+    done = run(BINARY, "check", "--config", place)
+    assert done.returncode == 0, place.read_text() + done.stderr
+
+
+def test_the_pod_has_time_to_end():
+    pod = pod_of(helm(drainGraceSeconds=60, flushGraceSeconds=7, preStopSleepSeconds=3))
+    assert pod["terminationGracePeriodSeconds"] >= 60 + 7 + 3
+    assert 'drain_grace = "60s"' in config_of(helm(drainGraceSeconds=60))
+
+
+def test_a_changed_configuration_starts_new_pods():
+    def annotations(**values):
+        return only(helm(**values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+
+    observing = annotations(config={"policy": {"mode": "observe"}})
+    assert annotations() == annotations() != observing
+
+
+def test_the_service_leads_to_the_pods_by_the_name_that_was_asked_for():
+    manifests = helm(**EVERYTHING)
+    service = next(each for each in manifests if each["metadata"]["name"] == "broker")
+    template = only(manifests, "Deployment")["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    ports = {port["name"]: port["containerPort"] for port in
+             template["spec"]["containers"][0]["ports"]}
+    for port in service["spec"]["ports"]:
+        assert ports[port["targetPort"]] == port["port"]
+    # Nobody but who is told to comes to the admin port.
+    assert "admin" not in [port["name"] for port in service["spec"]["ports"]]
+
+
+def test_the_admin_port_is_open_to_nobody_until_scrapers_are_named():
+    def ports(**values):
+        ingress = only(helm(**values), "NetworkPolicy")["spec"]["ingress"]
+        return [port["port"] for rule in ingress for port in rule["ports"]]
+
+    assert ports() == ["redis"]
+    assert ports(networkPolicy={"scrapers": [{"podSelector": {}}]}) == ["redis", "admin"]
+    assert "networkPolicy.scrapers" in helm_notes(metrics={"podMonitor": {"enabled": True}})
+
+
+def test_alerts_and_dashboard_come_along_as_they_are():
+    manifests = helm(**EVERYTHING)
+    rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text())
+    assert only(manifests, "PrometheusRule")["spec"] == rules
+    dashboard = next(each for each in manifests if each["metadata"]["name"].endswith("-dashboard"))
+    assert dashboard["data"]["tracehop.json"].strip() == (
+        DEPLOY / "grafana/dashboard.json").read_text().strip()
+
+
+def test_without_a_broker_nothing_is_installed():
+    with pytest.raises(HelmError, match="routes: there is none; name a broker"):
+        helm(routes={})
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("replicas", "two"),
+        ("replicaCount", 2),
+        ("routes.redis.upstream", "redis"),
+        ("routes.redis.port", 0),
+        ("routes.Redis", {"port": 1, "upstream": "redis://r"}),
+        ("routes.redis.settings", {"listen": ":1"}),
+        ("config.policy", "observe"),
+        ("config.routes", {}),
+        ("otlp.protocol", "http/json"),
+        ("image.digest", "latest"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_installed(path, value):
+    with Chart.load(CHART) as loaded:
+        values = loaded.values | {"routes": copy.deepcopy(ROUTES)}
+        loaded.validate_schema(values)
+        *folders, key = path.split(".")
+        place = values
+        for folder in folders:
+            place = place[folder]
+        place[key] = value
+        with pytest.raises(HelmError):
+            loaded.validate_schema(values)
