@@ -2,10 +2,10 @@
 
 import { ask } from "./api.js";
 import { h } from "./dom.js";
-import { facts, figure, mark, notice, share, sign, table, together, verdict, wayIn } from "./parts.js";
+import { facts, field, figure, mark, notice, share, sign, table, together, verdict, wayIn } from "./parts.js";
 import { layout } from "./picture.js";
 import { QUALITIES } from "./words.js";
-import { NONE, count, duration, percent, rate } from "./units.js";
+import { NONE, brief, count, duration, percent, rate } from "./units.js";
 
 export const label = "Flow";
 export const title = () => "Flow";
@@ -38,12 +38,15 @@ function arrange(answer) {
   };
 }
 
-export function draw(flow, app) {
-  if (flow.nodes.size === 0) return empty(app);
-  const chosen = flow.nodes.get(app.place.parameters.node);
+export function draw(all, app) {
+  if (all.nodes.size === 0) return empty(app);
+  const { q, node } = app.place.parameters;
+  const flow = q ? around(all, q.trim().toLowerCase()) : all;
+  const chosen = flow.nodes.get(node);
   return [
     h("h1", { key: "title", tabindex: "-1" }, "Flow"),
     summary(flow),
+    (q || all.nodes.size > NODES_MAX) && search(app),
     h(
       "div",
       { class: "flow", key: "flow" },
@@ -54,6 +57,26 @@ export function draw(flow, app) {
       notice("warn", h("p", null, "There are more producers, queues or workers than are kept apart; the rest is counted as “other”.")),
     tables(flow),
   ];
+}
+
+/** What is called so, with what it sends to or takes from. */
+function around(flow, text) {
+  const called = (id) => nameOf(flow.nodes.get(id)).toLowerCase().includes(text);
+  const sends = flow.sends.filter(({ producer, queue }) => called(producer) || called(queue));
+  const receives = flow.receives.filter(({ queue, worker }) => called(queue) || called(worker));
+  const ends = [...sends, ...receives].flatMap(({ producer, queue, worker }) => [producer, queue, worker]);
+  const kept = new Set([...ends, ...flow.queues.map(({ id }) => id).filter(called)]);
+  const of = (nodes) => nodes.filter(({ id }) => kept.has(id));
+  return { ...flow, sends, receives, producers: of(flow.producers), queues: of(flow.queues), workers: of(flow.workers) };
+}
+
+function search(app) {
+  const find = (event) => app.narrow({ ...app.place.parameters, q: event.target.value });
+  return h(
+    "form",
+    { class: "filters", key: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
+    field("q", "Find", app.place.parameters.q, find, "a producer, queue or worker"),
+  );
 }
 
 function empty(app) {
@@ -128,6 +151,8 @@ function picture(flow, chosen, app) {
     ...flow.receives.map((edge) => ({ ...edge, sent: false, from: edge.queue, to: edge.worker })),
   ].filter(({ from, to }) => kept.has(from) && kept.has(to));
   const place = layout(room(), columns, edges);
+  const unmatched = columns.every((column) => column.length === 0);
+  if (unmatched) return h("p", { key: "unmatched", class: "quiet" }, "Nothing that has passed is called so.");
   const all = [flow.producers, flow.queues, flow.workers];
   const belongs = ({ from, to }) => !chosen || from === chosen.id || to === chosen.id;
   return h(
@@ -167,7 +192,7 @@ function picture(flow, chosen, app) {
           class: `node is-${node.kind}`,
           "aria-pressed": String(isChosen),
           style: { ...at({ x, y }), width: `${width}px`, height: `${height}px` },
-          onclick: () => app.narrow({ node: isChosen ? "" : node.id }),
+          onclick: () => app.narrow({ ...app.place.parameters, node: isChosen ? "" : node.id }),
         },
         NODES[node.kind](node),
       );
@@ -202,12 +227,12 @@ const NODES = {
         h("span", null, h("b", null, rate(node.delivered_rate)), " out"),
       ),
       line(
-        h("span", null, "dwell ", h("b", null, duration(node.dwell_p50_ms)), " p50"),
-        h("span", null, h("b", null, duration(node.dwell_p95_ms)), " p95"),
+        h("span", null, "dwell ", h("b", null, brief(node.dwell_p50_ms)), " p50"),
+        h("span", null, h("b", null, brief(node.dwell_p95_ms)), " p95"),
       ),
       line(
         h("span", null, h("b", null, count(node.backlog)), " waiting"),
-        node.oldest_waiting_ms != null && h("span", null, "oldest ", h("b", null, duration(node.oldest_waiting_ms))),
+        node.oldest_waiting_ms != null && h("span", null, "oldest ", h("b", null, brief(node.oldest_waiting_ms))),
       ),
       (node.errors_total > 0 || node.redelivered_total > 0) &&
         line(
@@ -224,7 +249,7 @@ const NODES = {
       heading(nameOf(node)),
       line(
         h("b", null, rate(total(node.receives, "rate"))),
-        runs?.run_p50_ms != null && h("span", null, "runs ", h("b", null, duration(runs.run_p50_ms)), " p50"),
+        runs?.run_p50_ms != null && h("span", null, "runs ", h("b", null, brief(runs.run_p50_ms)), " p50"),
       ),
       line(
         failed > 0 ? mark("failed", `${count(failed)} failed`) : mark("succeeded", "none failed"),
@@ -262,7 +287,7 @@ function details(flow, node, app) {
   const name = (id) => nameOf(flow.nodes.get(id));
   const close = h(
     "button",
-    { type: "button", class: "icon-button", "aria-label": "Close the details", onclick: () => app.narrow({}) },
+    { type: "button", class: "icon-button", "aria-label": "Close the details", onclick: () => app.narrow({ ...app.place.parameters, node: "" }) },
     sign("close"),
   );
   const edges = (heading, all, other) =>
@@ -278,7 +303,7 @@ function details(flow, node, app) {
             h(
               "li",
               { key: edge[other] },
-              h("button", { type: "button", class: "link cut", onclick: () => app.narrow({ node: edge[other] }) }, name(edge[other])),
+              h("button", { type: "button", class: "link cut", onclick: () => app.narrow({ ...app.place.parameters, node: edge[other] }) }, name(edge[other])),
               h("span", { class: "number" }, rate(edge.rate)),
               edge.quality && share(edge.quality),
             ),

@@ -1,7 +1,7 @@
 // How the proxy itself is.
 
 import { h } from "./dom.js";
-import { facts, figure, mark, table, when } from "./parts.js";
+import { facts, field, figure, mark, table, when } from "./parts.js";
 import { DROPS, FAILURES, blind, leftAlone } from "./words.js";
 import { ago, bytes, count, duration, percent, plural } from "./units.js";
 
@@ -108,7 +108,7 @@ function routes({ routes }) {
       "Routes",
       [
         ["Route", ({ name }) => h("b", null, name)],
-        ["Listens at", ({ listen, tls_in }) => [h("code", null, listen), tls_in && h("span", { class: "tag" }, "TLS")]],
+        ["Listens at", ({ listen, tls_in }) => [h("code", null, listen), tls_in && h("span", { class: "tag" }, "TLS")], "wide"],
         ["Broker", ({ upstream, tls_out }) => [h("code", null, upstream), tls_out && h("span", { class: "tag" }, "TLS")], "wide"],
         ["Protocol", ({ protocol }) => protocol],
         ["Open", ({ connections_open }) => count(connections_open), number],
@@ -241,20 +241,7 @@ function config({ config }, app) {
     h(
       "form",
       { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-      h(
-        "label",
-        { class: "field wide" },
-        h("span", null, "Find"),
-        h("input", {
-          name: "find",
-          type: "search",
-          placeholder: "a key, a value, or where it comes from",
-          autocomplete: "off",
-          spellcheck: "false",
-          value: find,
-          oninput: (event) => app.narrow({ find: event.target.value }),
-        }),
-      ),
+      field("find", "Find", find, (event) => app.narrow({ find: event.target.value }), "a key, a value, or where it comes from"),
     ),
     table(
       "Configuration",

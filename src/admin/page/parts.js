@@ -95,8 +95,9 @@ export function verdict(qualities) {
  *
  * A column is `[heading, cell, class]`, its cell a function of the row.
  */
-export function table(caption, columns, rows, { key, empty = "None." } = {}) {
-  if (rows.length === 0) return h("p", { class: "quiet" }, empty);
+export function table(caption, columns, all, { key, empty = "None." } = {}) {
+  if (all.length === 0) return h("p", { class: "quiet" }, empty);
+  const rows = all.slice(0, ROWS_MAX);
   const cell = (row, [heading, content, kind = ""], index) => {
     const shown = content(row);
     return h(
@@ -138,6 +139,7 @@ export function table(caption, columns, rows, { key, empty = "None." } = {}) {
         ),
       ),
     ),
+    all.length > rows.length && h("p", { class: "quiet more" }, `${all.length - rows.length} more are not shown; narrow the search.`),
   );
 }
 
@@ -185,6 +187,25 @@ export function figure(name, value, note, kind = "") {
     { class: `figure ${kind}`, key: name },
     h("dt", null, name),
     h("dd", null, h("b", null, value), note && h("span", { class: "quiet" }, note)),
+  );
+}
+
+/** A text to search by. */
+export function field(name, text, value, oninput, hint, { kind = "wide", invalid = false } = {}) {
+  return h(
+    "label",
+    { class: `field ${kind}`, key: name },
+    h("span", null, text),
+    h("input", {
+      name,
+      type: "search",
+      placeholder: hint,
+      autocomplete: "off",
+      spellcheck: "false",
+      value: value ?? "",
+      "aria-invalid": invalid && "true",
+      oninput,
+    }),
   );
 }
 
@@ -236,3 +257,4 @@ function scheme({ upstream, tls_in, tls_out }) {
 
 
 const SAID_MS = 4000;
+const ROWS_MAX = 500;

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { h } from "./dom.js";
-import { copyable, figure, mark, share, table, wayIn, when } from "./parts.js";
+import { copyable, field, figure, mark, share, table, wayIn, when } from "./parts.js";
 import { INVALID, QUALITIES, QUALITY } from "./words.js";
 import { count, percent } from "./units.js";
 
@@ -83,20 +83,7 @@ function filters(report, app) {
   return h(
     "form",
     { class: "filters", key: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-    h(
-      "label",
-      { class: "field wide" },
-      h("span", null, "Find"),
-      h("input", {
-        name: "q",
-        type: "search",
-        placeholder: "task, queue, producer or task id",
-        autocomplete: "off",
-        spellcheck: "false",
-        value: q ?? "",
-        oninput: (event) => app.narrow({ q: event.target.value, kind }),
-      }),
-    ),
+    field("q", "Find", q, (event) => app.narrow({ q: event.target.value, kind }), "task, queue, producer or task id"),
     h(
       "div",
       { class: "chips", role: "group", "aria-label": "Quality" },

@@ -23,13 +23,21 @@ export function rate(perSecond) {
 
 export function duration(ms) {
   if (ms == null) return NONE;
-  if (ms < 1000) return `${digits(ms)} ms`;
-  if (ms < 59_950) return `${digits(ms / 1000)} s`;
+  if (ms < 999.5) return `${exact(ms)} ms`;
+  if (ms < 59_950) return `${exact(ms / 1000)} s`;
   const seconds = Math.round(ms / 1000);
   if (seconds < 3600) return both(seconds, 60, "min", "s");
   const minutes = Math.round(seconds / 60);
   if (minutes < 48 * 60) return both(minutes, 60, "h", "min");
   return both(Math.round(minutes / 60), 24, "d", "h");
+}
+
+/** The same in one unit, for where there is little room. */
+export function brief(ms) {
+  if (ms == null || ms < 59_950) return duration(ms);
+  if (ms < 3_570_000) return `${digits(ms / 60_000)} min`;
+  if (ms < 171_000_000) return `${digits(ms / 3_600_000)} h`;
+  return `${digits(ms / 86_400_000)} d`;
 }
 
 /** Reads "250", "250ms", "1.5 s", "2 min"; null where it is none. */
@@ -84,7 +92,12 @@ function scaled(number, step, units) {
   return `${digits(number)}${units[unit]}`;
 }
 
-/** Three digits at most, as many as tell something. */
+/** Three digits, down to a hundredth. */
+function exact(number) {
+  return String(Number(Number(number.toPrecision(3)).toFixed(2)));
+}
+
+/** As many digits as tell something of what changes all the time. */
 function digits(number) {
   const places = number < 10 ? (number < 1 ? 2 : 1) : 0;
   return String(Number(number.toFixed(places)));

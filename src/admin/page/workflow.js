@@ -276,7 +276,7 @@ function details({ task, attempt, key }, app) {
       h(
         "section",
         { key: index },
-        h("h3", null, attempt.deliveries.length > 1 ? `Delivery ${index + 1}` : "Delivery", delivery.redelivered && h("span", { class: "flag" }, "↻ redelivered")),
+        h("h2", null, attempt.deliveries.length > 1 ? `Delivery ${index + 1}` : "Delivery", delivery.redelivered && h("span", { class: "flag" }, "↻ redelivered")),
         facts([
           ["Delivered", at(delivery.delivered_at)],
           ["Worker", delivery.worker],

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { h } from "./dom.js";
-import { mark, notice, table, wayIn, when } from "./parts.js";
+import { field, mark, notice, table, wayIn, when } from "./parts.js";
 import { STATES } from "./words.js";
 import { count, duration, milliseconds } from "./units.js";
 
@@ -60,27 +60,12 @@ function form(app) {
     clearTimeout(form.timer);
     form.timer = setTimeout(app.refresh, TYPING_MS);
   };
-  const field = (name, text, hint, kind) =>
-    h(
-      "label",
-      { class: `field ${kind ?? ""}`, key: name },
-      h("span", null, text),
-      h("input", {
-        name,
-        type: "search",
-        placeholder: hint,
-        autocomplete: "off",
-        spellcheck: "false",
-        value: parameters[name] ?? "",
-        "aria-invalid": name === "min" && Boolean(parameters.min) && milliseconds(parameters.min) === null && "true",
-        oninput: set(name),
-      }),
-    );
+  const text = (name, label, hint, more) => field(name, label, parameters[name], set(name), hint, { kind: "", ...more });
   return h(
     "form",
     { class: "filters", key: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-    field("q", "Task or id", "shop.pay, a task id or a trace id", "wide"),
-    field("queue", "Queue", "celery"),
+    text("q", "Task or id", "shop.pay, a task id or a trace id", { kind: "wide" }),
+    text("queue", "Queue", "celery"),
     h(
       "label",
       { class: "field", key: "state" },
@@ -94,8 +79,8 @@ function form(app) {
         ),
       ),
     ),
-    field("system", "Broker", "any"),
-    field("min", "At least", "500 ms, 2 s"),
+    text("system", "Broker", "any"),
+    text("min", "At least", "500 ms, 2 s", { invalid: Boolean(parameters.min) && milliseconds(parameters.min) === null }),
   );
 }
 
