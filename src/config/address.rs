@@ -76,6 +76,12 @@ fn read_url(url: &str) -> Result<Upstream, Fault> {
         }
         None => authority,
     };
+    if let Some((parameter, key)) = tls_parameter(rest) {
+        return Err(Fault::new(
+            format!("`{parameter}` in a URL is for the app's client alone"),
+            format!("leave it out, and set `{key}` of the route"),
+        ));
+    }
     let (host, port) = split_port(address).ok_or_else(|| Fault::new("no such host", EXAMPLE))?;
     let port = if port.is_empty() { default_port } else { port };
     match port.parse() {
@@ -86,6 +92,21 @@ fn read_url(url: &str) -> Result<Upstream, Fault> {
         }),
         _ => Err(Fault::new("no such port", "write a port from 1 to 65535")),
     }
+}
+
+/// The first parameter about TLS in the query of a URL, with the key that stands for it.
+fn tls_parameter(url: &str) -> Option<(&'static str, &'static str)> {
+    let (_, query) = url.rsplit_once('?')?;
+    let mut names = query.split('&').filter_map(|it| it.split('=').next());
+    names.find_map(|name| {
+        let mut known = TLS_PARAMETERS.into_iter();
+        known.find(|(parameter, _)| *parameter == name)
+    })
+}
+
+/// Whether URLs of this kind ask for TLS.
+pub(super) fn is_tls(scheme: &str) -> bool {
+    TLS_SCHEMES.contains(&scheme)
 }
 
 fn write_url(upstream: &Upstream) -> String {
@@ -144,14 +165,38 @@ pub(super) fn leads_back(listen: SocketAddr, upstream: &Upstream) -> bool {
 }
 
 /// The kinds of broker URLs, each with the port that stands for none.
-const SCHEMES: [(&str, &str); 3] = [("redis", "6379"), ("amqp", "5672"), ("pyamqp", "5672")];
+const SCHEMES: [(&str, &str); 5] = [
+    ("redis", "6379"),
+    ("rediss", "6379"),
+    ("amqp", "5672"),
+    ("amqps", "5671"),
+    ("pyamqp", "5672"),
+];
+
+/// The kinds of which TLS is spoken.
+const TLS_SCHEMES: [&str; 2] = ["rediss", "amqps"];
+
+/// What clients take from the query of a URL, each with the key that stands for it here.
+const TLS_PARAMETERS: [(&str, &str); 13] = [
+    ("ssl_cert_reqs", "upstream_verify"),
+    ("ssl_check_hostname", "upstream_verify"),
+    ("ssl_ca_certs", "upstream_ca"),
+    ("ssl_ca_path", "upstream_ca"),
+    ("ssl_ca_data", "upstream_ca"),
+    ("ssl_certfile", "upstream_certificate"),
+    ("ssl_keyfile", "upstream_key"),
+    ("ssl_password", "upstream_key"),
+    ("cacertfile", "upstream_ca"),
+    ("certfile", "upstream_certificate"),
+    ("keyfile", "upstream_key"),
+    ("verify", "upstream_verify"),
+    ("server_name_indication", "upstream_server_name"),
+];
 
 const EXAMPLE: &str = "write for example \"redis://127.0.0.1:6379\" or \
                        \"amqp://127.0.0.1:5672\", several separated by `;`";
 
-const REFUSED: [(&str, &str, &str); 5] = [
-    ("rediss", NO_TLS, REDISS_REMEDY),
-    ("amqps", NO_TLS, AMQPS_REMEDY),
+const REFUSED: [(&str, &str, &str); 3] = [
     (
         "sentinel",
         "Redis Sentinel is not supported by this version",
@@ -161,11 +206,6 @@ const REFUSED: [(&str, &str, &str); 5] = [
     ("unix", NO_SOCKET, SOCKET_REMEDY),
 ];
 
-const NO_TLS: &str = "TLS to the broker is not supported by this version";
-const REDISS_REMEDY: &str =
-    "write redis://host:port of a port without TLS, or of a TLS tunnel beside the proxy";
-const AMQPS_REMEDY: &str =
-    "write amqp://host:port of a port without TLS, or of a TLS tunnel beside the proxy";
 const NO_SOCKET: &str = "Unix sockets are not supported by this version";
 const SOCKET_REMEDY: &str = "let the broker listen on a TCP port and write redis://host:port";
 
@@ -200,6 +240,8 @@ mod tests {
             ("redis://a:1; redis://b:2/3", "a:1 b:2"),
             ("amqp://guest:guest@rabbit//", "rabbit:5672"),
             ("pyamqp://a;amqp://b:5673/vhost", "a:5672 b:5673"),
+            ("rediss://:secret@redis/0", "redis:6379"),
+            ("amqps://a;amqps://b:5673/", "a:5671 b:5673"),
         ] {
             let upstreams = Upstreams::read(text).unwrap();
             let read: Vec<String> = upstreams
@@ -229,9 +271,9 @@ mod tests {
             ("redis://redis:65536", "no such port"),
             ("redis://:sec/ret@redis", "the password is not spelled"),
             ("redis://a;", "not a broker URL"),
-            ("rediss://redis", "TLS"),
             ("sentinel://redis", "Sentinel"),
-            ("amqps://guest@rabbit//", "TLS"),
+            ("rediss://redis?a=b&ssl_ca_certs=secret", "`ssl_ca_certs`"),
+            ("amqps://guest@rabbit//?verify=verify_none", "`verify`"),
             ("redis+socket:///run/redis.sock", "Unix sockets"),
             ("sqs://", "not a kind of broker"),
         ] {

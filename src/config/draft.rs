@@ -8,7 +8,6 @@ use crate::config::Complaints;
 use crate::config::Config;
 use crate::config::Loaded;
 use crate::config::Place;
-use crate::config::Route;
 use crate::config::keys::KEYS;
 use crate::config::keys::ROUTE_KEYS;
 use crate::config::keys::RouteDraft;
@@ -140,15 +139,10 @@ impl Draft {
         if let Some(complaints) = Complaints::new(self.complaints) {
             return Err(complaints);
         }
-        let routes = self.routes.into_iter().filter_map(|(name, draft)| {
-            Some(Route {
-                name: name.into(),
-                protocol: draft.protocol,
-                listen: draft.listen?,
-                upstream: draft.upstream,
-            })
-        });
-        self.config.routes = routes.collect();
+        let routes = self.routes.into_iter();
+        self.config.routes = routes
+            .filter_map(|(name, draft)| draft.finish(name))
+            .collect();
         let places = self.places.iter();
         Ok(Loaded {
             config: self.config,

@@ -2,9 +2,14 @@
 //! a new key is one line here, a field, and its place in `proxy.toml`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use rustls::pki_types::ServerName;
 
 use crate::config::Config;
+use crate::config::Identity;
 use crate::config::InjectOn;
+use crate::config::ListenerTls;
 use crate::config::LogFormat;
 use crate::config::Mode;
 use crate::config::OnInvalid;
@@ -14,15 +19,18 @@ use crate::config::OtlpProtocol;
 use crate::config::Protocol;
 use crate::config::Route;
 use crate::config::Upstream;
+use crate::config::UpstreamTls;
 use crate::config::address::Listen;
 use crate::config::address::Upstreams;
 use crate::config::spelling::Bytes;
 use crate::config::spelling::Count;
 use crate::config::spelling::Endpoint;
 use crate::config::spelling::Fault;
+use crate::config::spelling::File;
 use crate::config::spelling::Grace;
 use crate::config::spelling::Level;
 use crate::config::spelling::List;
+use crate::config::spelling::Name;
 use crate::config::spelling::Optional;
 use crate::config::spelling::Pattern;
 use crate::config::spelling::SamplerName;
@@ -88,6 +96,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(limits.buffer_bytes_max: Bytes),
     key!(limits.pending_max: Count),
     key!(limits.connect_timeout: Time),
+    key!(limits.handshake_timeout: Time),
     key!(limits.half_closed_max: Time),
     key!(limits.open_hops_max: Count),
     key!(limits.open_hop_age_max: Time),
@@ -119,7 +128,15 @@ pub(super) const KEYS: &[Key<Config>] = &[
 pub(super) const ROUTE_KEYS: &[Key<RouteDraft>] = &[
     key!(protocol: Word<Protocol>),
     key!(listen: Optional<Listen>),
+    key!(tls_certificate: Optional<File>),
+    key!(tls_key: Optional<File>),
+    key!(tls_client_ca: Optional<File>),
     key!(upstream: Upstreams),
+    key!(upstream_ca: Optional<File>),
+    key!(upstream_certificate: Optional<File>),
+    key!(upstream_key: Optional<File>),
+    key!(upstream_server_name: Optional<Name>),
+    key!(upstream_verify: Truth),
 ];
 
 /// A route of which not everything may be known yet.
@@ -127,7 +144,54 @@ pub(super) const ROUTE_KEYS: &[Key<RouteDraft>] = &[
 pub(super) struct RouteDraft {
     pub(super) protocol: Protocol,
     pub(super) listen: Option<SocketAddr>,
+    pub(super) tls_certificate: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
+    pub(super) tls_client_ca: Option<PathBuf>,
     pub(super) upstream: Vec<Upstream>,
+    pub(super) upstream_ca: Option<PathBuf>,
+    pub(super) upstream_certificate: Option<PathBuf>,
+    pub(super) upstream_key: Option<PathBuf>,
+    pub(super) upstream_server_name: Option<ServerName<'static>>,
+    pub(super) upstream_verify: bool,
+}
+
+impl RouteDraft {
+    /// The route called `name`; `None` where something is missing.
+    pub(super) fn finish(self, name: String) -> Option<Route> {
+        Some(Route {
+            name: name.into(),
+            protocol: self.protocol,
+            listen: self.listen?,
+            tls: self.tls(),
+            upstream_tls: self.upstream_tls(),
+            upstream: self.upstream,
+        })
+    }
+
+    /// TLS from apps, where there is all that it takes.
+    pub(super) fn tls(&self) -> Option<ListenerTls> {
+        Some(ListenerTls {
+            identity: identity(&self.tls_certificate, &self.tls_key)?,
+            client_ca: self.tls_client_ca.clone(),
+        })
+    }
+
+    /// TLS to brokers, should they want it.
+    pub(super) fn upstream_tls(&self) -> UpstreamTls {
+        UpstreamTls {
+            ca: self.upstream_ca.clone(),
+            identity: identity(&self.upstream_certificate, &self.upstream_key),
+            server_name: self.upstream_server_name.clone(),
+            verify: self.upstream_verify,
+        }
+    }
+}
+
+fn identity(certificate: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<Identity> {
+    Some(Identity {
+        certificate: certificate.clone()?,
+        key: key.clone()?,
+    })
 }
 
 impl Default for RouteDraft {
@@ -135,17 +199,40 @@ impl Default for RouteDraft {
         Self {
             protocol: Protocol::Auto,
             listen: None,
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
             upstream: Vec::new(),
+            upstream_ca: None,
+            upstream_certificate: None,
+            upstream_key: None,
+            upstream_server_name: None,
+            upstream_verify: true,
         }
     }
 }
 
 impl From<&Route> for RouteDraft {
     fn from(route: &Route) -> Self {
+        let Route {
+            tls, upstream_tls, ..
+        } = route;
+        let certificate = |identity: &Identity| identity.certificate.clone();
+        let key = |identity: &Identity| identity.key.clone();
+        let listener = tls.as_ref().map(|tls| &tls.identity);
+        let client = upstream_tls.identity.as_ref();
         Self {
             protocol: route.protocol,
             listen: Some(route.listen),
+            tls_certificate: listener.map(certificate),
+            tls_key: listener.map(key),
+            tls_client_ca: tls.as_ref().and_then(|tls| tls.client_ca.clone()),
             upstream: route.upstream.clone(),
+            upstream_ca: upstream_tls.ca.clone(),
+            upstream_certificate: client.map(certificate),
+            upstream_key: client.map(key),
+            upstream_server_name: upstream_tls.server_name.clone(),
+            upstream_verify: upstream_tls.verify,
         }
     }
 }

@@ -171,6 +171,7 @@ mod tests {
     use crate::config::Protocol;
     use crate::config::Route;
     use crate::config::Upstream;
+    use crate::config::UpstreamTls;
     use crate::config::keys::KEYS;
 
     const PROXY_TOML: &str = include_str!("../../proxy.toml");
@@ -216,6 +217,8 @@ mod tests {
             name: name.into(),
             protocol,
             listen: ([127, 0, 0, 1], listen).into(),
+            tls: None,
+            upstream_tls: UpstreamTls::default(),
             upstream: vec![Upstream {
                 scheme,
                 host: "127.0.0.1".into(),
@@ -229,10 +232,8 @@ mod tests {
             assert!(loaded.origins.contains_key(key.path), "{}", key.path);
         }
         for key in ROUTE_KEYS {
-            for name in ["redis", "rabbitmq"] {
-                let path = format!("routes.{name}.{}", key.path);
-                assert!(loaded.origins.contains_key(&path), "{path}");
-            }
+            let path = format!("routes.redis.{}", key.path);
+            assert!(loaded.origins.contains_key(&path), "{path}");
         }
     }
 
@@ -270,7 +271,10 @@ mod tests {
         text.push_str(
             "routes.a = { listen = '[::1]:0', upstream = 'redis://[::1];redis://u:p@b:1/0' }\n",
         );
-        text.push_str("routes.b = { protocol = 'amqp', listen = ':2', upstream = 'amqp://b' }\n");
+        text.push_str(
+            "routes.b = { protocol = 'amqp', listen = ':2', upstream = 'amqps://b', \
+             upstream_server_name = 'c', upstream_verify = false }\n",
+        );
 
         let loaded = load(&text, &[]).unwrap();
         assert_eq!(loaded.config.policy.mode, Mode::Observe);
@@ -278,10 +282,8 @@ mod tests {
         assert_eq!(loaded.config.rollout.inject_ratio.to_string(), "0.7");
         assert_eq!(loaded.config.routes.len(), 2);
         let written = loaded.to_toml();
-        assert!(
-            !written.contains("# default") || written.matches("# default").count() == 1,
-            "{written}"
-        );
+        let (_, sections) = written.split_once("\n[policy]\n").unwrap();
+        assert!(!sections.contains("# default"), "{written}");
         assert_eq!(load(&written, &[]).unwrap().config, loaded.config);
     }
 
@@ -580,6 +582,91 @@ mod tests {
                           [routes.b]\nlisten = ':0'\nupstream = 'redis://b'\n\
                           [admin]\nlisten = ':0'";
         assert!(load(free_ports, &[]).is_ok());
+    }
+
+    #[test]
+    fn what_tls_lacks_is_told() {
+        for (text, expected) in [
+            (
+                "tls_certificate = 'c'",
+                "`routes.redis.tls_certificate`: of no use without `tls_key`",
+            ),
+            (
+                "tls_client_ca = 'c'",
+                "`routes.redis.tls_client_ca`: of no use without `tls_certificate`",
+            ),
+            (
+                "upstream_ca = 'c'",
+                "`routes.redis.upstream_ca`: of no use without TLS to the broker",
+            ),
+            (
+                "upstream_verify = false",
+                "`routes.redis.upstream_verify`: of no use without TLS to the broker",
+            ),
+            (
+                "upstream_server_name = 'a b'",
+                "`routes.redis.upstream_server_name`: not a name that a certificate can be for",
+            ),
+        ] {
+            let (key, _) = text.split_once('=').unwrap();
+            let column = key.len() + 3;
+            let expected = format!("proxy.toml:4:{column}: {expected}");
+            assert_complaints(&format!("{ROUTE}{text}\n"), &[], &[&expected]);
+        }
+    }
+
+    #[test]
+    fn files_of_tls_are_read() {
+        let folder = std::env::temp_dir().join(format!("tracehop-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let signed = rcgen::generate_simple_self_signed(vec!["c".to_owned()]).unwrap();
+        let other = rcgen::KeyPair::generate().unwrap();
+        let certificate = write("certificate.pem", &signed.cert.pem());
+        let key = write("key.pem", &signed.signing_key.serialize_pem());
+        let other_key = write("other.pem", &other.serialize_pem());
+        let route = |certificate: &str, key: &str, ca: &str| {
+            format!(
+                "[routes.redis]\nlisten = ':1'\nupstream = 'rediss://broker'\n\
+                 tls_certificate = '{certificate}'\ntls_key = '{key}'\ntls_client_ca = '{ca}'\n\
+                 upstream_certificate = '{certificate}'\nupstream_key = '{key}'\n\
+                 upstream_ca = '{ca}'\n"
+            )
+        };
+        let loaded = load(&route(&certificate, &key, &certificate), &[]).unwrap();
+        assert_eq!(load(&loaded.to_toml(), &[]).unwrap().config, loaded.config);
+        let key_of_another = "not the key of the first certificate in";
+        assert_complaints(
+            &route(&certificate, &other_key, &key),
+            &[],
+            &[
+                &format!(
+                    "proxy.toml:5:11: `routes.redis.tls_key`: {key_of_another} `tls_certificate`"
+                ),
+                "proxy.toml:6:17: `routes.redis.tls_client_ca`: no certificate is in it",
+                &format!(
+                    "proxy.toml:8:16: `routes.redis.upstream_key`: {key_of_another} \
+                     `upstream_certificate`"
+                ),
+                "proxy.toml:9:15: `routes.redis.upstream_ca`: no certificate is in it",
+            ],
+        );
+        let missing = "cannot be read: No such file or directory (os error 2)";
+        assert_complaints(
+            &route("/nowhere.pem", &certificate, &certificate),
+            &[],
+            &[
+                &format!("proxy.toml:4:19: `routes.redis.tls_certificate`: {missing}"),
+                "proxy.toml:5:11: `routes.redis.tls_key`: no private key is in it",
+                &format!("proxy.toml:7:24: `routes.redis.upstream_certificate`: {missing}"),
+                "proxy.toml:8:16: `routes.redis.upstream_key`: no private key is in it",
+            ],
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod mask;
 mod otel;
 mod rules;
 mod spelling;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +31,11 @@ pub use load::Environment;
 pub use load::Flag;
 pub use load::Loaded;
 pub use load::Sources;
+pub use tls::Identity;
+pub use tls::ListenerTls;
+pub use tls::Made;
+pub use tls::Unusable;
+pub use tls::UpstreamTls;
 use wildmatch::WildMatch;
 
 use crate::config::address::Upstreams;
@@ -79,8 +85,11 @@ pub struct Route {
     pub name: Arc<str>,
     pub protocol: Protocol,
     pub listen: SocketAddr,
+    /// `None`: apps connect without TLS.
+    pub tls: Option<ListenerTls>,
     /// At least one, in the order in which they are tried.
     pub upstream: Vec<Upstream>,
+    pub upstream_tls: UpstreamTls,
 }
 
 impl Route {
@@ -88,6 +97,12 @@ impl Route {
     #[must_use]
     pub fn upstream_urls(&self) -> String {
         Upstreams::write(&self.upstream)
+    }
+
+    /// Whether TLS is spoken to any of its brokers.
+    #[must_use]
+    pub fn needs_upstream_tls(&self) -> bool {
+        self.upstream.iter().any(Upstream::is_tls)
     }
 }
 
@@ -98,6 +113,14 @@ pub struct Upstream {
     pub scheme: &'static str,
     pub host: Arc<str>,
     pub port: u16,
+}
+
+impl Upstream {
+    /// Whether its URL asks for TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        address::is_tls(self.scheme)
+    }
 }
 
 /// What is done with the context of task messages.
@@ -210,6 +233,8 @@ pub struct Limits {
     pub pending_max: usize,
     /// How long one address of an upstream may take to accept a connection.
     pub connect_timeout: Duration,
+    /// How long a TLS handshake with an app or a broker may take.
+    pub handshake_timeout: Duration,
     /// How long one peer may be silent after the other has ended its half of a connection.
     pub half_closed_max: Duration,
     /// Publications that may wait for their answer at once, and how long each; as many
@@ -303,9 +328,13 @@ pub enum Protocol {
 impl Protocol {
     /// Every protocol, with the word that names it and the schemes of its broker URLs.
     pub const ALL: [(Self, &'static str, &'static [&'static str]); 3] = [
-        (Self::Auto, "auto", &["redis", "amqp", "pyamqp"]),
-        (Self::Redis, "redis", &["redis"]),
-        (Self::Amqp, "amqp", &["amqp", "pyamqp"]),
+        (
+            Self::Auto,
+            "auto",
+            &["redis", "rediss", "amqp", "amqps", "pyamqp"],
+        ),
+        (Self::Redis, "redis", &["redis", "rediss"]),
+        (Self::Amqp, "amqp", &["amqp", "amqps", "pyamqp"]),
     ];
 }
 
@@ -362,6 +391,7 @@ impl Default for Limits {
             buffer_bytes_max: 256 << 10,
             pending_max: 1 << 16,
             connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
             half_closed_max: Duration::from_secs(120),
             open_hops_max: 100_000,
             open_hop_age_max: Duration::from_secs(600),

@@ -4,18 +4,22 @@ use std::net::SocketAddr;
 
 use crate::config::Complaint;
 use crate::config::Protocol;
+use crate::config::Upstream;
 use crate::config::address::clash;
 use crate::config::address::leads_back;
 use crate::config::draft::Draft;
 use crate::config::environment::SINGLE_ROUTE;
 use crate::config::environment::variable;
+use crate::config::keys::RouteDraft;
 
 /// What a draft must pass. A rule says nothing about keys whose value could not be read.
-pub(super) const RULES: [fn(&Draft) -> Vec<Complaint>; 5] = [
+pub(super) const RULES: [fn(&Draft) -> Vec<Complaint>; 7] = [
     routes_are_whole,
     brokers_speak_the_protocol,
     listeners_stand_apart,
     routes_lead_elsewhere,
+    tls_has_what_it_takes,
+    tls_files_can_be_used,
     one_message_fits_the_total,
 ];
 
@@ -136,6 +140,75 @@ fn routes_lead_elsewhere(draft: &Draft) -> Vec<Complaint> {
                 wrong: format!("`{path}`: leads back to {listen}, where this route listens"),
                 place: draft.place(&path),
                 remedy: "write the broker's own address, or listen on another port".to_owned(),
+            });
+        }
+    }
+    complaints
+}
+
+fn tls_has_what_it_takes(draft: &Draft) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (name, route) in &draft.routes {
+        let path = |key| format!("routes.{name}.{key}");
+        for (key, is_set, other, has_other) in pairs(route) {
+            if is_set && !has_other && draft.is_sound(&path(other)) {
+                complaints.push(Complaint {
+                    wrong: format!("`{}`: of no use without `{other}`", path(key)),
+                    place: draft.place(&path(key)),
+                    remedy: format!("set `{other}` as well, or neither"),
+                });
+            }
+        }
+        let is_plain = !route.upstream.is_empty() && !route.upstream.iter().any(Upstream::is_tls);
+        for (key, is_set) in [
+            ("upstream_ca", route.upstream_ca.is_some()),
+            ("upstream_certificate", route.upstream_certificate.is_some()),
+            ("upstream_key", route.upstream_key.is_some()),
+            ("upstream_server_name", route.upstream_server_name.is_some()),
+            ("upstream_verify", !route.upstream_verify),
+        ] {
+            if is_set && is_plain && draft.is_sound(&path("upstream")) {
+                complaints.push(Complaint {
+                    wrong: format!("`{}`: of no use without TLS to the broker", path(key)),
+                    place: draft.place(&path(key)),
+                    remedy: "write `rediss://` or `amqps://` in `upstream`, or leave this out"
+                        .to_owned(),
+                });
+            }
+        }
+    }
+    complaints
+}
+
+/// Each key about TLS that needs another one: itself and that one, each with whether it is set.
+fn pairs(route: &RouteDraft) -> [(&'static str, bool, &'static str, bool); 5] {
+    let certificate = ("tls_certificate", route.tls_certificate.is_some());
+    let key = ("tls_key", route.tls_key.is_some());
+    let ca = ("tls_client_ca", route.tls_client_ca.is_some());
+    let own = ("upstream_certificate", route.upstream_certificate.is_some());
+    let own_key = ("upstream_key", route.upstream_key.is_some());
+    [
+        (certificate, key),
+        (key, certificate),
+        (ca, certificate),
+        (own, own_key),
+        (own_key, own),
+    ]
+    .map(|((key, is_set), (other, has_other))| (key, is_set, other, has_other))
+}
+
+fn tls_files_can_be_used(draft: &Draft) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (name, route) in &draft.routes {
+        let listener = route.tls().and_then(|tls| tls.make().err());
+        let is_tls = route.upstream.iter().any(Upstream::is_tls);
+        let upstream = is_tls.then(|| route.upstream_tls().make().err()).flatten();
+        for fault in [listener, upstream].into_iter().flatten().flatten() {
+            let path = format!("routes.{name}.{}", fault.key);
+            complaints.push(Complaint {
+                wrong: format!("`{path}`: {}", fault.wrong),
+                place: draft.place(&path),
+                remedy: fault.remedy.to_owned(),
             });
         }
     }

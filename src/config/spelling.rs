@@ -1,9 +1,11 @@
 //! How values are spelled: the same in the file, in the environment and in flags.
 
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
+use rustls::pki_types::ServerName;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 use wildmatch::WildMatch;
@@ -342,6 +344,41 @@ impl Spelling for Text {
 
     fn write(value: &String) -> String {
         value.clone()
+    }
+}
+
+/// The path of a file; whether it is there is another question.
+pub(super) enum File {}
+
+impl Spelling for File {
+    type Value = PathBuf;
+
+    fn read(text: &str) -> Result<PathBuf, Fault> {
+        Ok(text.into())
+    }
+
+    fn write(value: &PathBuf) -> String {
+        value.display().to_string()
+    }
+}
+
+/// The name of a server, as certificates have it: of DNS, or an IP address.
+pub(super) enum Name {}
+
+impl Spelling for Name {
+    type Value = ServerName<'static>;
+
+    fn read(text: &str) -> Result<ServerName<'static>, Fault> {
+        ServerName::try_from(text.to_owned()).map_err(|_| {
+            Fault::new(
+                "not a name that a certificate can be for",
+                "write a name such as \"broker.example\", or an IP address, without a port",
+            )
+        })
+    }
+
+    fn write(value: &ServerName<'static>) -> String {
+        value.to_str().into_owned()
     }
 }
 

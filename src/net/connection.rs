@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::Instant;
 
 use tokio::io::Interest;
@@ -16,15 +17,21 @@ use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::config::Limits;
+use crate::config::ListenerTls;
 use crate::config::Upstream;
+use crate::config::UpstreamTls;
 use crate::hop::Connection;
 use crate::hop::Injector;
+use crate::net::certificates::BadFiles;
+use crate::net::certificates::Certificates;
 use crate::net::drain::Drain;
 use crate::net::drain::Signal;
-use crate::net::listener::reset;
 use crate::net::proxy::OpenSession;
 use crate::net::relay::Ending;
 use crate::net::relay::Relay;
+use crate::net::stream::Stream;
+use crate::net::tls;
+use crate::net::tls::Failure;
 use crate::net::upstream;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
@@ -53,10 +60,44 @@ pub(super) struct Shared {
 pub(super) struct Route {
     pub(super) config: config::Route,
     pub(super) metrics: RouteMetrics,
-    pub(super) repeats: Mutex<Repeats<&'static str>>,
+    repeats: Mutex<Repeats<&'static str>>,
+    /// `None`: apps connect without TLS.
+    pub(super) client_tls: Option<Certificates<ListenerTls>>,
+    /// `None`: no broker's URL asks for it.
+    pub(super) broker_tls: Option<Certificates<UpstreamTls>>,
 }
 
 impl Route {
+    /// Reads what TLS needs of files.
+    pub(super) fn new(
+        config: config::Route,
+        metrics: RouteMetrics,
+        repeat_interval: Duration,
+    ) -> Result<Self, BadFiles> {
+        let client_tls = config.tls.clone();
+        let broker_tls = config
+            .needs_upstream_tls()
+            .then(|| config.upstream_tls.clone());
+        if broker_tls.as_ref().is_some_and(|tls| !tls.verify) {
+            tracing::warn!(
+                route = &*config.name,
+                "upstream_verify = false: whoever answers is taken for the broker, and may read \
+                 and change everything; set `upstream_ca` instead"
+            );
+        }
+        Ok(Self {
+            client_tls: client_tls
+                .map(|files| Certificates::load(files, metrics.clone()))
+                .transpose()?,
+            broker_tls: broker_tls
+                .map(|files| Certificates::load(files, metrics.clone()))
+                .transpose()?,
+            config,
+            metrics,
+            repeats: Mutex::new(Repeats::new(repeat_interval)),
+        })
+    }
+
     /// Counts a failure. `Some` when it is to be logged as well, with how often it was not
     /// since it last was.
     pub(super) fn failed(&self, why: &'static str) -> Option<u64> {
@@ -86,6 +127,9 @@ pub(super) async fn serve(
 ) {
     let _open = Open::new(&route.metrics);
     let signal = shared.drain.signal();
+    let Some(client) = greet(client, address, &route, &shared, &signal).await else {
+        return;
+    };
     let Some((client, broker, upstream)) =
         reach_broker(client, address, &route, &shared, &signal).await
     else {
@@ -98,28 +142,62 @@ pub(super) async fn serve(
     tell(ending, address, upstream, &route);
 }
 
+/// Speaks TLS with the app, where the route does; an app that cannot is let go.
+async fn greet(
+    client: TcpStream,
+    address: SocketAddr,
+    route: &Route,
+    shared: &Shared,
+    signal: &Signal,
+) -> Option<Stream> {
+    let Some(certificates) = &route.client_tls else {
+        return Some(Stream::Plain(client));
+    };
+    let limit = shared.limits.handshake_timeout;
+    let greeted = tokio::select! {
+        biased;
+        () = signal.begun() => return None,
+        greeted = tls::accept(client, certificates.current(), limit) => greeted?,
+    };
+    match greeted {
+        Ok(client) => Some(client),
+        Err(failure) => {
+            if let Some(suppressed) = route.failed("tls_client") {
+                tracing::warn!(
+                    route = &*route.name,
+                    client = %address,
+                    error = %failure,
+                    suppressed,
+                    "no TLS with an app"
+                );
+            }
+            None
+        }
+    }
+}
+
 /// Connects to the route's broker; without one, ends the app's connection as it would have
 /// ended without us.
 async fn reach_broker<'a>(
-    client: TcpStream,
+    client: Stream,
     address: SocketAddr,
     route: &'a Route,
     shared: &Shared,
     signal: &Signal,
-) -> Option<(TcpStream, TcpStream, &'a Upstream)> {
+) -> Option<(Stream, Stream, &'a Upstream)> {
     let reached = tokio::select! {
         biased;
         () = signal.begun() => {
-            reset(client);
+            client.reset();
             return None;
         }
-        () = left(&client) => return None,
-        reached = upstream::connect(&route.upstream, shared.limits.connect_timeout) => reached,
+        () = left(client.tcp()) => return None,
+        reached = upstream::connect(route, &shared.limits) => reached,
     };
     match reached {
         Ok((broker, upstream)) => Some((client, broker, upstream)),
         Err(unreachable) => {
-            reset(client);
+            client.reset();
             if let Some(suppressed) = route.failed(unreachable.why()) {
                 tracing::warn!(
                     route = &*route.name,
@@ -168,6 +246,8 @@ fn open_session(
 
 /// Counts and logs an ending that is not the peers' own.
 fn tell(ending: Ending, client: SocketAddr, broker: &Upstream, route: &Route) {
+    let has_certificate = route.upstream_tls.identity.is_some();
+    let refusal;
     let (why, what) = match ending {
         Ending::Closed | Ending::Parted | Ending::Cut => return,
         Ending::HalfClosed => (
@@ -175,6 +255,16 @@ fn tell(ending: Ending, client: SocketAddr, broker: &Upstream, route: &Route) {
             "one peer had ended, and the other was silent for limits.half_closed_max",
         ),
         Ending::BrokerLost => ("broker_lost", "the broker reset the connection"),
+        Ending::BrokerRefused(alert) => {
+            let failure = Failure::of_broker_alert(alert, has_certificate);
+            refusal = format!("the broker ended the connection: {failure}");
+            ("tls_broker", &*refusal)
+        }
+        Ending::Hello => (
+            "tls_unexpected",
+            "an app speaks TLS where none is spoken; set `tls_certificate` and `tls_key` of the \
+             route, or take TLS out of the app's broker URL",
+        ),
         Ending::Panicked => ("panic", "a session panicked: its connection was reset"),
     };
     if let Some(suppressed) = route.failed(why) {

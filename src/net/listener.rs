@@ -16,6 +16,8 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use crate::config;
+use crate::net::certificates::BadFiles;
 use crate::net::connection;
 use crate::net::connection::Route;
 use crate::net::connection::Shared;
@@ -28,13 +30,23 @@ pub(super) struct Listener {
     route: Arc<Route>,
 }
 
-/// A listen address cannot be had.
+/// A listen address cannot be had, or what is to be listened with.
 #[derive(Debug, thiserror::Error)]
 #[error("route {route}: cannot listen on {address}: {cause}{}", Remedy(.cause))]
 pub struct BindError {
     pub route: Arc<str>,
     pub address: SocketAddr,
     pub cause: io::Error,
+}
+
+impl BindError {
+    pub(super) fn of_files(route: &config::Route, error: BadFiles) -> Self {
+        Self {
+            route: Arc::clone(&route.name),
+            address: route.listen,
+            cause: io::Error::other(error),
+        }
+    }
 }
 
 impl Listener {
@@ -53,6 +65,10 @@ impl Listener {
                 cause,
             }),
         }
+    }
+
+    pub(super) fn its_route(&self) -> Arc<Route> {
+        Arc::clone(&self.route)
     }
 
     pub(super) fn route(&self) -> &str {

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! listener ──► connection ──► upstream          accept an app, find its broker
+//!                  └────────► tls               with TLS on either side
 //!                  └────────► relay             client ⇄ Session ⇄ broker
 //! proxy ─────► drain                            until both are done, or told to part
 //! ```
 //!
 //! One task per connection. What it waits for is only its own two sockets.
 
+mod certificates;
 mod connection;
 mod drain;
 mod listener;
 mod proxy;
 mod relay;
+mod stream;
+mod tls;
 mod upstream;
 
 pub use drain::Drained;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -13,6 +12,8 @@ use crate::config;
 use crate::config::Limits;
 use crate::config::Protocol;
 use crate::hop::Injector;
+use crate::net::certificates::follow_files;
+use crate::net::certificates::reload;
 use crate::net::connection::Route;
 use crate::net::connection::Shared;
 use crate::net::drain::Drain;
@@ -25,7 +26,6 @@ use crate::protocol::HoldBudget;
 use crate::protocol::Session;
 use crate::protocol::Setup;
 use crate::telemetry::Metrics;
-use crate::telemetry::Repeats;
 use crate::telemetry::Sightings;
 
 /// Makes the session of a new connection.
@@ -45,6 +45,7 @@ pub struct Parts {
 pub struct Proxy {
     listeners: Vec<Listener>,
     shared: Shared,
+    metrics: Arc<Metrics>,
 }
 
 impl Proxy {
@@ -57,11 +58,10 @@ impl Proxy {
         let listeners = routes
             .iter()
             .map(|route| {
-                Listener::bind(Arc::new(Route {
-                    config: route.clone(),
-                    metrics: parts.metrics.route(&route.name),
-                    repeats: Mutex::new(Repeats::new(parts.repeat_interval)),
-                }))
+                let metrics = parts.metrics.route(&route.name);
+                Route::new(route.clone(), metrics, parts.repeat_interval)
+                    .map_err(|error| BindError::of_files(route, error))
+                    .and_then(|route| Listener::bind(Arc::new(route)))
             })
             .collect::<Result<_, _>>()?;
         let places = limits.connections_max.min(Semaphore::MAX_PERMITS);
@@ -75,7 +75,11 @@ impl Proxy {
             sessions: AtomicU64::new(0),
             drain: Drain::default(),
         };
-        Ok(Self { listeners, shared })
+        Ok(Self {
+            listeners,
+            shared,
+            metrics: parts.metrics,
+        })
     }
 
     /// Replaces the sessions that the routes' protocols call for. For tests.
@@ -110,10 +114,16 @@ impl Proxy {
     #[must_use = "a proxy is stopped by draining it"]
     pub fn serve(self) -> Serving {
         let shared = Arc::new(self.shared);
+        let routes: Vec<_> = self.listeners.iter().map(Listener::its_route).collect();
+        shared.drain.spawn(follow_files(
+            routes.clone(),
+            Arc::clone(&shared),
+            self.metrics,
+        ));
         for listener in self.listeners {
             shared.drain.spawn(listener.accept(Arc::clone(&shared)));
         }
-        Serving { shared }
+        Serving { shared, routes }
     }
 }
 
@@ -126,9 +136,16 @@ impl fmt::Debug for Proxy {
 /// A proxy at work.
 pub struct Serving {
     shared: Arc<Shared>,
+    routes: Vec<Arc<Route>>,
 }
 
 impl Serving {
+    /// Reads all certificates anew, for the connections to come. Those that cannot be used are
+    /// logged, and the ones before stay. Says whether all could.
+    pub fn reload_certificates(&self) -> bool {
+        reload(&self.routes)
+    }
+
     /// Stops accepting, lets each connection come to a boundary with nothing in flight, and
     /// after `grace` closes those that have not. Returns when no connection is left.
     pub async fn drain(self, grace: Duration) -> Drained {

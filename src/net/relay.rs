@@ -2,11 +2,9 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::mem::MaybeUninit;
 use std::mem::take;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
-use std::pin::Pin;
 use std::pin::pin;
 use std::task::Context;
 use std::task::Poll;
@@ -15,17 +13,15 @@ use std::time::Duration;
 
 use bytes::Buf;
 use bytes::BytesMut;
-use socket2::SockRef;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
+use rustls::AlertDescription;
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 use tokio::time::interval;
 use tokio::time::sleep;
 
 use crate::net::connection::Shared;
 use crate::net::drain::Signal;
-use crate::net::listener::reset;
+use crate::net::stream::Stream;
+use crate::net::tls;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Side;
@@ -51,14 +47,18 @@ pub(super) struct Relay<'a> {
     half_closed_max: Duration,
     /// Whether any byte has moved since this was last asked.
     moved: bool,
+    /// Nothing has been read yet of an app that is to speak without TLS.
+    awaits_plain_text: bool,
 }
 
 /// One of the two sockets.
 struct Peer {
-    stream: TcpStream,
+    stream: Stream,
     /// It may still send something: neither its end nor an error has been read.
     speaking: bool,
     hearing: Hearing,
+    /// Why it ended the connection, if TLS had it tell.
+    alert: Option<AlertDescription>,
 }
 
 /// What a peer can still be told.
@@ -78,6 +78,10 @@ pub(super) enum Ending {
     Closed,
     /// The broker's connection failed, and so the app's was reset.
     BrokerLost,
+    /// The same, and TLS told why.
+    BrokerRefused(AlertDescription),
+    /// The app wants to speak TLS where none is spoken.
+    Hello,
     /// At a boundary, because the proxy drains.
     Parted,
     /// One peer had ended, and the other was silent for too long.
@@ -90,13 +94,14 @@ pub(super) enum Ending {
 
 impl<'a> Relay<'a> {
     pub(super) fn new(
-        client: TcpStream,
-        broker: TcpStream,
+        client: Stream,
+        broker: Stream,
         session: Box<dyn Session>,
         metrics: &'a RouteMetrics,
         shared: &'a Shared,
     ) -> Self {
         Self {
+            awaits_plain_text: !client.is_tls(),
             client: Peer::new(client),
             broker: Peer::new(broker),
             session,
@@ -177,7 +182,10 @@ impl<'a> Relay<'a> {
         // A broker's failure is the app's, at once. The failure of an app is its end: what it
         // had said still counts, and what the broker answers tells what became of it.
         if self.broker.is_gone() && !self.client.is_gone() {
-            return Err(Ending::BrokerLost);
+            return Err(match self.broker.alert {
+                Some(alert) => Ending::BrokerRefused(alert),
+                None => Ending::BrokerLost,
+            });
         }
         if !self.client.speaking && self.out.to_broker.is_empty() {
             self.broker.finish(cx);
@@ -209,6 +217,12 @@ impl<'a> Relay<'a> {
             match heard.filled() {
                 [] => self.ask(|session, now, out| session.finish(from, now, out))?,
                 bytes => {
+                    if from == Side::Client
+                        && take(&mut self.awaits_plain_text)
+                        && tls::is_hello(bytes)
+                    {
+                        return Err(Ending::Hello);
+                    }
                     self.metrics.received(from == Side::Client, bytes.len());
                     self.ask(|session, now, out| session.receive(from, bytes, now, out))?;
                 }
@@ -233,7 +247,10 @@ impl<'a> Relay<'a> {
     }
 
     fn is_flushed(&self) -> bool {
-        self.out.to_client.is_empty() && self.out.to_broker.is_empty()
+        self.out.to_client.is_empty()
+            && self.out.to_broker.is_empty()
+            && self.client.is_flushed()
+            && self.broker.is_flushed()
     }
 
     fn has_unread(&self) -> bool {
@@ -266,22 +283,28 @@ impl<'a> Relay<'a> {
             }
         }
         match ending {
-            Ending::Closed | Ending::HalfClosed | Ending::Parted | Ending::Cut => {}
-            Ending::BrokerLost => reset(self.client.stream),
+            Ending::Closed | Ending::HalfClosed | Ending::Parted | Ending::Cut => {
+                self.client.close();
+                self.broker.close();
+            }
+            Ending::BrokerLost | Ending::BrokerRefused(_) | Ending::Hello => {
+                self.client.stream.reset();
+            }
             Ending::Panicked => {
-                reset(self.client.stream);
-                reset(self.broker.stream);
+                self.client.stream.reset();
+                self.broker.stream.reset();
             }
         }
     }
 }
 
 impl Peer {
-    const fn new(stream: TcpStream) -> Self {
+    const fn new(stream: Stream) -> Self {
         Self {
             stream,
             speaking: true,
             hearing: Hearing::Open,
+            alert: None,
         }
     }
 
@@ -291,10 +314,11 @@ impl Peer {
         if !self.speaking {
             return Poll::Pending;
         }
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, bytes));
+        let read = ready!(self.stream.poll_read(cx, bytes));
         self.speaking = !bytes.filled().is_empty();
-        if read.is_err() {
+        if let Err(error) = read {
             self.hearing = Hearing::Lost;
+            self.alert = tls::alert(&error);
         }
         Poll::Ready(())
     }
@@ -305,9 +329,10 @@ impl Peer {
             bytes.clear();
         }
         if bytes.is_empty() {
+            self.flush(cx);
             return false;
         }
-        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+        match self.stream.poll_write(cx, bytes) {
             Poll::Pending => return false,
             Poll::Ready(Ok(written)) => bytes.advance(written),
             // Its last words may be there to be read all the same.
@@ -322,20 +347,34 @@ impl Peer {
         true
     }
 
-    /// Tells it, once, that no more will come.
-    fn finish(&mut self, cx: &mut Context<'_>) {
-        if self.hearing == Hearing::Open {
-            self.hearing = Hearing::Finished;
-            // Never waits, and fails only where the peer is gone, which reading from it tells.
-            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+    /// Sends what TLS still has of what it was given.
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        if !self.is_flushed() && matches!(self.stream.poll_flush(cx), Poll::Ready(Err(_))) {
+            self.hearing = Hearing::Lost;
         }
     }
 
-    /// Whether bytes have come that were not read yet. Asks the kernel: it may know of some
-    /// that no wake-up has told of.
+    fn is_flushed(&self) -> bool {
+        self.hearing != Hearing::Open || self.stream.is_flushed()
+    }
+
+    /// Tells it, once, that no more will come. That waits only where TLS has not sent all yet,
+    /// and fails only where the peer is gone, which reading from it tells.
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        if self.hearing == Hearing::Open && self.stream.poll_shutdown(cx).is_ready() {
+            self.hearing = Hearing::Finished;
+        }
+    }
+
     fn has_unread(&self) -> bool {
-        let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
-        self.speaking && matches!(peeked, Ok(1..))
+        self.speaking && self.stream.has_unread()
+    }
+
+    /// Closes in good order.
+    fn close(self) {
+        if self.hearing == Hearing::Open {
+            self.stream.close();
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -9,6 +9,7 @@ pub mod log;
 pub mod peer;
 pub mod redis;
 pub mod sessions;
+pub mod tls;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tracehop::config::Policy;
 use tracehop::config::Protocol;
 use tracehop::config::Route;
 use tracehop::config::Upstream;
+use tracehop::config::UpstreamTls;
 use tracehop::hop::Injector;
 use tracehop::net::Drained;
 use tracehop::net::Parts;
@@ -85,6 +87,13 @@ impl TestProxy {
         Self::bind_and_serve_route(route, Limits::default(), parts(), |proxy| proxy)
     }
 
+    /// On this route, with sessions that pass everything on.
+    pub fn start_route(route: Route, limits: Limits) -> Self {
+        Self::bind_and_serve_route(route, limits, parts(), |proxy| {
+            proxy.with_sessions(|_, _| sessions::passing())
+        })
+    }
+
     fn bind_and_serve(
         brokers: &[SocketAddr],
         limits: Limits,
@@ -127,6 +136,17 @@ impl TestProxy {
         Peer::connect(self.address).await
     }
 
+    /// The value of a series, given with its labels.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics.encode();
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    pub fn reload_certificates(&self) -> bool {
+        self.serving.reload_certificates()
+    }
+
     pub async fn drain(self, grace: Duration) -> Drained {
         patiently(self.serving.drain(grace)).await
     }
@@ -137,6 +157,8 @@ pub fn route(brokers: &[SocketAddr]) -> Route {
         name: "test".into(),
         protocol: Protocol::Redis,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        tls: None,
+        upstream_tls: UpstreamTls::default(),
         upstream: brokers
             .iter()
             .map(|address| Upstream {

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use socket2::Domain;
 use socket2::Socket;
 use socket2::Type;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
@@ -14,8 +16,8 @@ use tokio::net::TcpStream;
 use super::patiently;
 
 /// One end of a connection.
-pub struct Peer {
-    pub stream: TcpStream,
+pub struct Peer<Stream = TcpStream> {
+    pub stream: Stream,
 }
 
 impl Peer {
@@ -24,6 +26,13 @@ impl Peer {
         Self { stream }
     }
 
+    /// Leaves without a goodbye.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+}
+
+impl<Stream: AsyncRead + AsyncWrite + Unpin> Peer<Stream> {
     pub async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         patiently(self.stream.write_all(bytes.as_ref()))
             .await
@@ -45,11 +54,6 @@ impl Peer {
     /// Says that no more will come, and goes on listening.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();
-    }
-
-    /// Leaves without a goodbye.
-    pub fn reset(self) {
-        self.stream.set_zero_linger().unwrap();
     }
 
     /// Expects that the other side ends in good order, with nothing more to say.

@@ -56,6 +56,7 @@ pub struct Metrics {
     deliveries: DeliveryMetrics,
     contexts: ContextMetrics,
     expired: Family<LegLabels, Counter>,
+    reloads: Family<ResultLabels, Counter>,
     redeliveries: Family<RedeliveryLabels, Counter>,
     left_alone: Family<ReasonLabels, Counter>,
     blind_sessions: Family<RouteReasonLabels, Counter>,
@@ -92,6 +93,15 @@ impl Metrics {
         );
         for leg in [SEND, RECEIVE] {
             drop(expired.get_or_create(&leg));
+        }
+        let reloads = Family::default();
+        ours.register(
+            "config_reloads",
+            "Reloads of the configuration, or of certificates whose files changed, by result",
+            reloads.clone(),
+        );
+        for result in [SUCCESS, FAILURE] {
+            drop(reloads.get_or_create(&result));
         }
         let redeliveries = Family::default();
         ours.register(
@@ -159,6 +169,7 @@ impl Metrics {
             deliveries,
             contexts,
             expired,
+            reloads,
             redeliveries,
             left_alone,
             blind_sessions,
@@ -191,6 +202,12 @@ impl Metrics {
     /// Tells where to read the number of bytes that sessions hold. The first one counts.
     pub fn watch_held(&self, held: impl Fn() -> u64 + Send + Sync + 'static) {
         let _ = self.held.set(Held(Box::new(held)));
+    }
+
+    /// Counts a reload of the configuration, or of certificates whose files changed.
+    pub fn reloaded(&self, is_good: bool) {
+        let result = if is_good { SUCCESS } else { FAILURE };
+        self.reloads.get_or_create(&result).inc();
     }
 
     /// Everything, in the text format of OpenMetrics 1.0.
@@ -326,6 +343,14 @@ const RECEIVE: LegLabels = LegLabels { leg: "receive" };
 
 /// The reason of a session that panicked.
 pub(super) const PANIC: &str = "panic";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+const SUCCESS: ResultLabels = ResultLabels { result: "success" };
+const FAILURE: ResultLabels = ResultLabels { result: "failure" };
 
 /// Prometheus' gauges are signed; what is beyond them is as good as the largest.
 fn signed(number: u64) -> i64 {
@@ -533,6 +558,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.route("main").opened();
         metrics.limit("limits.connections_max", 1);
+        metrics.route("main").certificate_expires("client", Some(1));
         metrics.ended(&hop("celery", Answer::Confirmed));
         for sighting in [
             Sighting::Redelivered {
@@ -567,7 +593,7 @@ mod tests {
         let names: Vec<String> = types
             .filter_map(|family| Some(family.split_once(' ')?.0.to_owned()))
             .collect();
-        assert_eq!(names.len(), 34);
+        assert_eq!(names.len(), 36);
         names
     }
 

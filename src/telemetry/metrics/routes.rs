@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
 use crate::telemetry::metrics::RouteReasonLabels;
+use crate::telemetry::metrics::signed;
 
 /// The counters of one route: cheap to clone, and to count with at every read.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub struct RouteMetrics {
     failed: Family<RouteReasonLabels, Counter>,
     from_client: Counter,
     from_broker: Counter,
+    expiry: Family<PeerLabels, Gauge>,
 }
 
 /// The counters of all routes.
@@ -29,6 +31,7 @@ pub(super) struct RouteFamilies {
     opened: Family<RouteLabels, Counter>,
     failed: Family<RouteReasonLabels, Counter>,
     received: Family<PeerLabels, Counter>,
+    expiry: Family<PeerLabels, Gauge>,
 }
 
 impl RouteMetrics {
@@ -51,6 +54,19 @@ impl RouteMetrics {
             reason: why,
         };
         self.failed.get_or_create(&labels).inc();
+    }
+
+    /// The certificate shown to `peer` (`client` or `broker`) expires then, in seconds since
+    /// 1970.
+    pub fn certificate_expires(&self, peer: &'static str, at: Option<u64>) {
+        let Some(at) = at else {
+            return;
+        };
+        let labels = PeerLabels {
+            route: Arc::clone(&self.route),
+            peer,
+        };
+        self.expiry.get_or_create(&labels).set(signed(at));
     }
 
     /// `bytes` came in from the app (`from_client`) or from the broker.
@@ -89,6 +105,12 @@ impl RouteFamilies {
             Unit::Bytes,
             families.received.clone(),
         );
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When the certificate that is shown to each side expires, in seconds since 1970",
+            Unit::Seconds,
+            families.expiry.clone(),
+        );
         families
     }
 
@@ -119,6 +141,7 @@ impl RouteFamilies {
             failed: self.failed.clone(),
             from_client: received("client"),
             from_broker: received("broker"),
+            expiry: self.expiry.clone(),
             route,
         }
     }
@@ -136,13 +159,16 @@ struct PeerLabels {
 }
 
 /// Why connections fail.
-pub(super) const FAILURES: [&str; 7] = [
+pub(super) const FAILURES: [&str; 10] = [
     "accept",
     "broker_lost",
     "connections_max",
     "half_closed",
     "no_descriptors",
     "panic",
+    "tls_broker",
+    "tls_client",
+    "tls_unexpected",
     "unreachable",
 ];
 
