@@ -223,4 +223,4 @@ impl fmt::Display for BadFiles {
 impl std::error::Error for BadFiles {}
 
 /// How often the files are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
