@@ -421,12 +421,33 @@ fn it_runs_without_a_file_until_it_is_told_to_stop() {
 }
 
 #[test]
-fn a_hangup_is_told_and_changes_nothing() {
-    let mut running = Running::start("127.0.0.1:6379".parse().unwrap());
-    for _ in 0..2 {
-        running.send("HUP");
-        assert_eq!(running.expect("SIGHUP")["level"], "WARN");
-    }
+fn a_hangup_has_the_configuration_read_anew() {
+    let text = |more: &str| {
+        let route = "[routes.a]\nlisten = '127.0.0.1:0'\nupstream = 'redis://127.0.0.1:1'\n";
+        file("reloaded.toml", &format!("{route}{more}"))
+    };
+    let name = text("");
+    let mut running = Running::start_with(&["run", "--config", &name]);
+
+    text("[policy]\nmode = 'observe'\n[telemetry]\nsampler = 'always_off'\n");
+    running.send("HUP");
+    let told = running.expect("the configuration was read anew");
+    assert_eq!(told["changed"], "policy.mode, telemetry.sampler");
+
+    text("[limits]\nmemory_max = 7\n[routes.b]\nlisten = ':0'\nupstream = 'redis://b'\n");
+    running.send("HUP");
+    let told = running.expect("the configuration was read anew");
+    assert_eq!(told["changed"], "policy.mode, telemetry.sampler");
+    let told = running.expect("these changes take a restart");
+    assert_eq!(told["keys"], "limits.memory_max, routes.b");
+
+    text("[policy]\nmode = 'inyect'\n");
+    running.send("HUP");
+    let told = running.expect("`policy.mode`: no such choice");
+    assert_eq!(told["place"], format!("{name}:5:8"));
+    assert!(told["remedy"].as_str().unwrap().contains("\"inject\""));
+    running.expect("the new configuration is refused: the one before stays");
+
     running.send("TERM");
     running.expect("stopping");
     running.expect_end();
@@ -461,8 +482,12 @@ struct Running {
 impl Running {
     fn start(broker: SocketAddr) -> Self {
         let upstream = format!("redis://{broker}");
+        Self::start_with(&["run", "--listen", "127.0.0.1:0", "--upstream", &upstream])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let arguments = [
-            &["run", "--listen", "127.0.0.1:0", "--upstream", &upstream][..],
+            arguments,
             &["--admin-listen", "off", "--log-format", "json"],
         ];
         let mut child = command(&arguments.concat(), &[("OTEL_SDK_DISABLED", "true")])

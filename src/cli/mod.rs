@@ -2,6 +2,7 @@
 
 mod check;
 mod logging;
+mod reload;
 mod run;
 mod settings;
 mod signals;

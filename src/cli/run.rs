@@ -9,11 +9,15 @@ use crate::admin::Admin;
 use crate::admin::Readiness;
 use crate::admin::State;
 use crate::cli::logging;
+use crate::cli::reload::Reload;
+use crate::cli::reload::choices;
 use crate::cli::settings::Settings;
+use crate::cli::signals::Order;
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::Limits;
 use crate::config::Route;
+use crate::config::Sources;
 use crate::hop::Injector;
 use crate::net::Drained;
 use crate::net::Parts;
@@ -22,7 +26,8 @@ use crate::telemetry::Telemetry;
 
 /// Loads the configuration, then serves until told to stop.
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
-    let loaded = settings.sources().load()?;
+    let sources = settings.sources();
+    let loaded = sources.load()?;
     let _flush = logging::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -33,7 +38,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(loaded.config));
+    let served = runtime.block_on(serve(loaded.config, sources));
     // A name server that does not answer must not hold up the end.
     runtime.shutdown_background();
     served
@@ -56,21 +61,16 @@ fn allow_descriptors(limits: &Limits) {
 }
 
 /// Everything that runs: started in order, stopped in reverse.
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     let mut signals = Signals::watch()?;
     let readiness = Readiness::default();
 
     let telemetry = Telemetry::start(&config.telemetry, config.spans, &config.limits, &config.log)?;
     let metrics = telemetry.metrics();
+    let injector = Injector::choosing(choices(&config), config.spans, &config.limits);
+    let injector = Arc::new(injector);
     let parts = Parts {
-        injector: Arc::new(
-            Injector::new(
-                config.policy,
-                config.telemetry.sampler.clone(),
-                &config.limits,
-            )
-            .with(config.translate, config.rollout.clone(), config.spans),
-        ),
+        injector: Arc::clone(&injector),
         sightings: telemetry.sightings(),
         metrics: Arc::clone(&metrics),
         repeat_interval: config.log.repeat_interval,
@@ -84,7 +84,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let admin = admin.map(Admin::serve);
     let proxy = proxy.serve();
     readiness.set(State::Ready);
-    let signal = signals.stop().await;
+    let mut reload = Reload {
+        sources,
+        running: config.clone(),
+        injector,
+        metrics,
+    };
+    let signal = loop {
+        match signals.next().await {
+            Order::Reload => reload.run(&proxy),
+            Order::Stop(signal) => break signal,
+        }
+    };
 
     tracing::info!(signal, "stopping");
     readiness.set(State::Draining);

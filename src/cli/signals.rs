@@ -12,6 +12,13 @@ pub(super) struct Signals {
     hangup: Signal,
 }
 
+/// What the process is told to do.
+pub(super) enum Order {
+    /// By the signal of this name.
+    Stop(&'static str),
+    Reload,
+}
+
 impl Signals {
     pub(super) fn watch() -> anyhow::Result<Self> {
         Ok(Self {
@@ -21,15 +28,20 @@ impl Signals {
         })
     }
 
+    /// Completes each time the process is told something.
+    pub(super) async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.terminate.recv() => Order::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Order::Stop("SIGINT"),
+            _ = self.hangup.recv() => Order::Reload,
+        }
+    }
+
     /// Completes each time the process is told to stop, with what told it.
     pub(super) async fn stop(&mut self) -> &'static str {
         loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => tracing::warn!(
-                    "SIGHUP is ignored: this version does not reload its configuration; restart it"
-                ),
+            if let Order::Stop(signal) = self.next().await {
+                return signal;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Every key there is. The file, the environment, `check` and the tests go by this list:
 //! a new key is one line here, a field, and its place in `proxy.toml`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -235,6 +236,33 @@ impl From<&Route> for RouteDraft {
             upstream_verify: upstream_tls.verify,
         }
     }
+}
+
+/// The keys whose values differ; of a route that only one has, its name.
+pub(super) fn differences(old: &Config, new: &Config) -> Vec<String> {
+    let differ = |key: &&Key<Config>| (key.write)(old) != (key.write)(new);
+    let mut paths: Vec<String> = KEYS
+        .iter()
+        .filter(differ)
+        .map(|key| key.path.to_owned())
+        .collect();
+    let of = |config: &Config, name: &str| {
+        let route = config.routes.iter().find(|route| &*route.name == name);
+        route.map(RouteDraft::from)
+    };
+    let routes = old.routes.iter().chain(&new.routes);
+    let names: BTreeSet<&str> = routes.map(|route| &*route.name).collect();
+    for name in names {
+        let (Some(old), Some(new)) = (of(old, name), of(new, name)) else {
+            paths.push(format!("routes.{name}"));
+            continue;
+        };
+        let differing = ROUTE_KEYS
+            .iter()
+            .filter(|key| (key.write)(&old) != (key.write)(&new));
+        paths.extend(differing.map(|key| format!("routes.{name}.{}", key.path)));
+    }
+    paths
 }
 
 /// Takes `routes.<name>.<key>` apart.

@@ -77,6 +77,13 @@ impl Config {
             drain_grace: Duration::from_secs(20),
         }
     }
+
+    /// The keys whose values are others in `new`. A route that only one of them has counts as
+    /// a key.
+    #[must_use]
+    pub fn differences(&self, new: &Self) -> Vec<String> {
+        keys::differences(self, new)
+    }
 }
 
 /// One listener and the broker behind it.

@@ -1,5 +1,9 @@
 //! Which context a message shall carry, and what its spans are.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
 use crate::celery::Carried;
 use crate::celery::Headers;
 use crate::celery::Task;
@@ -41,13 +45,19 @@ use crate::trace::w3c::OurMember;
 /// sessions.
 #[derive(Debug)]
 pub struct Injector {
-    policy: Policy,
-    translate: Translate,
-    rollout: Rollout,
+    choices: ArcSwap<Choices>,
     spans: Spans,
-    sampler: Sampler,
     fanout_max: usize,
     memory: Memory,
+}
+
+/// What is chosen about contexts, and may be chosen anew while messages pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choices {
+    pub policy: Policy,
+    pub translate: Translate,
+    pub rollout: Rollout,
+    pub sampler: Sampler,
 }
 
 /// What is to be done with a message on its way in, and what its hop is.
@@ -111,12 +121,21 @@ impl Injector {
     /// An injector that remembers as much as `limits` allow.
     #[must_use]
     pub fn new(policy: Policy, sampler: Sampler, limits: &Limits) -> Self {
-        Self {
+        let choices = Choices {
             policy,
             translate: Translate::default(),
             rollout: Rollout::default(),
-            spans: Spans::default(),
             sampler,
+        };
+        Self::choosing(choices, Spans::default(), limits)
+    }
+
+    /// The same with nothing left to its default.
+    #[must_use]
+    pub fn choosing(choices: Choices, spans: Spans, limits: &Limits) -> Self {
+        Self {
+            choices: ArcSwap::from_pointee(choices),
+            spans,
             fanout_max: limits.fanout_max,
             memory: Memory::new(limits.memory_max, limits.memory_age_max),
         }
@@ -125,12 +144,18 @@ impl Injector {
     /// The same with these choices in place of the defaults.
     #[must_use]
     pub fn with(self, translate: Translate, rollout: Rollout, spans: Spans) -> Self {
-        Self {
+        self.choose(Choices {
             translate,
             rollout,
-            spans,
-            ..self
-        }
+            ..Choices::clone(&self.choices.load())
+        });
+        Self { spans, ..self }
+    }
+
+    /// From the next message on these choices hold, whichever session it comes by. What is
+    /// remembered stays.
+    pub fn choose(&self, choices: Choices) {
+        self.choices.store(Arc::new(choices));
     }
 
     /// Whether anybody wants to know what workers say of the runs of tasks.
@@ -148,19 +173,20 @@ impl Injector {
         now: Timestamp,
         ids: &mut IdSource,
     ) -> Decision {
+        let choices = self.choices.load();
         let message = Message::new(task, headers.tracestate.text(), &self.memory, now);
-        let found = self.read(headers, &message);
-        let (verdict, lineage) = self.judge(&message, &found, false, ids);
-        let is_due = self.policy.inject_on != InjectOn::Delivery;
+        let found = choices.read(headers, &message);
+        let (verdict, lineage) = self.judge(&choices.policy, &message, &found, false, ids);
+        let is_due = choices.policy.inject_on != InjectOn::Delivery;
         let is_written =
-            verdict.is_written() && is_due && self.may_edit(task, destination, lineage.trace_id);
+            verdict.is_written() && is_due && choices.may_edit(task, destination, lineage.trace_id);
         let verdict = verdict.if_written(is_written);
         let span_id = match message.send_span() {
             // Any further publication of the same attempt is a hop of its own.
             Some(span_id) if is_written && message.seen().is_none() => span_id,
             _ => ids.span_id(),
         };
-        let decision = self.decide(&message, &found, verdict, lineage, span_id, Some(now));
+        let decision = choices.decide(&message, &found, verdict, lineage, span_id, Some(now));
         self.remember_publication(&message, &found, &decision);
         decision
     }
@@ -169,13 +195,14 @@ impl Injector {
     /// children, whichever connection that comes by.
     pub fn deliver(&self, arrival: &Arrival<'_>, now: Timestamp, ids: &mut IdSource) -> Received {
         let Arrival { task, headers, .. } = *arrival;
+        let choices = self.choices.load();
         let message = Message::new(task, headers.tracestate.text(), &self.memory, now);
-        let found = self.read(headers, &message);
-        let (verdict, lineage) = self.judge(&message, &found, true, ids);
-        let is_due = self.policy.inject_on != InjectOn::Publish;
+        let found = choices.read(headers, &message);
+        let (verdict, lineage) = self.judge(&choices.policy, &message, &found, true, ids);
+        let is_due = choices.policy.inject_on != InjectOn::Publish;
         let is_written = verdict.is_written()
             && is_due
-            && self.may_edit(task, arrival.destination, lineage.trace_id);
+            && choices.may_edit(task, arrival.destination, lineage.trace_id);
         let verdict = verdict.if_written(is_written);
         let is_ours = match found.context {
             Some(carried) if !is_written => message.is_of_this_attempt(carried),
@@ -198,7 +225,7 @@ impl Injector {
             receive
         };
         let sent = message.sent(found.context);
-        let mut decision = self.decide(&message, &found, verdict, lineage, receive, sent);
+        let mut decision = choices.decide(&message, &found, verdict, lineage, receive, sent);
         decision.judgement.kind = SpanKind::Client;
         self.remember_delivery(
             &message,
@@ -214,41 +241,11 @@ impl Injector {
         }
     }
 
-    /// What context the message carries.
-    fn read(&self, headers: &Headers<'_>, message: &Message<'_>) -> Found {
-        let (context, invalid) = match read(&headers.traceparent) {
-            Ok(context) => (context, None),
-            Err(invalid) => (None, Some(invalid)),
-        };
-        let foreign = translate(&headers.foreign, self.translate);
-        let quality = match (context, invalid, &foreign) {
-            (Some(carried), _, other) => {
-                let is_outdated = message.is_of_an_attempt_before(carried)
-                    // Datadog's worker makes what was nested flat, and nests what is new.
-                    || message.is_later_attempt()
-                        && other.as_ref().is_some_and(|other| other.continues(carried));
-                match other {
-                    _ if is_outdated => Quality::Stale,
-                    Some(other) if other.context.trace_id != carried.trace_id => Quality::Mixed,
-                    _ => Quality::Valid,
-                }
-            }
-            (None, Some(_), _) => Quality::Invalid,
-            (None, None, Some(_)) => Quality::Foreign,
-            (None, None, None) => Quality::Missing,
-        };
-        Found {
-            context,
-            invalid,
-            foreign,
-            quality,
-        }
-    }
-
     /// What becomes of the message's context if nothing forbids it, and where its span
     /// belongs.
     fn judge(
         &self,
+        policy: &Policy,
         message: &Message<'_>,
         found: &Found,
         is_delivery: bool,
@@ -260,7 +257,7 @@ impl Injector {
                 return (Verdict::Renewed, Lineage::carried(carried, parent));
             }
             let is_theirs = !message.is_of_this_attempt(carried);
-            let verdict = match self.policy.on_valid {
+            let verdict = match policy.on_valid {
                 OnValid::Restamp if is_theirs => Verdict::Restamped,
                 _ => Verdict::Kept,
             };
@@ -271,9 +268,9 @@ impl Injector {
             return (verdict, Lineage::carried(carried, parent));
         }
         let verdict = match found.invalid {
-            None if self.policy.on_missing == OnMissing::Add => Verdict::Added,
+            None if policy.on_missing == OnMissing::Add => Verdict::Added,
             None => Verdict::Missing,
-            Some(_) if self.policy.on_invalid == OnInvalid::Replace => Verdict::Replaced,
+            Some(_) if policy.on_invalid == OnInvalid::Replace => Verdict::Replaced,
             Some(_) => Verdict::Invalid,
         };
         let lineage = match &found.foreign {
@@ -281,19 +278,6 @@ impl Injector {
             None => message.lineage(self.ties(), is_delivery, ids),
         };
         (verdict, lineage)
-    }
-
-    /// Whether messages like this may be edited at all.
-    fn may_edit(&self, task: &Task<'_>, destination: &str, trace_id: TraceId) -> bool {
-        let Rollout {
-            queues,
-            tasks,
-            inject_ratio,
-        } = &self.rollout;
-        self.policy.mode == Mode::Inject
-            && queues.admits(destination)
-            && tasks.admits(&task.name)
-            && inject_ratio.covers(trace_id)
     }
 
     fn ties(&self) -> Ties<'_> {
@@ -305,66 +289,6 @@ impl Injector {
                 "send"
             },
             fanout_max: self.fanout_max,
-        }
-    }
-
-    /// The span of this leg, and what is written into the message where anything is.
-    fn decide(
-        &self,
-        message: &Message<'_>,
-        found: &Found,
-        verdict: Verdict,
-        lineage: Lineage,
-        span_id: SpanId,
-        sent: Option<Timestamp>,
-    ) -> Decision {
-        let recorded = self.sampler.samples(lineage.sampled, lineage.trace_id);
-        let context = TraceContext {
-            trace_id: lineage.trace_id,
-            span_id,
-            flags: lineage.flags.with_sampled(recorded),
-        };
-        let stamp = verdict.is_written().then(|| {
-            let others = match (verdict, &found.foreign) {
-                (Verdict::Replaced | Verdict::Added, Some(foreign)) => &foreign.tracestate,
-                // It belonged to the traceparent that goes, or to none.
-                (Verdict::Replaced | Verdict::Added, None) => "",
-                _ => message.tracestate,
-            };
-            self.stamp(&context, others, sent)
-        });
-        let tracestate = match &stamp {
-            Some(stamp) => stamp.tracestate.as_deref().unwrap_or_default(),
-            None => message.tracestate,
-        };
-        let judgement = Judgement {
-            context,
-            parent: lineage.parent,
-            link: lineage.link,
-            tracestate: within_span(tracestate),
-            kind: match stamp {
-                Some(_) => SpanKind::Producer,
-                None => SpanKind::Client,
-            },
-            verdict,
-            invalid: found.invalid,
-            quality: found.quality,
-            origin: lineage.origin,
-        };
-        Decision { stamp, judgement }
-    }
-
-    fn stamp(&self, context: &TraceContext, others: &str, sent: Option<Timestamp>) -> Stamp {
-        let tracestate = if self.policy.tracestate {
-            Some(OurMember::lead(context.span_id, sent, others))
-        } else {
-            // What follows the grammar is text that can be written as it is.
-            let members = w3c::tracestate_members(others).join(",");
-            (!members.is_empty()).then_some(members)
-        };
-        Stamp {
-            traceparent: w3c::format_traceparent(context),
-            tracestate,
         }
     }
 
@@ -445,6 +369,112 @@ impl Injector {
             && self.memory.group(group, message.now).is_none()
         {
             self.memory.remember_group(group, seen);
+        }
+    }
+}
+
+impl Choices {
+    /// What context the message carries.
+    fn read(&self, headers: &Headers<'_>, message: &Message<'_>) -> Found {
+        let (context, invalid) = match read(&headers.traceparent) {
+            Ok(context) => (context, None),
+            Err(invalid) => (None, Some(invalid)),
+        };
+        let foreign = translate(&headers.foreign, self.translate);
+        let quality = match (context, invalid, &foreign) {
+            (Some(carried), _, other) => {
+                let is_outdated = message.is_of_an_attempt_before(carried)
+                    // Datadog's worker makes what was nested flat, and nests what is new.
+                    || message.is_later_attempt()
+                        && other.as_ref().is_some_and(|other| other.continues(carried));
+                match other {
+                    _ if is_outdated => Quality::Stale,
+                    Some(other) if other.context.trace_id != carried.trace_id => Quality::Mixed,
+                    _ => Quality::Valid,
+                }
+            }
+            (None, Some(_), _) => Quality::Invalid,
+            (None, None, Some(_)) => Quality::Foreign,
+            (None, None, None) => Quality::Missing,
+        };
+        Found {
+            context,
+            invalid,
+            foreign,
+            quality,
+        }
+    }
+
+    /// Whether messages like this may be edited at all.
+    fn may_edit(&self, task: &Task<'_>, destination: &str, trace_id: TraceId) -> bool {
+        let Rollout {
+            queues,
+            tasks,
+            inject_ratio,
+        } = &self.rollout;
+        self.policy.mode == Mode::Inject
+            && queues.admits(destination)
+            && tasks.admits(&task.name)
+            && inject_ratio.covers(trace_id)
+    }
+
+    /// The span of this leg, and what is written into the message where anything is.
+    fn decide(
+        &self,
+        message: &Message<'_>,
+        found: &Found,
+        verdict: Verdict,
+        lineage: Lineage,
+        span_id: SpanId,
+        sent: Option<Timestamp>,
+    ) -> Decision {
+        let recorded = self.sampler.samples(lineage.sampled, lineage.trace_id);
+        let context = TraceContext {
+            trace_id: lineage.trace_id,
+            span_id,
+            flags: lineage.flags.with_sampled(recorded),
+        };
+        let stamp = verdict.is_written().then(|| {
+            let others = match (verdict, &found.foreign) {
+                (Verdict::Replaced | Verdict::Added, Some(foreign)) => &foreign.tracestate,
+                // It belonged to the traceparent that goes, or to none.
+                (Verdict::Replaced | Verdict::Added, None) => "",
+                _ => message.tracestate,
+            };
+            self.stamp(&context, others, sent)
+        });
+        let tracestate = match &stamp {
+            Some(stamp) => stamp.tracestate.as_deref().unwrap_or_default(),
+            None => message.tracestate,
+        };
+        let judgement = Judgement {
+            context,
+            parent: lineage.parent,
+            link: lineage.link,
+            tracestate: within_span(tracestate),
+            kind: match stamp {
+                Some(_) => SpanKind::Producer,
+                None => SpanKind::Client,
+            },
+            verdict,
+            invalid: found.invalid,
+            quality: found.quality,
+            origin: lineage.origin,
+        };
+        Decision { stamp, judgement }
+    }
+
+    fn stamp(&self, context: &TraceContext, others: &str, sent: Option<Timestamp>) -> Stamp {
+        let tracestate = if self.policy.tracestate {
+            Some(OurMember::lead(context.span_id, sent, others))
+        } else {
+            // What follows the grammar is text that can be written as it is.
+            let members = w3c::tracestate_members(others).join(",");
+            (!members.is_empty()).then_some(members)
+        };
+        Stamp {
+            traceparent: w3c::format_traceparent(context),
+            tracestate,
         }
     }
 }

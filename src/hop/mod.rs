@@ -17,6 +17,7 @@ mod taken;
 mod translate;
 
 pub use injector::Arrival;
+pub use injector::Choices;
 pub use injector::Decision;
 pub use injector::Injector;
 pub use injector::Received;

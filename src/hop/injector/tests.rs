@@ -101,7 +101,11 @@ fn restamping_puts_the_hop_between_producer_and_worker() {
         Some("tracehop=7833af78daa79777-0,ot=th:8,vendor=1")
     );
     // A second proxy in the path sees that it is done.
-    let second = Injector::new(injector.policy, Sampler::default(), &Limits::default());
+    let second = Injector::new(
+        injector.choices.load().policy,
+        Sampler::default(),
+        &Limits::default(),
+    );
     let again = decide(&second, &task(ROOT), &carrying(&decision));
     assert_eq!(again.stamp, None);
     assert_eq!(
@@ -119,7 +123,11 @@ fn a_retry_that_brings_our_context_along_is_renewed() {
         retry.retries = 1;
         retry.parent_id = Some(ROOT.into());
         // Another replica, which remembers nothing, decides the same.
-        let replica = Injector::new(injector.policy, Sampler::default(), &Limits::default());
+        let replica = Injector::new(
+            injector.choices.load().policy,
+            Sampler::default(),
+            &Limits::default(),
+        );
         for injector in [&injector, &replica] {
             let renewed = decide(injector, &retry, &carrying(&first));
             assert_eq!(renewed.judgement.verdict, Verdict::Renewed);
@@ -539,4 +547,24 @@ fn what_shall_not_be_translated_is_as_if_it_were_not_there() {
     let carried = with_nested(&[("traceparent", OTHERS)], &both);
     let decision = decide(&injector, &task(CHILD), &carried);
     assert_eq!(decision.judgement.quality, Quality::Valid);
+}
+
+#[test]
+fn other_choices_hold_from_the_next_message_on_and_what_was_seen_is_remembered() {
+    let injector = injector(|policy| policy.mode = Mode::Observe);
+    let parent = decide(&injector, &task(ROOT), &headers(&[]));
+    assert_eq!(parent.stamp, None);
+    injector.choose(Choices {
+        policy: Policy::default(),
+        ..Choices::clone(&injector.choices.load())
+    });
+    let mut child = task(CHILD);
+    child.parent_id = Some(ROOT.into());
+    let child = decide(&injector, &child, &headers(&[]));
+    assert!(child.stamp.is_some());
+    assert_eq!(child.judgement.origin, Origin::Inherited);
+    assert_eq!(
+        child.judgement.parent,
+        Some(parent.judgement.context.span_id)
+    );
 }
