@@ -61,6 +61,7 @@ pub(crate) fn delivery(id: &str, receipt: Option<Receipt>, at: u64) -> Box<Deliv
             id: id.to_owned().into(),
             ..Task::default()
         },
+        client_name: None,
         size: 1,
         passage: Passage::default(),
         sent: None,

@@ -15,6 +15,7 @@ mod sighting;
 mod spans;
 mod taken;
 mod translate;
+mod words;
 
 pub use injector::Arrival;
 pub use injector::Choices;
@@ -42,3 +43,7 @@ pub use sighting::TaskKey;
 pub use sighting::Verdict;
 pub use taken::Finish;
 pub use taken::Taken;
+
+// What sightings tell of a task.
+pub use crate::celery::Task;
+pub use crate::celery::TaskState;

@@ -110,6 +110,8 @@ pub struct Delivery {
     /// The queue, or the topic of a broadcast.
     pub destination: Box<str>,
     pub task: Task<'static>,
+    /// What the client calls itself on this connection; `None` where it has no name.
+    pub client_name: Option<Arc<str>>,
     /// The size of the message as it came, in bytes.
     pub size: usize,
     pub passage: Passage,
@@ -135,6 +137,13 @@ impl Delivery {
         Some(self.at.since(sent.max(self.held_back_until())))
     }
 
+    /// How long the broker held it back on purpose.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        let sent = self.sent.unwrap_or(self.at);
+        self.held_back_until().min(self.at).since(sent)
+    }
+
     /// Whether the clocks of whoever saw it sent and of this proxy contradict each other.
     #[must_use]
     pub fn is_taken_before_sent(&self) -> bool {
@@ -142,7 +151,7 @@ impl Delivery {
     }
 
     /// Until when the broker held it back on purpose; the beginning of time where it did not.
-    pub(super) fn held_back_until(&self) -> Timestamp {
+    fn held_back_until(&self) -> Timestamp {
         if self.passage.delayed {
             self.eta().unwrap_or_default()
         } else {
@@ -399,6 +408,24 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// What went wrong, if anything did: its kind, a word of few values, and the words for it.
+    #[must_use]
+    pub fn error(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Refused(words) => {
+                let kind = words.split(' ').next().unwrap_or_default();
+                Some((kind, words))
+            }
+            Self::Lost => Some((
+                "connection_lost",
+                "the connection ended before the broker answered",
+            )),
+            Self::Confirmed | Self::Discarded | Self::Unanswered | Self::Unread | Self::Expired => {
+                None
+            }
+        }
+    }
+
     /// The word for metrics and spans.
     #[must_use]
     pub const fn word(&self) -> &'static str {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::celery::Task;
 use crate::celery::TaskState;
 use crate::config::Spans;
-use crate::hop::Answer;
 use crate::hop::Connection;
 use crate::hop::Judgement;
 use crate::hop::Leg;
@@ -49,7 +48,7 @@ impl Sent {
         });
         attributes.extend(judgement_attributes(&publication.judgement));
         attributes.push(("tracehop.answer", self.answer.word().into()));
-        let error = refusal(&self.answer);
+        let error = self.answer.error();
         Span {
             name: format!("send {}", publication.destination),
             kind: publication.judgement.kind,
@@ -73,7 +72,7 @@ impl Taken {
                 delivery
                     .dwell()
                     .map(|dwell| ("tracehop.dwell_ms", millis(dwell))),
-                spent("tracehop.delay_ms", self.delay()),
+                spent("tracehop.delay_ms", delivery.delay()),
                 spent("tracehop.eta_wait_ms", self.eta_wait()),
                 self.prefetched()
                     .map(|prefetched| ("tracehop.prefetch_ms", millis(prefetched))),
@@ -125,12 +124,6 @@ impl Taken {
             self.prefetched()
                 .map(|prefetched| ("tracehop.prefetch_ms", millis(prefetched))),
         );
-        let failure = self.finished.and_then(|finish| match finish.state {
-            Some(TaskState::Failed) => Some(("failed", "the task failed")),
-            Some(TaskState::Rejected) => Some(("rejected", "the worker rejected the task")),
-            _ => None,
-        });
-        let failure = failure.map(|(kind, words)| (kind.to_owned(), words.to_owned()));
         // What the message carries when it is delivered is what the run follows from.
         let parent = match judgement.parent {
             Some(parent) if !judgement.verdict.is_written() => parent,
@@ -148,11 +141,7 @@ impl Taken {
             start: delivery.at,
             end: end.max(delivery.at),
             events: self.events(),
-            ..span(
-                judgement,
-                attributes,
-                failure.or_else(|| self.abandonment()),
-            )
+            ..span(judgement, attributes, self.error())
         }
     }
 
@@ -196,11 +185,22 @@ impl Taken {
         events
     }
 
-    fn abandonment(&self) -> Option<(String, String)> {
+    /// What went wrong with the run or on the way to it, if anything did: its kind, a word of
+    /// few values, and the words for it.
+    #[must_use]
+    pub fn error(&self) -> Option<(&'static str, &'static str)> {
+        match self.finished.and_then(|finish| finish.state) {
+            Some(TaskState::Failed) => Some(("failed", "the task failed")),
+            Some(TaskState::Rejected) => Some(("rejected", "the worker rejected the task")),
+            _ => self.abandonment(),
+        }
+    }
+
+    fn abandonment(&self) -> Option<(&'static str, &'static str)> {
         match self.settled {
             Some((Settlement::Abandoned, _)) => Some((
-                "connection_lost".to_owned(),
-                "the connection ended before the message was acknowledged".to_owned(),
+                "connection_lost",
+                "the connection ended before the message was acknowledged",
             )),
             _ => None,
         }
@@ -272,13 +272,9 @@ fn judgement_attributes(judgement: &Judgement) -> Attributes {
 }
 
 /// A span with that context, of which its owner tells the rest.
-fn span(
-    judgement: &Judgement,
-    mut attributes: Attributes,
-    error: Option<(String, String)>,
-) -> Span {
-    if let Some((kind, _)) = &error {
-        attributes.push((ERROR_TYPE, kind.clone().into()));
+fn span(judgement: &Judgement, mut attributes: Attributes, error: Option<(&str, &str)>) -> Span {
+    if let Some((kind, _)) = error {
+        attributes.push((ERROR_TYPE, kind.to_owned().into()));
     }
     Span {
         context: judgement.context,
@@ -291,7 +287,7 @@ fn span(
         attributes,
         events: Vec::new(),
         links: judgement.link.into_iter().collect(),
-        error: error.map(|(_, words)| words),
+        error: error.map(|(_, words)| words.to_owned()),
     }
 }
 
@@ -305,25 +301,6 @@ fn spent(key: &'static str, time: Duration) -> Option<(&'static str, Value)> {
 
 fn said(key: &'static str, truth: bool) -> Option<(&'static str, Value)> {
     truth.then(|| (key, true.into()))
-}
-
-/// The kind of an error (a word of few values) and its description.
-fn refusal(answer: &Answer) -> Option<(String, String)> {
-    match answer {
-        Answer::Refused(words) => {
-            let kind = words.split(' ').next().unwrap_or_default();
-            Some((kind.to_owned(), words.to_string()))
-        }
-        Answer::Lost => Some((
-            "connection_lost".to_owned(),
-            "the connection ended before the broker answered".to_owned(),
-        )),
-        Answer::Confirmed
-        | Answer::Discarded
-        | Answer::Unanswered
-        | Answer::Unread
-        | Answer::Expired => None,
-    }
 }
 
 const ERROR_TYPE: &str = "error.type";
@@ -341,6 +318,7 @@ mod tests {
     use opentelemetry_semantic_conventions::attribute;
 
     use super::*;
+    use crate::hop::Answer;
     use crate::hop::Evidence;
     use crate::hop::Finish;
     use crate::hop::Passage;

@@ -44,16 +44,6 @@ impl Taken {
         TaskKey::of(&self.delivery.task.id)
     }
 
-    /// How long the broker held it back on purpose.
-    #[must_use]
-    pub fn delay(&self) -> Duration {
-        let sent = self.delivery.sent.unwrap_or(self.delivery.at);
-        self.delivery
-            .held_back_until()
-            .min(self.delivery.at)
-            .since(sent)
-    }
-
     /// How long it had still to wait for its `eta` when it was taken.
     #[must_use]
     pub fn eta_wait(&self) -> Duration {

@@ -16,6 +16,7 @@ pub mod jaeger;
 mod sampler;
 pub mod sentry;
 mod span;
+mod text;
 pub mod w3c;
 
 pub use derive::derived_span_id;

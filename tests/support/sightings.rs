@@ -88,6 +88,7 @@ pub(crate) fn delivery(number: u64) -> (Box<Delivery>, SpanId, TraceContext) {
             eta: Some("2025-11-22T08:26:43+00:00".into()),
             ..Task::default()
         },
+        client_name: None,
         size: 1,
         passage: Passage::default(),
         sent: Some(SENT),

@@ -310,7 +310,11 @@ fn waiting_and_delay_are_told_apart() {
             dwell.map(seconds),
             "{sent:?} {eta:?}"
         );
-        assert_eq!(taken(&leg).delay(), seconds(delay), "{sent:?} {eta:?}");
+        assert_eq!(
+            taken(&leg).delivery.delay(),
+            seconds(delay),
+            "{sent:?} {eta:?}"
+        );
         assert_eq!(taken(&leg).delivery.is_taken_before_sent(), sent == Some(9));
     }
 }

@@ -140,6 +140,7 @@ impl Replies<'_> {
             at: self.now,
             destination: (&*delivered.destination).into(),
             task: task.into_owned(),
+            client_name: self.state.client_name.clone(),
             size: content.size(),
             passage,
             sent: received.sent,

@@ -19,6 +19,7 @@ use crate::trace::Timestamp;
 
 /// The session, as the reader of replies sees it.
 pub(super) struct Arrivals<'a> {
+    pub(super) client_name: Option<&'a Arc<str>>,
     pub(super) pairing: &'a mut Pairing,
     pub(super) hold: &'a mut Hold,
     pub(super) setup: &'a mut Setup,
@@ -88,6 +89,7 @@ impl reply::Listener for Arrivals<'_> {
             at: self.now,
             destination: destination.into(),
             task: envelope.task.into_owned(),
+            client_name: self.client_name.cloned(),
             size: value.len(),
             passage,
             sent: received.sent,

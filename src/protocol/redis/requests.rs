@@ -35,7 +35,7 @@ pub(super) struct Requested {
     began: Timestamp,
     next_hop: u64,
     settling: Settling,
-    client_name: Option<Arc<str>>,
+    pub(super) client_name: Option<Arc<str>>,
 }
 
 impl Requested {

@@ -133,6 +133,7 @@ impl Session for RedisSession {
             }
             Side::Broker => {
                 let mut arrivals = Arrivals {
+                    client_name: self.requested.client_name.as_ref(),
                     pairing: &mut self.pairing,
                     hold: &mut self.hold,
                     setup: &mut self.setup,
