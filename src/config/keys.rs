@@ -39,6 +39,7 @@ use crate::config::spelling::Share;
 use crate::config::spelling::Spelling;
 use crate::config::spelling::Text;
 use crate::config::spelling::Time;
+use crate::config::spelling::TraceUrl;
 use crate::config::spelling::Truth;
 use crate::config::spelling::Word;
 
@@ -108,6 +109,8 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(limits.sightings_max: Count),
     key!(limits.label_values_max: Count),
     key!(limits.quality_entries_max: Count),
+    key!(limits.recent_traces_max: Count),
+    key!(limits.recent_tasks_max: Count),
     key!(telemetry.export: Truth),
     key!(telemetry.protocol: Word<OtlpProtocol>),
     key!(telemetry.endpoint: Optional<Endpoint>),
@@ -120,6 +123,8 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(telemetry.export_timeout: Time),
     key!(telemetry.flush_grace: Grace),
     key!(admin.listen: Optional<Listen>),
+    key!(admin.token_file: Optional<File>),
+    key!(admin.trace_url: Optional<TraceUrl>),
     key!(log.format: Word<LogFormat>),
     key!(log.level: Level),
     key!(log.repeat_interval: Grace),

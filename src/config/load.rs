@@ -51,6 +51,18 @@ pub struct Loaded {
     pub(super) origins: BTreeMap<String, Origin>,
 }
 
+/// One key, as it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// As in `limits.hold_bytes_max`.
+    pub key: String,
+    /// As a variable has it: a text without quotes, a list with commas in between.
+    pub value: String,
+    /// What set it: `default`, `file`, or the name of a variable or a flag.
+    pub origin: String,
+    is_list: bool,
+}
+
 impl Sources {
     /// Reads everything, or says everything that is wrong.
     pub fn load(&self) -> Result<Loaded, Complaints> {
@@ -100,49 +112,60 @@ impl Loaded {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut toml = String::new();
-        self.write_section(&mut toml, "");
-        for route in &self.config.routes {
-            let header = format!("routes.{}", route.name);
-            let _ = writeln!(toml, "\n[{header}]");
-            for key in ROUTE_KEYS {
-                let path = format!("{header}.{}", key.path);
-                let value = (key.write)(&RouteDraft::from(route));
-                self.write_line(&mut toml, key.path, &path, &literal(&value));
+        let mut section = String::new();
+        for setting in self.settings() {
+            let (home, name) = setting.key.rsplit_once('.').unwrap_or(("", &setting.key));
+            if home != section {
+                home.clone_into(&mut section);
+                let _ = writeln!(toml, "\n[{section}]");
             }
-        }
-        for section in SECTIONS {
-            let _ = writeln!(toml, "\n[{section}]");
-            self.write_section(&mut toml, section);
+            let line = format!("{name} = {}", setting.written());
+            let _ = writeln!(toml, "{line:44} # {}", setting.origin);
         }
         toml
     }
 
-    fn write_section(&self, toml: &mut String, section: &str) {
-        for (name, key) in keys_in(section) {
-            let value = written(key, &self.config);
-            self.write_line(toml, name, key.path, &value);
-        }
+    /// Every key with its value, a section at a time. There is no secret among them.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        let in_section =
+            |section| keys_in(section).map(|(_, key)| self.setting("", key, &self.config));
+        let of_routes = self.config.routes.iter().flat_map(|route| {
+            let home = format!("routes.{}.", route.name);
+            let draft = RouteDraft::from(route);
+            ROUTE_KEYS
+                .iter()
+                .map(move |key| self.setting(&home, key, &draft))
+        });
+        let of_sections = SECTIONS.into_iter().flat_map(in_section);
+        in_section("").chain(of_routes).chain(of_sections).collect()
     }
 
-    fn write_line(&self, toml: &mut String, name: &str, path: &str, value: &str) {
-        let line = format!("{name} = {value}");
-        let origin = match self.origins.get(path) {
+    fn setting<T>(&self, home: &str, key: &Key<T>, of: &T) -> Setting {
+        let path = format!("{home}{}", key.path);
+        let origin = match self.origins.get(&path) {
             Some(Origin::File(_)) => "file".to_owned(),
             Some(origin) => origin.to_string(),
             None => "default".to_owned(),
         };
-        let _ = writeln!(toml, "{line:44} # {origin}");
+        Setting {
+            key: path,
+            value: (key.write)(of),
+            origin,
+            is_list: key.is_list,
+        }
     }
 }
 
-/// The value of a key as a file has it.
-fn written(key: &Key<Config>, config: &Config) -> String {
-    let value = (key.write)(config);
-    if key.is_list {
-        let texts: Vec<&str> = value.split(',').filter(|text| !text.is_empty()).collect();
-        return toml::Value::from(texts).to_string();
+impl Setting {
+    /// The value as a file has it.
+    fn written(&self) -> String {
+        if !self.is_list {
+            return literal(&self.value);
+        }
+        let texts = self.value.split(',').filter(|text| !text.is_empty());
+        toml::Value::from(texts.collect::<Vec<_>>()).to_string()
     }
-    literal(&value)
 }
 
 /// Numbers and truth values stand as they are, all else in quotes.
@@ -257,6 +280,7 @@ mod tests {
             "always_off",
             "127.0.0.1:1",
             "https://collector:1",
+            "https://jaeger/trace/{trace_id}",
         ];
         let defaults = Config::new(Vec::new());
         let mut text = String::new();
@@ -266,7 +290,13 @@ mod tests {
                 .iter()
                 .find(|value| (key.read)(&mut config, value).is_ok() && config != defaults);
             assert!(other.is_some(), "{}", key.path);
-            text.push_str(&format!("{} = {}\n", key.path, written(key, &config)));
+            let setting = Setting {
+                key: key.path.to_owned(),
+                value: (key.write)(&config),
+                origin: String::new(),
+                is_list: key.is_list,
+            };
+            text.push_str(&format!("{} = {}\n", key.path, setting.written()));
         }
         text.push_str(
             "routes.a = { listen = '[::1]:0', upstream = 'redis://[::1];redis://u:p@b:1/0' }\n",

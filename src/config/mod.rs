@@ -19,6 +19,7 @@ mod spelling;
 mod tls;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub use environment::CONFIG_VARIABLE;
 pub use load::Environment;
 pub use load::Flag;
 pub use load::Loaded;
+pub use load::Setting;
 pub use load::Sources;
 pub use tls::Identity;
 pub use tls::ListenerTls;
@@ -262,6 +264,10 @@ pub struct Limits {
     /// Combinations of task, producer and queue in the report on contexts before the rest is
     /// counted as one.
     pub quality_entries_max: usize,
+    /// Traces kept in memory to be looked at.
+    pub recent_traces_max: usize,
+    /// Tasks in all of them together; each further attempt and delivery of one counts too.
+    pub recent_tasks_max: usize,
 }
 
 /// Where spans go. What OpenTelemetry has a variable for is set by that variable; these
@@ -300,11 +306,23 @@ pub enum OtlpProtocol {
     HttpProtobuf,
 }
 
+impl OtlpProtocol {
+    /// The word that OpenTelemetry has for it.
+    #[must_use]
+    pub fn word(self) -> String {
+        spelling::Word::write(&self)
+    }
+}
+
 /// The admin listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// `None`: no admin listener.
     pub listen: Option<SocketAddr>,
+    /// The file with the token that has to be shown; `None`: none has to be.
+    pub token_file: Option<PathBuf>,
+    /// Where traces can be looked at: a URL with `{trace_id}` in it.
+    pub trace_url: Option<String>,
 }
 
 /// How the log is written.
@@ -333,6 +351,13 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The word that names it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        let known = Self::ALL.into_iter().find(|(known, ..)| *known == self);
+        known.map_or("", |(_, word, _)| word)
+    }
+
     /// Every protocol, with the word that names it and the schemes of its broker URLs.
     pub const ALL: [(Self, &'static str, &'static [&'static str]); 3] = [
         (
@@ -409,6 +434,8 @@ impl Default for Limits {
             sightings_max: 65_536,
             label_values_max: 200,
             quality_entries_max: 1_000,
+            recent_traces_max: 1_000,
+            recent_tasks_max: 20_000,
         }
     }
 }
@@ -435,6 +462,8 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+            token_file: None,
+            trace_url: None,
         }
     }
 }

@@ -474,6 +474,48 @@ impl Spelling for Endpoint {
     }
 }
 
+/// A file, by its path.
+pub(super) enum File {}
+
+impl Spelling for File {
+    type Value = PathBuf;
+
+    fn read(text: &str) -> Result<PathBuf, Fault> {
+        Ok(PathBuf::from(text))
+    }
+
+    fn write(value: &PathBuf) -> String {
+        value.display().to_string()
+    }
+}
+
+/// Where a trace can be looked at, as a URL with a place for its id.
+pub(super) enum TraceUrl {}
+
+impl Spelling for TraceUrl {
+    type Value = String;
+
+    fn read(text: &str) -> Result<String, Fault> {
+        let url = Url::parse(text).ok();
+        match url.filter(|url| ["http", "https"].contains(&url.scheme())) {
+            None => Err(Fault::new("not the URL of a page", TRACE_URL_REMEDY)),
+            Some(url) if !url.username().is_empty() || url.password().is_some() => Err(Fault::new(
+                "has credentials in it",
+                "leave them out: whoever may see the admin page sees this URL",
+            )),
+            Some(_) if !text.contains(TRACE_ID) => Err(Fault::new(
+                format!("without {TRACE_ID} in it"),
+                TRACE_URL_REMEDY,
+            )),
+            Some(_) => Ok(text.to_owned()),
+        }
+    }
+
+    fn write(value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// A sampler as in `OTEL_TRACES_SAMPLER`, with its ratio behind a space.
 pub(super) enum SamplerName {}
 
@@ -522,6 +564,12 @@ impl Spelling for Share {
         value.to_string()
     }
 }
+
+/// What stands for the id of a trace in its URL.
+const TRACE_ID: &str = "{trace_id}";
+
+const TRACE_URL_REMEDY: &str = "write an http or https URL with {trace_id} where the id belongs, \
+     such as \"http://localhost:16686/trace/{trace_id}\"";
 
 /// Enough for any machine, and far from where sums overflow.
 const COUNT_MAX: usize = 1_000_000_000;
