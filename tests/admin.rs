@@ -1,5 +1,7 @@
 //! What the admin listener answers, and that it cannot be used to wear the proxy out.
 
+#[path = "support/page.rs"]
+mod page;
 #[path = "support/sightings.rs"]
 mod sightings;
 
@@ -7,30 +9,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
-use tokio::time::timeout;
 
 use tracehop::admin::Admin;
 use tracehop::admin::AdminError;
 use tracehop::admin::Readiness;
-use tracehop::admin::Serving;
 use tracehop::admin::State;
 use tracehop::config;
 use tracehop::hop::Answer as Reply;
 use tracehop::hop::Quality;
 use tracehop::hop::Sighting;
-use tracehop::telemetry::Metrics;
-use tracehop::telemetry::Telemetry;
 use tracehop::trace::w3c::Invalid;
 
+use crate::page::Page;
 use crate::sightings::answered;
 use crate::sightings::delivery;
 use crate::sightings::publication;
@@ -65,7 +60,7 @@ async fn metrics_are_openmetrics_for_whoever_asks_for_it() {
     page.metrics.route("main").opened();
     // As Prometheus asks.
     let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2";
-    let request = format!("GET /metrics HTTP/1.1\r\nhost: proxy\r\naccept: {accept}\r\n\r\n");
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\n\r\n");
     let newer = page.ask(&request).await;
     let older = page.get("/metrics").await;
     for (answer, content_type, name) in [
@@ -165,11 +160,11 @@ async fn the_quality_of_contexts_is_told_by_task_producer_and_queue() {
 
 #[tokio::test]
 async fn the_report_stays_within_its_limit() {
-    let page = Page::open_with(config::Limits {
+    let limits = config::Limits {
         quality_entries_max: 2,
         ..config::Limits::default()
-    })
-    .await;
+    };
+    let page = Page::open_with(limits, |_| {}).await;
     let mut seen = Vec::new();
     for number in 0..10 {
         let mut publication = publication(number);
@@ -201,15 +196,15 @@ async fn traffic_does_not_wait_for_a_scrape() {
 #[tokio::test]
 async fn anything_else_is_refused() {
     let page = Page::open().await;
-    let index = page.get("/").await;
+    let known = page.get("/metrics/").await;
     for path in ["/healthz", "/readyz", "/metrics", "/api/quality"] {
-        assert!(index.body.contains(path), "{}", index.body);
+        assert!(known.body.contains(path), "{}", known.body);
         assert!([200, 503].contains(&page.get(path).await.status), "{path}");
     }
     assert_eq!(page.get("/metrics/").await.status, 404);
     assert_eq!(page.get("/../etc/passwd").await.status, 404);
     let answer = page
-        .ask("POST /metrics HTTP/1.1\r\nhost: proxy\r\ncontent-length: 0\r\n\r\n")
+        .ask("POST /metrics HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
         .await;
     assert_eq!(answer.status, 405);
     assert!(answer.head.contains("allow: GET"), "{}", answer.head);
@@ -261,18 +256,13 @@ async fn once_closed_nobody_answers() {
 }
 
 async fn bind(listen: Option<SocketAddr>) -> Result<Option<Admin>, AdminError> {
-    let views = telemetry(&config::Limits::default()).views();
-    Admin::bind(&config::Admin { listen }, views, Readiness::default()).await
-}
-
-/// Counts, and sends nothing anywhere.
-fn telemetry(limits: &config::Limits) -> Telemetry {
-    let config = config::Telemetry {
-        export: false,
-        ..config::Telemetry::default()
+    let config = config::Admin {
+        listen,
+        ..config::Admin::default()
     };
-    let spans = config::Spans::default();
-    Telemetry::start(&config, spans, limits, &config::Log::default()).unwrap()
+    let telemetry = page::telemetry(&config::Limits::default(), &config);
+    let subject = page::subject(&telemetry, Readiness::default());
+    Admin::bind(&config, subject).await
 }
 
 /// The names of all fields, however deep they are.
@@ -284,104 +274,5 @@ fn names(value: &Value) -> Vec<&str> {
         }
         Value::Array(elements) => elements.iter().flat_map(names).collect(),
         _ => Vec::new(),
-    }
-}
-
-/// An admin listener that answers.
-struct Page {
-    telemetry: Telemetry,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    address: SocketAddr,
-    serving: Serving,
-}
-
-#[derive(Default)]
-struct Answer {
-    /// 0: the connection was cut off without an answer.
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Page {
-    async fn open() -> Self {
-        Self::open_with(config::Limits::default()).await
-    }
-
-    async fn open_with(limits: config::Limits) -> Self {
-        // The hops of these tests were sent long ago.
-        let telemetry = telemetry(&config::Limits {
-            open_hop_age_max: Duration::MAX,
-            delivery_age_max: Duration::MAX,
-            ..limits
-        });
-        let readiness = Readiness::default();
-        let config = config::Admin {
-            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-        };
-        let admin = Admin::bind(&config, telemetry.views(), readiness.clone())
-            .await
-            .unwrap()
-            .unwrap();
-        Self {
-            metrics: telemetry.metrics(),
-            telemetry,
-            readiness,
-            address: admin.address(),
-            serving: admin.serve(),
-        }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: proxy\r\n\r\n"))
-            .await
-    }
-
-    async fn quality(&self) -> Value {
-        let answer = self.get("/api/quality").await;
-        assert_eq!(answer.status, 200);
-        let json = "content-type: application/json";
-        assert!(answer.head.contains(json), "{}", answer.head);
-        serde_json::from_str(&answer.body).unwrap()
-    }
-
-    /// The report once it tells of so many messages.
-    async fn quality_of(&self, messages: u64) -> Value {
-        let told = |report: &Value| -> u64 {
-            let entries = report["entries"].as_array().unwrap();
-            let entries = entries.iter().chain([&report["other"]]);
-            entries
-                .map(|entry| entry["messages"].as_u64().unwrap())
-                .sum()
-        };
-        let whole = async {
-            loop {
-                let report = self.quality().await;
-                if told(&report) >= messages {
-                    return report;
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(Duration::from_secs(60), whole).await.unwrap()
-    }
-
-    /// Sends a request as it is, and reads until the connection ends.
-    async fn ask(&self, request: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        // It may have heard enough before it has heard everything.
-        let _ = stream.write_all(request.as_bytes()).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8(answer).unwrap();
-        let Some((head, body)) = answer.split_once("\r\n\r\n") else {
-            return Answer::default();
-        };
-        Answer {
-            status: head[9..12].parse().unwrap(),
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
     }
 }

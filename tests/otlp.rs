@@ -271,6 +271,7 @@ async fn a_delivery_that_is_never_settled_is_told_as_what_it_is() {
         &to(HttpProtobuf, collector.address),
         config::Spans::default(),
         &limits,
+        &config::Admin::default(),
         &config::Log::default(),
     )
     .unwrap();
@@ -516,6 +517,7 @@ fn an_endpoint_that_cannot_be_used_is_told_before_anything_starts() {
         &config,
         config::Spans::default(),
         &limits,
+        &config::Admin::default(),
         &config::Log::default(),
     );
     assert!(matches!(started, Err(StartError::Unusable(_))));
@@ -630,7 +632,8 @@ fn start_with(config: &config::Telemetry, spans: config::Spans) -> Telemetry {
         delivery_age_max: Duration::MAX,
         ..config::Limits::default()
     };
-    Telemetry::start(config, spans, &limits, &config::Log::default()).unwrap()
+    let (admin, log) = (config::Admin::default(), config::Log::default());
+    Telemetry::start(config, spans, &limits, &admin, &log).unwrap()
 }
 
 /// Exports to `address`, without making a test wait for a batch to fill.

@@ -5,12 +5,21 @@
 //! | `/healthz` | the process lives |
 //! | `/readyz` | it takes connections; `503` before that, and while it drains |
 //! | `/metrics` | its counters, for Prometheus |
-//! | `/api/quality` | who sends which task with which context, as JSON |
+//! | `/` | a page for people |
+//! | `/api/…` | what it shows, as JSON |
 
+mod api;
+mod assets;
+mod guard;
 mod pages;
+mod query;
 mod readiness;
+mod refusal;
 mod server;
+mod status;
 
+pub use guard::TokenError;
+pub use pages::Subject;
 pub use readiness::Readiness;
 pub use readiness::State;
 pub use server::Admin;

@@ -1,6 +1,7 @@
 //! The admin listener, and what it may use.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::service::service_fn;
@@ -27,12 +29,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::admin::Readiness;
+use crate::admin::guard::Guard;
+use crate::admin::guard::Token;
+use crate::admin::guard::TokenError;
 use crate::admin::pages;
+use crate::admin::pages::Desk;
 use crate::admin::pages::Subject;
 use crate::config;
 use crate::telemetry::Threads;
-use crate::telemetry::Views;
+use crate::telemetry::now;
 
 /// The admin listener, bound.
 ///
@@ -42,7 +47,8 @@ pub struct Admin {
     threads: Threads,
     listener: TcpListener,
     address: SocketAddr,
-    subject: Subject,
+    desk: Desk,
+    guard: Guard,
 }
 
 /// The admin listener, answering until it is closed or dropped.
@@ -64,18 +70,25 @@ pub enum AdminError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 impl Admin {
+    /// Whether it could be bound as far as files are concerned. Binds nothing.
+    pub fn check(config: &config::Admin) -> Result<(), TokenError> {
+        token(config).map(drop)
+    }
+
     /// Binds the listener; `None` where there is to be none.
     pub async fn bind(
         config: &config::Admin,
-        views: Views,
-        readiness: Readiness,
+        subject: Subject,
     ) -> Result<Option<Self>, AdminError> {
         let Some(address) = config.listen else {
             return Ok(None);
         };
+        let token = token(config)?;
         let bound = async {
             let threads = Threads::start("admin", 1)?;
             let listener = threads.handle().spawn(TcpListener::bind(address)).await??;
@@ -89,11 +102,25 @@ impl Admin {
                 AdminError::Bind { address, source }
             }
         })?;
+        let guard = Guard::new(token, address);
+        if guard.is_open() {
+            warn!(
+                %address,
+                "whoever can reach the admin listener sees the names of tasks, queues and \
+                 hosts; set admin.token_file, or listen on 127.0.0.1"
+            );
+        }
         Ok(Some(Self {
             threads,
             listener,
             address,
-            subject: Subject { views, readiness },
+            desk: Desk {
+                subject,
+                trace_url: config.trace_url.as_deref().map(Arc::from),
+                started: now(),
+                stop: CancellationToken::new(),
+            },
+            guard,
         }))
     }
 
@@ -106,9 +133,9 @@ impl Admin {
     /// Answers from now on.
     #[must_use]
     pub fn serve(self) -> Serving {
-        let stop = CancellationToken::new();
+        let stop = self.desk.stop.clone();
         let connections = TaskTracker::new();
-        let router = pages::router(self.subject);
+        let router = pages::router(self.desk, self.guard);
         let accepting = accept(self.listener, router, connections.clone(), stop.clone());
         Serving {
             stop,
@@ -144,10 +171,10 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let asked = Arc::new(AtomicBool::new(false));
-                let answer = answer(stream, router.clone(), Arc::clone(&asked), stop.clone());
+                let stage = Arc::new(Stage::default());
+                let answer = answer(stream, router.clone(), Arc::clone(&stage), stop.clone());
                 let task = connections.spawn(answer).abort_handle();
-                places.give(Place { asked, task });
+                places.give(Place { stage, task });
                 // Let it ask before the next one may push it out.
                 yield_now().await;
             }
@@ -165,9 +192,23 @@ struct Places(VecDeque<Place>);
 
 #[derive(Debug)]
 struct Place {
-    /// Its request has come.
-    asked: Arc<AtomicBool>,
+    stage: Arc<Stage>,
     task: AbortHandle,
+}
+
+/// How far a connection has come.
+#[derive(Debug, Default)]
+struct Stage {
+    /// Its request has come.
+    asked: AtomicBool,
+    /// Its answer has no end of its own.
+    live: AtomicBool,
+}
+
+impl Stage {
+    fn is_live(&self) -> bool {
+        self.live.load(Ordering::Relaxed)
+    }
 }
 
 impl Places {
@@ -176,8 +217,11 @@ impl Places {
     fn give(&mut self, newcomer: Place) {
         self.0.retain(|place| !place.task.is_finished());
         if self.0.len() == CONNECTIONS_MAX {
-            let is_silent = |place: &Place| !place.asked.load(Ordering::Relaxed);
-            let leaving = self.0.iter().position(is_silent).unwrap_or(0);
+            let is_silent = |place: &Place| !place.stage.asked.load(Ordering::Relaxed);
+            let is_short = |place: &Place| !place.stage.is_live();
+            let silent = self.0.iter().position(is_silent);
+            let leaving = silent.or_else(|| self.0.iter().position(is_short));
+            let leaving = leaving.unwrap_or(0);
             if let Some(leaving) = self.0.remove(leaving) {
                 leaving.task.abort();
             }
@@ -187,16 +231,18 @@ impl Places {
 }
 
 /// Answers one request. A connection has no second one, so that none stays.
-async fn answer(
-    stream: TcpStream,
-    router: Router,
-    asked: Arc<AtomicBool>,
-    stop: CancellationToken,
-) {
+async fn answer(stream: TcpStream, router: Router, stage: Arc<Stage>, stop: CancellationToken) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
-        router.call(request)
+        stage.asked.store(true, Ordering::Relaxed);
+        let answer = router.call(request);
+        async {
+            let answer = answer.await?;
+            let kind = answer.headers().get(CONTENT_TYPE);
+            let is_live = kind.is_some_and(|kind| kind == "text/event-stream");
+            stage.live.store(is_live, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -212,8 +258,14 @@ async fn answer(
         }
         connection.await
     };
+    let mut whole = std::pin::pin!(whole);
     // A client that breaks off, or is too slow, is its own affair.
-    let _ = timeout(CONNECTION_TIMEOUT, whole).await;
+    while timeout(CONNECTION_TIMEOUT, &mut whole).await.is_err() && stage.is_live() {}
+}
+
+/// What has to be shown to see anything, if that is wanted.
+fn token(config: &config::Admin) -> Result<Option<Token>, TokenError> {
+    config.token_file.as_deref().map(Token::read).transpose()
 }
 
 const CONNECTIONS_MAX: usize = 64;
@@ -234,7 +286,10 @@ mod tests {
     fn connect(places: &mut Places, asked: bool) -> JoinHandle<()> {
         let stays = tokio::spawn(pending());
         places.give(Place {
-            asked: Arc::new(AtomicBool::new(asked)),
+            stage: Arc::new(Stage {
+                asked: asked.into(),
+                live: false.into(),
+            }),
             task: stays.abort_handle(),
         });
         stays

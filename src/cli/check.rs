@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::admin::Admin;
 use crate::cli::settings::Settings;
 use crate::telemetry::Telemetry;
 
@@ -14,6 +15,7 @@ pub(super) fn check(settings: &Settings) -> anyhow::Result<()> {
     for warning in Telemetry::check(&loaded.config.telemetry)? {
         eprintln!("warning: {warning}");
     }
+    Admin::check(&loaded.config.admin)?;
     // A reader that has seen enough, such as `head`, is no failure.
     let _ = std::io::stdout().write_all(loaded.to_toml().as_bytes());
     Ok(())

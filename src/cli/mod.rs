@@ -13,6 +13,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::admin::AdminError;
+use crate::admin::TokenError;
 use crate::cli::settings::Settings;
 use crate::config::Complaints;
 use crate::telemetry::StartError;
@@ -45,12 +47,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => {
             eprintln!("tracehop: {error:#}");
-            match error.downcast_ref() {
-                Some(StartError::Unusable(_)) => ExitCode::from(USAGE),
-                _ => ExitCode::FAILURE,
+            match is_of_usage(&error) {
+                true => ExitCode::from(USAGE),
+                false => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// Whether the user has to put something right.
+fn is_of_usage(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StartError::Unusable(_)))
+        || matches!(error.downcast_ref(), Some(AdminError::Token(_)))
+        || error.is::<TokenError>()
 }
 
 /// A transparent proxy between Celery apps and their broker that joins their traces on

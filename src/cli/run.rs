@@ -8,6 +8,7 @@ use tokio::runtime::Builder;
 use crate::admin::Admin;
 use crate::admin::Readiness;
 use crate::admin::State;
+use crate::admin::Subject;
 use crate::cli::logging;
 use crate::cli::reload::Reload;
 use crate::cli::reload::choices;
@@ -16,6 +17,7 @@ use crate::cli::signals::Order;
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::Limits;
+use crate::config::Loaded;
 use crate::config::Route;
 use crate::config::Sources;
 use crate::hop::Injector;
@@ -38,7 +40,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(loaded.config, sources));
+    let served = runtime.block_on(serve(loaded, sources));
     // A name server that does not answer must not hold up the end.
     runtime.shutdown_background();
     served
@@ -61,11 +63,19 @@ fn allow_descriptors(limits: &Limits) {
 }
 
 /// Everything that runs: started in order, stopped in reverse.
-async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
+    let settings = loaded.settings().into();
+    let config = loaded.config;
     let mut signals = Signals::watch()?;
     let readiness = Readiness::default();
 
-    let telemetry = Telemetry::start(&config.telemetry, config.spans, &config.limits, &config.log)?;
+    let telemetry = Telemetry::start(
+        &config.telemetry,
+        config.spans,
+        &config.limits,
+        &config.admin,
+        &config.log,
+    )?;
     let metrics = telemetry.metrics();
     let injector = Injector::choosing(choices(&config), config.spans, &config.limits);
     let injector = Arc::new(injector);
@@ -76,8 +86,15 @@ async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
         repeat_interval: config.log.repeat_interval,
     };
     let proxy = Proxy::bind(&config.routes, config.limits, parts)?;
-    let admin = Admin::bind(&config.admin, telemetry.views(), readiness.clone()).await?;
     let view = proxy.view();
+    let subject = Subject {
+        views: telemetry.views(),
+        proxy: view.clone(),
+        readiness: readiness.clone(),
+        limits: config.limits,
+        settings,
+    };
+    let admin = Admin::bind(&config.admin, subject).await?;
     metrics.watch_held(move || view.held_bytes() as u64);
     announce(&config, &proxy, admin.as_ref());
 

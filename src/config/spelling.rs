@@ -474,21 +474,6 @@ impl Spelling for Endpoint {
     }
 }
 
-/// A file, by its path.
-pub(super) enum File {}
-
-impl Spelling for File {
-    type Value = PathBuf;
-
-    fn read(text: &str) -> Result<PathBuf, Fault> {
-        Ok(PathBuf::from(text))
-    }
-
-    fn write(value: &PathBuf) -> String {
-        value.display().to_string()
-    }
-}
-
 /// Where a trace can be looked at, as a URL with a place for its id.
 pub(super) enum TraceUrl {}
 

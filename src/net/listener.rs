@@ -75,6 +75,10 @@ impl Listener {
         &self.route.name
     }
 
+    pub(super) fn config(&self) -> &config::Route {
+        &self.route.config
+    }
+
     /// The address in fact: the port is never 0.
     pub(super) const fn address(&self) -> SocketAddr {
         self.address

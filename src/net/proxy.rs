@@ -102,7 +102,12 @@ impl Proxy {
     /// What may be known about the proxy while it runs.
     #[must_use]
     pub fn view(&self) -> View {
+        let routes = self.listeners.iter().map(|listener| config::Route {
+            listen: listener.address(),
+            ..listener.config().clone()
+        });
         View {
+            routes: routes.collect(),
             places: Arc::clone(&self.shared.places),
             places_max: self.shared.places.available_permits(),
             budget: Arc::clone(&self.shared.budget),
@@ -162,6 +167,7 @@ impl fmt::Debug for Serving {
 /// Reads a proxy's state while it runs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct View {
+    routes: Arc<[config::Route]>,
     places: Arc<Semaphore>,
     places_max: usize,
     budget: Arc<HoldBudget>,
@@ -169,6 +175,12 @@ pub struct View {
 }
 
 impl View {
+    /// The routes, each with the address that it really listens on.
+    #[must_use]
+    pub fn routes(&self) -> &[config::Route] {
+        &self.routes
+    }
+
     /// How many connections there are, over all routes.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use crate::hop::Delivery;
 use crate::hop::Judgement;
+use crate::hop::Publication;
 use crate::hop::Sent;
 use crate::telemetry::labels::Standing;
 use crate::trace::Timestamp;
@@ -40,11 +41,7 @@ impl<'a> Finding<'a> {
             destination: &publication.destination,
             task: &publication.task.name,
             id: &publication.task.id,
-            producer: Producer {
-                host: publication.task.origin.as_deref(),
-                client_name: publication.client_name.as_deref(),
-                address: Some(without_port(&publication.connection.client_address)),
-            },
+            producer: Producer::of_publication(publication),
             at: publication.at,
             judgement: &publication.judgement,
             standing: Standing::of(&sent.answer),
@@ -74,6 +71,14 @@ impl<'a> Finding<'a> {
 }
 
 impl<'a> Producer<'a> {
+    pub(super) fn of_publication(publication: &'a Publication) -> Self {
+        Self {
+            host: publication.task.origin.as_deref(),
+            client_name: publication.client_name.as_deref(),
+            address: Some(without_port(&publication.connection.client_address)),
+        }
+    }
+
     /// The first of its names that there is.
     pub(super) fn name(self) -> &'a str {
         let names = [self.host, self.client_name, self.address];
@@ -82,8 +87,15 @@ impl<'a> Producer<'a> {
     }
 }
 
+/// Who takes a message: the name of its connection, else the address.
+pub(super) fn worker(delivery: &Delivery) -> &str {
+    let name = delivery.client_name.as_deref();
+    let name = name.filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| without_port(&delivery.connection.client_address))
+}
+
 /// The address alone of an address and a port.
-fn without_port(address: &str) -> &str {
+pub(super) fn without_port(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.trim_start_matches('[').trim_end_matches(']')
 }

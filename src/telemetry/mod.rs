@@ -6,14 +6,20 @@
 #[cfg(test)]
 mod captured;
 mod finding;
+pub mod flow;
+mod health;
 mod labels;
+pub mod live;
 mod metrics;
+mod millis;
 mod otlp;
 mod pipeline;
 mod process;
 mod quality;
+pub mod recent;
 mod repeats;
 mod threads;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +30,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Builder;
 
+pub use health::Count;
+pub use health::Failure;
+pub use health::Health;
 pub use metrics::Metrics;
+pub use metrics::RouteCounts;
 pub use metrics::RouteMetrics;
+pub use metrics::SpanCounts;
 pub use otlp::StartError;
 pub use otlp::Unusable;
 pub use pipeline::Sightings;
@@ -35,6 +46,9 @@ pub use quality::Report;
 pub use repeats::QuietSdk;
 pub use repeats::Repeats;
 pub use threads::Threads;
+pub use watch::Watch;
+
+pub use crate::trace::Timestamp;
 
 use crate::config;
 use crate::hop::Ledger;
@@ -53,6 +67,9 @@ pub struct Telemetry {
     sightings: Sightings,
     metrics: Arc<Metrics>,
     quality: QualityReport,
+    watch: Watch,
+    health: Health,
+    destination: Option<Destination>,
     stop: CancellationToken,
     pipeline: JoinHandle<()>,
     threads: Threads,
@@ -63,6 +80,19 @@ pub struct Telemetry {
 pub struct Views {
     pub metrics: Arc<Metrics>,
     pub quality: QualityReport,
+    pub watch: Watch,
+    pub health: Health,
+    /// `None`: spans are not exported.
+    pub destination: Option<Destination>,
+}
+
+/// Where spans go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    pub endpoint: String,
+    pub protocol: config::OtlpProtocol,
+    /// How many may wait to go there.
+    pub queue_max: usize,
 }
 
 impl Telemetry {
@@ -73,11 +103,13 @@ impl Telemetry {
         Ok(settings.map_or_else(Vec::new, |settings| settings.ignored))
     }
 
-    /// Starts counting and exporting. A collector that is not there is not an error.
+    /// Starts counting and exporting. A collector that is not there is not an error. Where
+    /// there is no `admin` listener nothing is remembered for its page.
     pub fn start(
         config: &config::Telemetry,
         spans: config::Spans,
         limits: &config::Limits,
+        admin: &config::Admin,
         log: &config::Log,
     ) -> Result<Self, StartError> {
         let settings = settings(config)?;
@@ -97,6 +129,13 @@ impl Telemetry {
             metrics.limit(key, limit);
         }
         let quality = QualityReport::new(limits.quality_entries_max);
+        let watch = Watch::new(limits);
+        let health = Health::default();
+        let destination = settings.as_ref().map(|settings| Destination {
+            endpoint: settings.endpoint(),
+            protocol: config.protocol,
+            queue_max: config.queue_max,
+        });
         let stop = CancellationToken::new();
         let inside = threads.handle().enter();
         let exporter = settings
@@ -107,6 +146,7 @@ impl Telemetry {
                     instance_id(),
                     log.repeat_interval,
                     metrics.spans.clone(),
+                    health.clone(),
                     stop.clone(),
                 )
             })
@@ -118,6 +158,8 @@ impl Telemetry {
             spans,
             metrics: Arc::clone(&metrics),
             quality: quality.clone(),
+            watch: admin.listen.map(|_| watch.clone()),
+            health: health.clone(),
             log: SightingLog::new(log.repeat_interval),
             exporter,
             stop: stop.clone(),
@@ -128,6 +170,9 @@ impl Telemetry {
             sightings,
             metrics,
             quality,
+            watch,
+            health,
+            destination,
             stop,
             pipeline,
             threads,
@@ -151,6 +196,9 @@ impl Telemetry {
         Views {
             metrics: self.metrics(),
             quality: self.quality.clone(),
+            watch: self.watch.clone(),
+            health: self.health.clone(),
+            destination: self.destination.clone(),
         }
     }
 

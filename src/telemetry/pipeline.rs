@@ -20,11 +20,13 @@ use crate::hop::Ledger;
 use crate::hop::Leg;
 use crate::hop::Sighting;
 use crate::telemetry::finding::Finding;
+use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::PANIC;
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::quality::QualityReport;
 use crate::telemetry::repeats::Repeats;
+use crate::telemetry::watch::Watch;
 use crate::trace::Timestamp;
 
 /// Where sessions leave their sightings. Cheap to clone; never blocks.
@@ -61,6 +63,9 @@ pub(super) struct Pipeline {
     pub(super) spans: Spans,
     pub(super) metrics: Arc<Metrics>,
     pub(super) quality: QualityReport,
+    /// `None`: nobody can look at it.
+    pub(super) watch: Option<Watch>,
+    pub(super) health: Health,
     pub(super) log: SightingLog,
     /// `None`: spans are not exported.
     pub(super) exporter: Option<Exporter>,
@@ -103,6 +108,10 @@ impl Pipeline {
         for sighting in seen.drain(..) {
             self.metrics.saw(&sighting);
             self.log.saw(&sighting);
+            self.health.saw(&sighting);
+            if let Some(watch) = &self.watch {
+                watch.saw(&sighting);
+            }
             if let Sighting::Delivered(delivery) = &sighting {
                 self.found(Finding::of_delivery(delivery));
             }
@@ -113,6 +122,9 @@ impl Pipeline {
     async fn end(&mut self, ended: &mut Vec<Leg>) {
         for leg in ended.drain(..) {
             self.metrics.ended(&leg);
+            if let Some(watch) = &self.watch {
+                watch.ended(&leg);
+            }
             if let Leg::Sent(sent) = &leg {
                 self.found(Some(Finding::of_publication(sent)));
             }

@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use serde::Serialize;
-use serde::Serializer;
 
 use crate::hop::Quality;
 use crate::telemetry::finding::Finding;
@@ -35,6 +33,13 @@ impl QualityReport {
     pub(super) fn found(&self, finding: &Finding<'_>) {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         book.contexts(finding).add(finding);
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.entries.len()
     }
 
     /// The report as it stands, the worst first: whoever sends most messages without a
@@ -105,15 +110,11 @@ struct Contexts {
 /// One way in which contexts are good or bad.
 #[derive(Clone, Debug, Serialize)]
 struct Found {
-    #[serde(serialize_with = "in_a_word")]
     quality: Quality,
     /// Why they are invalid.
-    #[serde(serialize_with = "if_any")]
     reason: Option<Invalid>,
     messages: u64,
-    #[serde(serialize_with = "as_text")]
     first_seen: Timestamp,
-    #[serde(serialize_with = "as_text")]
     last_seen: Timestamp,
     /// The id of the task that was seen last.
     example_task_id: String,
@@ -221,21 +222,6 @@ impl Found {
     const fn kind(&self) -> (Quality, Option<Invalid>) {
         (self.quality, self.reason)
     }
-}
-
-fn in_a_word<S: Serializer>(quality: &Quality, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(quality.word())
-}
-
-fn if_any<S: Serializer>(reason: &Option<Invalid>, serializer: S) -> Result<S::Ok, S::Error> {
-    match reason {
-        Some(reason) => serializer.collect_str(reason),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }
 
 #[cfg(test)]

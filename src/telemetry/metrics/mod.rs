@@ -23,8 +23,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
+pub use routes::RouteCounts;
 pub use routes::RouteMetrics;
 pub(super) use spans::DropReason;
+pub use spans::SpanCounts;
 pub(super) use spans::SpanMetrics;
 
 use crate::hop::Answer;
@@ -197,6 +199,30 @@ impl Metrics {
     pub(super) fn limit(&self, key: &'static str, limit: usize) {
         let labels = LimitLabels { key };
         self.limits.get_or_create(&labels).set(signed(limit as u64));
+    }
+
+    #[must_use]
+    pub fn spans(&self) -> SpanCounts {
+        self.spans.counts()
+    }
+
+    /// Sightings that found their queue full.
+    #[must_use]
+    pub fn sightings_dropped(&self) -> u64 {
+        self.sightings_dropped.get()
+    }
+
+    /// Sightings that wait to be booked.
+    #[must_use]
+    pub fn sightings_queued(&self) -> u64 {
+        u64::try_from(self.sightings_queued.get()).unwrap_or(0)
+    }
+
+    /// Publications that wait for their answer, and deliveries that wait for their end.
+    #[must_use]
+    pub fn open(&self) -> (u64, u64) {
+        let read = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or(0);
+        (read(&self.open_hops), read(&self.open_deliveries))
     }
 
     /// Tells where to read the number of bytes that sessions hold. The first one counts.

@@ -69,6 +69,22 @@ impl RouteMetrics {
         self.expiry.get_or_create(&labels).set(signed(at));
     }
 
+    #[must_use]
+    pub fn counts(&self) -> RouteCounts {
+        let failed = FAILURES.into_iter().filter_map(|reason| {
+            let route = Arc::clone(&self.route);
+            let count = self.failed.get(&RouteReasonLabels { route, reason })?.get();
+            (count > 0).then_some((reason, count))
+        });
+        RouteCounts {
+            open: u64::try_from(self.open.get()).unwrap_or(0),
+            opened: self.opened.get(),
+            failed: failed.collect(),
+            bytes_from_clients: self.from_client.get(),
+            bytes_from_brokers: self.from_broker.get(),
+        }
+    }
+
     /// `bytes` came in from the app (`from_client`) or from the broker.
     pub fn received(&self, from_client: bool, bytes: usize) {
         let received = if from_client {
@@ -78,6 +94,17 @@ impl RouteMetrics {
         };
         received.inc_by(bytes as u64);
     }
+}
+
+/// What was counted on a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteCounts {
+    pub open: u64,
+    pub opened: u64,
+    /// By reason, without those that have not occurred.
+    pub failed: Vec<(&'static str, u64)>,
+    pub bytes_from_clients: u64,
+    pub bytes_from_brokers: u64,
 }
 
 impl RouteFamilies {

@@ -52,6 +52,18 @@ impl SpanMetrics {
         spans
     }
 
+    pub(in crate::telemetry) fn counts(&self) -> SpanCounts {
+        let dropped = DropReason::ALL.into_iter().filter_map(|why| {
+            let count = self.dropped.get(&why.labels())?.get();
+            (count > 0).then_some((why.word(), count))
+        });
+        SpanCounts {
+            queued: u64::try_from(self.queued.get()).unwrap_or(0),
+            exported: self.exported.get(),
+            dropped: dropped.collect(),
+        }
+    }
+
     /// A span was put in the queue.
     pub(in crate::telemetry) fn queued(&self) {
         self.queued.inc();
@@ -100,6 +112,15 @@ impl Default for SpanMetrics {
             export_duration: Histogram::new(EXPORT_BUCKETS),
         }
     }
+}
+
+/// What was counted of spans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpanCounts {
+    pub queued: u64,
+    pub exported: u64,
+    /// By reason, without those that have not occurred.
+    pub dropped: Vec<(&'static str, u64)>,
 }
 
 /// Why a span was not exported.

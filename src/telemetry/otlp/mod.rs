@@ -27,9 +27,11 @@ pub use settings::StartError;
 pub use settings::Unusable;
 
 use crate::config::Telemetry;
+use crate::telemetry::health::Health;
 use crate::telemetry::metrics::DropReason;
 use crate::telemetry::metrics::SpanMetrics;
 use crate::telemetry::otlp::transport::LastFault;
+use crate::telemetry::pipeline::now;
 use crate::telemetry::repeats::Repeats;
 use crate::trace::Span;
 
@@ -58,6 +60,7 @@ struct Batches {
     failing: bool,
     repeats: Repeats<DropReason>,
     metrics: SpanMetrics,
+    health: Health,
     stop: CancellationToken,
 }
 
@@ -70,6 +73,7 @@ impl Exporter {
         instance: String,
         repeat_interval: Duration,
         metrics: SpanMetrics,
+        health: Health,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let last_fault = LastFault::default();
@@ -90,6 +94,7 @@ impl Exporter {
             failing: false,
             repeats: Repeats::new(repeat_interval),
             metrics: metrics.clone(),
+            health,
             stop,
         };
         Ok(Self {
@@ -171,6 +176,7 @@ impl Batches {
         let (why, error) = match ended {
             Ok(Ok(())) => {
                 self.metrics.exported(spans);
+                self.health.exported(now());
                 self.recovered();
                 return;
             }
@@ -197,6 +203,7 @@ impl Batches {
     fn failed(&mut self, spans: usize, why: DropReason, error: &str) {
         self.failing = true;
         let cause = self.last_fault.take();
+        self.health.failed(now(), cause.as_deref().unwrap_or(error));
         let Some(suppressed) = self.repeats.admit(why, Instant::now()) else {
             return;
         };

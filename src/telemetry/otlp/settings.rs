@@ -99,6 +99,16 @@ impl Settings {
         })
     }
 
+    /// The endpoint, to be shown: without what may be a secret.
+    pub(in crate::telemetry) fn endpoint(&self) -> String {
+        let mut shown = self.endpoint.clone();
+        // Of a URL that has a host neither fails.
+        let _ = shown.set_username("");
+        let _ = shown.set_password(None);
+        shown.set_query(None);
+        shown.to_string()
+    }
+
     /// What the SDK finds fault with although nothing was found here.
     pub(super) fn refused(&self, error: &(dyn StdError + 'static)) -> StartError {
         StartError::Unusable(Unusable {

@@ -1,0 +1,224 @@
+//! Who sends how much to which queue, and who takes it from there.
+
+mod names;
+#[cfg(test)]
+mod tests;
+mod view;
+mod waiting;
+mod window;
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+pub use view::View;
+
+use crate::config::Limits;
+use crate::hop::Answer;
+use crate::hop::Delivery;
+use crate::hop::Leg;
+use crate::hop::Publication;
+use crate::hop::Quality;
+use crate::hop::Sent;
+use crate::hop::Sighting;
+use crate::hop::Taken;
+use crate::hop::TaskKey;
+use crate::hop::TaskState;
+use crate::telemetry::finding::Producer;
+use crate::telemetry::finding::without_port;
+use crate::telemetry::finding::worker;
+use crate::telemetry::flow::names::Name;
+use crate::telemetry::flow::names::Names;
+use crate::telemetry::flow::names::OTHER;
+use crate::telemetry::flow::names::Ways;
+use crate::telemetry::flow::waiting::Waiting;
+use crate::telemetry::flow::window::Lengths;
+use crate::telemetry::flow::window::Rate;
+use crate::telemetry::flow::window::Window;
+use crate::telemetry::labels::Standing;
+use crate::trace::Timestamp;
+
+/// The flow of messages since the start. Cheap to clone: all of them are one.
+#[derive(Clone, Debug)]
+pub struct Flow(Arc<Mutex<Book>>);
+
+impl Flow {
+    /// Counting begins at `since`.
+    pub(super) fn new(limits: &Limits, since: Timestamp) -> Self {
+        let names_max = limits.label_values_max;
+        let ways_max = names_max.saturating_mul(WAYS_PER_NAME);
+        Self(Arc::new(Mutex::new(Book {
+            since,
+            producers: Names::new(names_max),
+            queues: Names::new(names_max),
+            workers: Names::new(names_max),
+            sends: Ways::new(ways_max),
+            receives: Ways::new(ways_max),
+            dwells: Vec::new(),
+            waiting: Waiting::new(limits.memory_max),
+            forgotten: false,
+        })))
+    }
+
+    pub(super) fn saw(&self, sighting: &Sighting) {
+        match sighting {
+            Sighting::Published(publication) => self.book().published(publication),
+            Sighting::Delivered(delivery) => self.book().delivered(delivery),
+            _ => {}
+        }
+    }
+
+    pub(super) fn ended(&self, leg: &Leg) {
+        match leg {
+            Leg::Sent(sent) => self.book().sent(sent),
+            Leg::Taken(taken) => self.book().taken(taken),
+        }
+    }
+
+    /// The flow as it stands at `now`.
+    #[must_use]
+    pub fn read(&self, now: Timestamp) -> View {
+        View::of(&self.book(), now)
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Book {
+    since: Timestamp,
+    producers: Names,
+    queues: Names,
+    workers: Names,
+    /// From producers to queues.
+    sends: Ways<Sends>,
+    /// From queues to workers.
+    receives: Ways<Receives>,
+    /// How long messages wait, by the number of their queue.
+    dwells: Vec<Window<Lengths>>,
+    waiting: Waiting,
+    /// Messages that wait had to be forgotten.
+    forgotten: bool,
+}
+
+/// What a producer sends to a queue.
+#[derive(Debug, Default)]
+struct Sends {
+    rate: Rate,
+    total: u64,
+    errors: u64,
+    /// By [`QUALITIES`].
+    qualities: [u64; QUALITIES.len()],
+}
+
+/// What a worker takes from a queue.
+#[derive(Debug, Default)]
+struct Receives {
+    rate: Rate,
+    total: u64,
+    redelivered: u64,
+    failed: u64,
+    runs: Window<Lengths>,
+}
+
+impl Book {
+    fn published(&mut self, publication: &Publication) {
+        let id = &publication.task.id;
+        if !id.is_empty() {
+            self.forgotten |= self.waiting.sent(TaskKey::of(id), publication.at);
+        }
+    }
+
+    fn sent(&mut self, sent: &Sent) {
+        let publication = &sent.publication;
+        let standing = Standing::of(&sent.answer);
+        let producer = producer_name(publication);
+        let producer = self.producers.number(producer, standing);
+        let queue = queue_name(publication.system, &publication.destination);
+        let queue = self.queues.number(queue, standing);
+        let sends = self.sends.way((producer, queue), (OTHER, queue));
+        sends.rate.count(sent.ended);
+        sends.total += 1;
+        let quality = publication.judgement.quality;
+        if let Some(place) = QUALITIES.iter().position(|known| *known == quality) {
+            sends.qualities[place] += 1;
+        }
+        let key = TaskKey::of(&publication.task.id);
+        match sent.answer {
+            Answer::Confirmed | Answer::Unanswered | Answer::Unread | Answer::Expired => {
+                self.waiting.queued(key, queue);
+            }
+            Answer::Refused(_) | Answer::Discarded | Answer::Lost => {
+                sends.errors += 1;
+                self.waiting.gone(key);
+            }
+        }
+    }
+
+    fn delivered(&mut self, delivery: &Delivery) {
+        self.waiting.gone(TaskKey::of(&delivery.task.id));
+        let (at, passage) = (delivery.at, &delivery.passage);
+        let (queue, receives) = self.receives(delivery);
+        receives.rate.count(at);
+        receives.total += 1;
+        receives.redelivered += u64::from(passage.redelivered);
+        // What another worker had before, or another queue, has not waited here alone.
+        let is_first = !passage.redelivered && passage.dead_letter.is_none();
+        if let Some(dwell) = delivery.dwell().filter(|_| is_first) {
+            if self.dwells.len() <= queue {
+                self.dwells.resize_with(queue + 1, Window::default);
+            }
+            self.dwells[queue].add(at, dwell);
+        }
+    }
+
+    fn taken(&mut self, taken: &Taken) {
+        let Some(finish) = taken.finished else {
+            return;
+        };
+        let (_, receives) = self.receives(&taken.delivery);
+        let is_failure = matches!(finish.state, Some(TaskState::Failed | TaskState::Rejected));
+        receives.failed += u64::from(is_failure);
+        if let Some(ran) = taken.ran() {
+            receives.runs.add(finish.at, ran);
+        }
+    }
+
+    /// The way of a delivery, with the number of its queue.
+    fn receives(&mut self, delivery: &Delivery) -> (usize, &mut Receives) {
+        let queue = queue_name(delivery.system, &delivery.destination);
+        let queue = self.queues.number(queue, Standing::Confirmed);
+        let address = without_port(&delivery.connection.client_address);
+        let worker = Name::of([Some(worker(delivery)), Some(address), None]);
+        let worker = self.workers.number(worker, Standing::Confirmed);
+        (queue, self.receives.way((queue, worker), (queue, OTHER)))
+    }
+}
+
+fn producer_name(publication: &Publication) -> Name<'_> {
+    let Producer {
+        host,
+        client_name,
+        address,
+    } = Producer::of_publication(publication);
+    Name::of([host, client_name, address])
+}
+
+fn queue_name<'a>(system: &'a str, queue: &'a str) -> Name<'a> {
+    Name::of([Some(queue), Some(system), None])
+}
+
+const QUALITIES: [Quality; 6] = [
+    Quality::Valid,
+    Quality::Missing,
+    Quality::Invalid,
+    Quality::Stale,
+    Quality::Foreign,
+    Quality::Mixed,
+];
+
+/// How many ways there may be, for each name that there may be.
+const WAYS_PER_NAME: usize = 5;
