@@ -1,6 +1,8 @@
 //! What the command line promises, held by the program itself.
 
-use std::fs;
+#[path = "support/program.rs"]
+mod program;
+
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Lines;
@@ -9,11 +11,14 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Child;
 use std::process::ChildStderr;
 use std::process::Command;
 use std::process::Stdio;
+
+use program::ask;
+use program::command;
+use program::file;
 
 #[test]
 fn every_mistake_is_shown_at_once_with_its_place_and_a_remedy() {
@@ -537,52 +542,4 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// What the program said to a question.
-struct Answer {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    /// The value of a key and its origin, as `check` printed them.
-    fn line(&self, path: &str) -> String {
-        let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
-        let mut lines = self.stdout.lines();
-        if !section.is_empty() {
-            let header = format!("[{section}]");
-            assert!(lines.any(|line| line == header), "{}", self.stdout);
-        }
-        let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
-        let words: Vec<&str> = value.unwrap().split_whitespace().collect();
-        words.join(" ")
-    }
-}
-
-fn ask(arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
-    let output = command(arguments, variables).output().unwrap();
-    Answer {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// The program, with no variables but these.
-fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tracehop"));
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(variables.iter().copied())
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-}
-
-fn file(name: &str, text: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
 }

@@ -7,6 +7,8 @@
 
 pub mod log;
 pub mod peer;
+pub mod program;
+pub mod rabbitmq;
 pub mod redis;
 pub mod sessions;
 pub mod tls;

@@ -1,4 +1,5 @@
 //! A collector: OTLP's own messages and services, and a mind of its own about the answer.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::collections::VecDeque;
 use std::fs;
