@@ -4,7 +4,8 @@
 //! Celery in a content header, `content` waits until there is enough of it, and `saying`
 //! listens to what workers say besides. `channel` follows what is sent on each channel: `owed`
 //! is what the broker answers for it, `unsettled` what the client does, `consumers` who takes
-//! messages. `stage` is the connection as a whole, and `session` acts.
+//! messages. `stage` is the connection as a whole, and `session` acts. `greeting` is
+//! for whoever asks a broker who it is.
 
 mod channel;
 mod consumers;
@@ -14,6 +15,7 @@ mod envelope;
 #[cfg(test)]
 mod fixture;
 mod frame;
+mod greeting;
 mod method;
 mod owed;
 mod replies;
@@ -24,6 +26,7 @@ mod stage;
 mod table;
 mod unsettled;
 
+pub use greeting::Greeting;
 pub use session::AmqpSession;
 
 use crate::protocol::amqp::frame::PROTOCOL;

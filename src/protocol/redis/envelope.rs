@@ -18,6 +18,10 @@ use crate::hop::Stamp;
 
 /// A message that is of interest here.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and it is not moved far"
+)]
 pub(super) enum Message<'a> {
     Task(Envelope<'a>),
     /// What a worker, or whoever sends tasks, tells whoever listens: the body.
@@ -26,12 +30,12 @@ pub(super) enum Message<'a> {
 
 /// A Celery task message, read in place.
 #[derive(Debug)]
-pub(super) struct Envelope<'a> {
-    pub(super) task: Task<'a>,
-    pub(super) headers: Headers<'a>,
+pub struct Envelope<'a> {
+    pub task: Task<'a>,
+    pub headers: Headers<'a>,
     /// A worker had it and puts it back: kombu marks the envelope, and keeps the mark out
     /// of whatever the task publishes later.
-    pub(super) redelivered: bool,
+    pub redelivered: bool,
     /// What its consumers acknowledge it by.
     pub(super) delivery_tag: Option<Cow<'a, str>>,
     routing_key: Option<Cow<'a, str>>,
@@ -125,7 +129,17 @@ impl<'a> Message<'a> {
     }
 }
 
-impl Envelope<'_> {
+impl<'a> Envelope<'a> {
+    /// Reads a task message that waits in a queue. `None`: it is something else, or
+    /// unreadable.
+    #[must_use]
+    pub fn read(text: &'a [u8], body_max: usize) -> Option<Self> {
+        match Message::read(text, body_max)? {
+            Message::Task(envelope) => Some(envelope),
+            Message::Event(_) => None,
+        }
+    }
+
     /// The queue that the message is pushed to. kombu spreads the priorities of a queue over
     /// several keys, by a suffix that can be configured.
     pub(super) fn queue<'k>(&self, key: &'k str) -> &'k str {
@@ -332,4 +346,4 @@ fn quoted(text: &str) -> String {
 }
 
 /// kombu's default `sep` between a queue's name and the priority step.
-const PRIORITY_SEPARATOR: &str = "\u{6}\u{16}";
+pub const PRIORITY_SEPARATOR: &str = "\u{6}\u{16}";

@@ -16,6 +16,8 @@ mod session;
 mod settling;
 mod value;
 
+pub use envelope::Envelope;
+pub use envelope::PRIORITY_SEPARATOR;
 pub use session::RedisSession;
 
 /// Whether a client that begins like this speaks RESP: an array, or a line of printable
