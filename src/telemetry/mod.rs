@@ -37,6 +37,7 @@ pub use metrics::Metrics;
 pub use metrics::RouteCounts;
 pub use metrics::RouteMetrics;
 pub use metrics::SpanCounts;
+pub use otlp::Probe;
 pub use otlp::StartError;
 pub use otlp::Unusable;
 pub use pipeline::Sightings;
@@ -57,6 +58,7 @@ use crate::telemetry::otlp::Settings;
 use crate::telemetry::pipeline::Pipeline;
 use crate::telemetry::pipeline::SightingLog;
 use crate::trace::IdSource;
+use crate::trace::Span;
 
 /// Everything between a session's sightings and the outside.
 ///
@@ -101,6 +103,18 @@ impl Telemetry {
     pub fn check(config: &config::Telemetry) -> Result<Vec<Unusable>, StartError> {
         let settings = settings(config)?;
         Ok(settings.map_or_else(Vec::new, |settings| settings.ignored))
+    }
+
+    /// Exports one span as `start` would have it, and tells what became of it. `None`: spans
+    /// are not to be exported.
+    pub async fn probe(
+        config: &config::Telemetry,
+        span: Span,
+    ) -> Result<Option<Probe>, StartError> {
+        match settings(config)? {
+            Some(settings) => Ok(Some(otlp::probe(&settings, instance_id(), span).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Starts counting and exporting. A collector that is not there is not an error. Where

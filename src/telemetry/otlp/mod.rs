@@ -77,9 +77,7 @@ impl Exporter {
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let last_fault = LastFault::default();
-        let mut exporter = transport::exporter(settings, &last_fault)
-            .map_err(|error| settings.refused(error.as_ref()))?;
-        exporter.set_resource(&spans::resource(settings, instance));
+        let exporter = exporter(settings, instance, &last_fault)?;
         info!(endpoint = settings.endpoint.as_str(), "spans are exported");
         let (sender, queue) = mpsc::channel(config.queue_max.max(1));
         let batches = Batches {
@@ -132,6 +130,51 @@ impl Exporter {
         // Should it have panicked, there is nothing left to wait for.
         let _ = self.batches.await;
     }
+}
+
+/// What became of one span that was exported by itself.
+#[derive(Debug)]
+pub struct Probe {
+    /// Where it was sent.
+    pub endpoint: String,
+    pub took: Duration,
+    pub outcome: Result<(), String>,
+}
+
+/// Exports one span and waits for the answer.
+pub(super) async fn probe(
+    settings: &Settings,
+    instance: String,
+    span: Span,
+) -> Result<Probe, StartError> {
+    let last_fault = LastFault::default();
+    let exporter = exporter(settings, instance, &last_fault)?;
+    let asked = Instant::now();
+    let batch = vec![spans::span_data(span, &spans::scope())];
+    let outcome = match timeout(settings.deadline, exporter.export(batch)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(match last_fault.take() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        }),
+        Err(_) => Err(format!("no answer within {:?}", settings.deadline)),
+    };
+    Ok(Probe {
+        endpoint: settings.endpoint.to_string(),
+        took: asked.elapsed(),
+        outcome,
+    })
+}
+
+fn exporter(
+    settings: &Settings,
+    instance: String,
+    last_fault: &LastFault,
+) -> Result<SpanExporter, StartError> {
+    let mut exporter = transport::exporter(settings, last_fault)
+        .map_err(|error| settings.refused(error.as_ref()))?;
+    exporter.set_resource(&spans::resource(settings, instance));
+    Ok(exporter)
 }
 
 impl Batches {
