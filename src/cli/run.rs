@@ -49,7 +49,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
 /// Takes as many file descriptors as the system gives: shells and container runtimes hand
 /// out few unless they are asked.
 fn allow_descriptors(limits: &Limits) {
-    let wanted = 2 * limits.connections_max as u64 + DESCRIPTORS_BESIDES;
+    let wanted = descriptors_wanted(limits);
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(allowed) if allowed < wanted => tracing::warn!(
             allowed,
@@ -60,6 +60,11 @@ fn allow_descriptors(limits: &Limits) {
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "cannot raise the limit of file descriptors"),
     }
+}
+
+/// Two for each connection, and some besides.
+pub(super) fn descriptors_wanted(limits: &Limits) -> u64 {
+    2 * limits.connections_max as u64 + DESCRIPTORS_BESIDES
 }
 
 /// Everything that runs: started in order, stopped in reverse.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::broker::Broker;
 use crate::config::CONFIG_VARIABLE;
 use crate::config::Environment;
 use crate::config::Flag;
@@ -12,7 +13,6 @@ use crate::config::Sources;
 /// What decides about the configuration, the same for every command. Not for printing: a
 /// broker URL may hold a password.
 #[derive(Args)]
-#[command(after_help = AFTER_HELP)]
 pub(super) struct Settings {
     /// The configuration file; without one there are the defaults
     #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE, hide_env_values = true)]
@@ -51,7 +51,7 @@ pub(super) struct Settings {
     log_level: Option<String>,
 }
 
-const AFTER_HELP: &str = "\
+pub(super) const AFTER_HELP: &str = "\
 Every key of the file has a variable as well: TRACEHOP_LIMITS_HOLD_BYTES_MAX for
 limits.hold_bytes_max, TRACEHOP_LISTEN for --listen. OpenTelemetry's own OTEL_ variables
 are followed. Flags win over TRACEHOP_ variables, these over OTEL_ variables, these over
@@ -67,6 +67,34 @@ impl Settings {
             environment: environment(),
             flags: self.flags(),
         }
+    }
+
+    /// The brokers whose URLs have user or password in them, wherever they are written. The
+    /// proxy has no use for those, and does not keep them.
+    pub(super) fn brokers_with_credentials(&self) -> Vec<Broker> {
+        let flag = self.upstream.clone();
+        let variables = environment().into_iter().filter(|(name, _)| {
+            name == "TRACEHOP_UPSTREAM"
+                || name.starts_with("TRACEHOP_ROUTES_") && name.ends_with("_UPSTREAM")
+        });
+        let file = self.config.as_ref().and_then(|path| {
+            let text = std::fs::read_to_string(path).ok()?;
+            text.parse::<toml::Table>().ok()
+        });
+        let routes = file
+            .as_ref()
+            .and_then(|file| file.get("routes")?.as_table());
+        let in_file = routes.into_iter().flatten().filter_map(|(_, route)| {
+            let upstream = route.get("upstream")?.as_str()?;
+            Some(upstream.to_owned())
+        });
+        flag.into_iter()
+            .chain(variables.map(|(_, value)| value))
+            .chain(in_file)
+            .filter_map(|urls| Broker::read_all("--upstream", &urls).ok())
+            .flatten()
+            .filter(|broker| broker.credentials.is_some())
+            .collect()
     }
 
     fn flags(&self) -> Vec<Flag> {

@@ -1,0 +1,170 @@
+//! Whether routes will work: their brokers, and the ports that they listen on.
+
+use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::time::Instant;
+
+use crate::cli::broker::Broker;
+use crate::cli::broker::Credentials;
+use crate::cli::dial;
+use crate::cli::dial::Stream;
+use crate::cli::doctor::finding::Finding;
+use crate::cli::doctor::finding::Report;
+use crate::cli::doctor::finding::State;
+use crate::cli::doctor::finding::millis;
+use crate::cli::doctor::rabbitmq;
+use crate::cli::doctor::redis;
+use crate::cli::http::Http;
+use crate::cli::rabbitmq::Door;
+use crate::config::Route;
+use crate::config::Upstream;
+
+/// Looks at every broker of a route. One that fails is no failure where another is well.
+pub(super) async fn examine_brokers(
+    route: &Route,
+    known: &[Broker],
+    report: &mut Report,
+) -> io::Result<()> {
+    let mut found = Vec::new();
+    for upstream in &route.upstream {
+        found.push(examine_broker(route, upstream, known).await);
+    }
+    let is_well =
+        |findings: &Vec<Finding>| findings.iter().all(|finding| finding.state < State::Fail);
+    let is_any_well = found.iter().any(is_well);
+    let about = format!("route {}", route.name);
+    for mut finding in found.into_iter().flatten() {
+        if is_any_well && finding.state == State::Fail {
+            finding.state = State::Warn;
+        }
+        report.tell(&about, finding)?;
+    }
+    Ok(())
+}
+
+async fn examine_broker(route: &Route, upstream: &Upstream, known: &[Broker]) -> Vec<Finding> {
+    let Upstream { host, port, .. } = upstream;
+    let name = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let key = format!("routes.{}.upstream", route.name);
+    let addresses = match dial::resolve(host, *port).await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            return vec![Finding::fail(
+                format!("{name}: the name cannot be resolved: {error}"),
+                format!("correct {key}, or the name service of this machine"),
+            )];
+        }
+    };
+    let named = |address: SocketAddr| match address.to_string() == name {
+        true => name.clone(),
+        false => format!("{name} at {}", address.ip()),
+    };
+    let (mut reached, mut unreached) = (Vec::new(), Vec::new());
+    for address in addresses {
+        let place = named(address);
+        let asked = Instant::now();
+        let connected = dial::connect(address).await;
+        let took = asked.elapsed();
+        match connected {
+            Ok(stream) => {
+                let mut findings = examine_peer(Box::new(stream), &place, upstream, known).await;
+                if let Some(first) = findings.first_mut() {
+                    first.figures.push(("connect_ms", millis(took).into()));
+                }
+                reached.extend(findings);
+            }
+            Err(error) => unreached.push(Finding::fail(
+                format!("{place} cannot be reached: {error}"),
+                format!("start the broker, open the way to it, or correct {key}"),
+            )),
+        }
+    }
+    if !reached.is_empty() {
+        // Of several addresses the next one is tried.
+        for finding in &mut unreached {
+            finding.state = State::Warn;
+        }
+    }
+    reached.extend(unreached);
+    reached
+}
+
+async fn examine_peer(
+    stream: Stream,
+    place: &str,
+    upstream: &Upstream,
+    known: &[Broker],
+) -> Vec<Finding> {
+    let broker = known.iter().find(|broker| {
+        broker.credentials.is_some()
+            && broker.host == *upstream.host
+            && broker.port == upstream.port
+    });
+    let credentials = broker.and_then(|broker| broker.credentials.as_ref());
+    match upstream.scheme {
+        "amqp" | "pyamqp" => {
+            let door = credentials.map(|credentials: &Credentials| Door {
+                host: &upstream.host,
+                port: upstream.port,
+                tls: None,
+                credentials,
+                virtual_host: broker
+                    .and_then(|broker| broker.path.as_deref())
+                    .unwrap_or("/"),
+            });
+            rabbitmq::examine(stream, place, door).await
+        }
+        _ => redis::examine(stream, place, credentials).await,
+    }
+}
+
+/// Whether this address can be listened on. `admin` is where a tracehop that has it already
+/// would tell of itself.
+pub(super) async fn examine_listener(
+    key: &str,
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+) -> Finding {
+    let Err(error) = TcpListener::bind(address) else {
+        return Finding::ok(format!("{address} can be listened on"));
+    };
+    if error.kind() == io::ErrorKind::AddrInUse
+        && let Some(admin) = admin
+        && let Some(at) = tracehop_at(admin).await
+    {
+        return Finding::ok(format!(
+            "{address} is taken, and a tracehop answers at {at} already"
+        ));
+    }
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("somebody else listens there: choose another {key}"),
+        io::ErrorKind::PermissionDenied => {
+            format!("choose a port above 1023 for {key}, or grant CAP_NET_BIND_SERVICE")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address: correct {key}")
+        }
+        _ => format!("correct {key}"),
+    };
+    Finding::fail(format!("{address} cannot be listened on: {error}"), remedy)
+}
+
+/// Where a tracehop tells that it lives.
+async fn tracehop_at(admin: SocketAddr) -> Option<String> {
+    let reachable = match admin.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let url = format!("http://{}", SocketAddr::new(reachable, admin.port()));
+    let http = Http::new("admin.listen", &url, None).ok()?;
+    let answer = http.open("/healthz", &[]).await.ok()?;
+    answer.is_ok().then_some(url)
+}
