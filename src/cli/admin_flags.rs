@@ -12,10 +12,10 @@ use crate::cli::http::Refusal;
 #[derive(Args)]
 pub(super) struct AdminFlags {
     /// Base URL of the admin pages of a running tracehop
-    #[arg(long, value_name = "URL", default_value = DEFAULT_ADMIN, hide_default_value = false)]
+    #[arg(long, value_name = "URL", default_value = DEFAULT_ADMIN)]
     admin: String,
 
-    /// A file with the token of the admin pages, where `admin.token` is set
+    /// A file whose first line is the token of the admin pages, where they want one
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -26,11 +26,12 @@ impl AdminFlags {
             std::fs::read_to_string(path).map_err(|error| Misused {
                 flag: "--token-file",
                 fault: format!("cannot read {}: {error}", path.display()),
-                remedy: "name a file that holds the token alone",
+                remedy: "name a file whose first line is the token",
             })
         });
         let token = token.transpose()?;
-        Http::new("--admin", &self.admin, token.as_deref().map(str::trim))
+        let token = token.as_deref().and_then(|text| text.lines().next());
+        Http::new("--admin", &self.admin, token.map(str::trim))
     }
 }
 

@@ -26,6 +26,19 @@ pub(super) enum Kind {
     RabbitMq,
 }
 
+impl Kind {
+    /// What the scheme of a URL stands for, and whether it asks for TLS.
+    pub(super) fn of(scheme: &str) -> Option<(Self, bool)> {
+        match scheme {
+            "redis" => Some((Self::Redis, false)),
+            "rediss" => Some((Self::Redis, true)),
+            "amqp" | "pyamqp" => Some((Self::RabbitMq, false)),
+            "amqps" => Some((Self::RabbitMq, true)),
+            _ => None,
+        }
+    }
+}
+
 /// Not for printing.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Credentials {
@@ -48,12 +61,12 @@ fn read(flag: &'static str, text: &str) -> Result<Broker, Misused> {
         remedy: EXAMPLE,
     };
     let url = Url::parse(text).map_err(|error| wrong(&format!("not a broker URL ({error})")))?;
-    let (kind, tls, default_port) = match url.scheme() {
-        "redis" => (Kind::Redis, false, 6379),
-        "rediss" => (Kind::Redis, true, 6379),
-        "amqp" | "pyamqp" => (Kind::RabbitMq, false, 5672),
-        "amqps" => (Kind::RabbitMq, true, 5671),
-        _ => return Err(wrong("not a kind of broker we know")),
+    let (kind, tls) =
+        Kind::of(url.scheme()).ok_or_else(|| wrong("not a kind of broker we know"))?;
+    let default_port = match (kind, tls) {
+        (Kind::Redis, _) => 6379,
+        (Kind::RabbitMq, false) => 5672,
+        (Kind::RabbitMq, true) => 5671,
     };
     if url.fragment().is_some() {
         return Err(wrong("a `#` in a password is written %23"));

@@ -14,6 +14,9 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::config::UpstreamTls;
+use crate::net::TlsFailure;
+
 /// A connection, with TLS or without.
 pub(super) type Stream = Box<dyn Duplex>;
 
@@ -36,28 +39,50 @@ pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     within(STEP_TIME_MAX, TcpStream::connect(address)).await
 }
 
-pub(super) async fn handshake(
-    stream: TcpStream,
-    host: &str,
-    config: Arc<ClientConfig>,
-) -> io::Result<Stream> {
-    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let connecting = TlsConnector::from(config).connect(name, stream);
-    Ok(Box::new(within(STEP_TIME_MAX, connecting).await?))
+/// What is needed to speak TLS with a broker.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) config: Arc<ClientConfig>,
+    /// What its certificate must be for.
+    pub(super) name: ServerName<'static>,
+}
+
+impl Tls {
+    /// For the broker at `host`.
+    pub(super) fn new(files: &UpstreamTls, host: &str) -> Result<Self, String> {
+        let made = files.make().map_err(|faults| {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            faults.join(". ")
+        })?;
+        let named = files.server_name.clone().map_or_else(
+            || ServerName::try_from(host.to_owned()).map_err(|error| error.to_string()),
+            Ok,
+        );
+        Ok(Self {
+            config: made.config,
+            name: named?,
+        })
+    }
+}
+
+pub(super) async fn handshake(stream: TcpStream, tls: &Tls) -> Result<Stream, TlsFailure> {
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let shaken = within(STEP_TIME_MAX, connector.connect(tls.name.clone(), stream)).await;
+    let has_certificate = tls.config.client_auth_cert_resolver.has_certs();
+    match shaken {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(TlsFailure::of_broker(&error, &tls.name, has_certificate)),
+    }
 }
 
 /// All of it, to the first address that answers.
-pub(super) async fn dial(
-    host: &str,
-    port: u16,
-    tls: Option<Arc<ClientConfig>>,
-) -> io::Result<Stream> {
+pub(super) async fn dial(host: &str, port: u16, tls: Option<&Tls>) -> io::Result<Stream> {
     let mut fault = io::Error::other("the name has no address");
     for address in resolve(host, port).await? {
         match connect(address).await {
             Ok(stream) => {
                 return match tls {
-                    Some(config) => handshake(stream, host, config).await,
+                    Some(tls) => handshake(stream, tls).await.map_err(io::Error::other),
                     None => Ok(Box::new(stream)),
                 };
             }

@@ -152,7 +152,7 @@ impl Http {
 }
 
 /// Whoever the system trusts. Where it trusts nobody, `https` fails with that.
-pub(super) fn trusting_system() -> ClientConfig {
+fn trusting_system() -> ClientConfig {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let _ = roots.add_parsable_certificates(found.certs);

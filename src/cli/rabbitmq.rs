@@ -9,19 +9,19 @@ use amqprs::security::SecurityCredentials;
 use amqprs::tls::TlsAdaptor;
 use anyhow::Context;
 use anyhow::anyhow;
-use rustls::ClientConfig;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::cli::Misused;
 use crate::cli::broker::Credentials;
+use crate::cli::dial::Tls;
 use crate::cli::output::shown;
 
 /// Where to log in, and as whom.
 pub(super) struct Door<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
-    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) tls: Option<&'a Tls>,
     pub(super) credentials: &'a Credentials,
     pub(super) virtual_host: &'a str,
 }
@@ -44,9 +44,10 @@ impl Door<'_> {
             .virtual_host(self.virtual_host)
             .connection_name("tracehop")
             .credentials(SecurityCredentials::new_plain(user, password));
-        if let Some(config) = &self.tls {
-            let connector = TlsConnector::from(Arc::clone(config));
-            arguments.tls_adaptor(TlsAdaptor::new(connector, self.host.to_owned()));
+        if let Some(tls) = self.tls {
+            let connector = TlsConnector::from(Arc::clone(&tls.config));
+            let name = tls.name.to_str().into_owned();
+            arguments.tls_adaptor(TlsAdaptor::new(connector, name));
         }
         // Of a refusal nothing but the end of the connection is told.
         in_time(Connection::open(&arguments))

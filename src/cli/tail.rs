@@ -93,6 +93,14 @@ async fn follow(http: &Http, options: &Tail, printer: &Printer) -> anyhow::Resul
 
 async fn connect(http: &Http, options: &Tail) -> anyhow::Result<Incoming> {
     let mut query = Vec::new();
+    // There, names are compared as they are.
+    for (key, pattern) in [("task", &options.task), ("queue", &options.queue)] {
+        let name = pattern.as_deref();
+        query.extend(
+            name.filter(|name| !name.contains(['*', '?']))
+                .map(|name| (key, name)),
+        );
+    }
     if options.errors {
         query.push(("errors", "true"));
     }
@@ -163,7 +171,6 @@ impl Events {
 
 struct Printer {
     json: bool,
-    errors: bool,
     task: Option<WildMatch>,
     queue: Option<WildMatch>,
     paint: Paint,
@@ -174,7 +181,6 @@ impl Printer {
         let pattern = |text: &Option<String>| text.as_deref().map(WildMatch::new);
         Self {
             json: options.json,
-            errors: options.errors,
             task: pattern(&options.task),
             queue: pattern(&options.queue),
             paint: Paint::for_stdout(),
@@ -222,8 +228,7 @@ impl Printer {
             let name = hop[name].as_str().unwrap_or_default();
             pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
         };
-        let is_wanted = !self.errors || went_wrong(hop);
-        is_wanted && fits(&self.task, "task") && fits(&self.queue, "queue")
+        fits(&self.task, "task") && fits(&self.queue, "queue")
     }
 
     fn line(&self, hop: &Value) -> String {

@@ -25,3 +25,4 @@ pub use proxy::Parts;
 pub use proxy::Proxy;
 pub use proxy::Serving;
 pub use proxy::View;
+pub use tls::Failure as TlsFailure;

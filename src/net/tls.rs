@@ -74,9 +74,10 @@ pub(super) fn alert(error: &io::Error) -> Option<AlertDescription> {
 /// Why there is no TLS with a peer, and what helps.
 #[derive(Debug, thiserror::Error)]
 #[error("{wrong}; {remedy}")]
-pub(super) struct Failure {
-    wrong: String,
-    remedy: &'static str,
+pub struct Failure {
+    pub wrong: String,
+    /// Names the keys of the route that can be set otherwise.
+    pub remedy: &'static str,
 }
 
 impl Failure {
@@ -120,7 +121,9 @@ impl Failure {
         }
     }
 
-    fn of_broker(error: &io::Error, name: &ServerName<'_>, has_certificate: bool) -> Self {
+    /// Why a handshake with a broker failed, which had to be `name`.
+    #[must_use]
+    pub fn of_broker(error: &io::Error, name: &ServerName<'_>, has_certificate: bool) -> Self {
         const NOT_TLS: &str =
             "name a port where the broker speaks TLS, or write its URL without TLS";
         match cause(error) {

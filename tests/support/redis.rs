@@ -1,6 +1,7 @@
 //! A real Redis.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -28,11 +29,32 @@ impl Redis {
         }
     }
 
+    /// Speaks TLS alone, to clients that need not show a certificate.
+    pub async fn start_with_tls(certificate: &Path, key: &Path) -> Self {
+        loop {
+            let address = AbsentBroker::new().address;
+            let mut command = Command::new("redis-server");
+            command
+                .args(["--port", "0", "--tls-auth-clients", "no"])
+                .args(["--tls-port", &address.port().to_string()])
+                .args(["--tls-cert-file".as_ref(), certificate])
+                .args(["--tls-key-file".as_ref(), key]);
+            if let Some(redis) = Self::run(command, address).await {
+                return redis;
+            }
+        }
+    }
+
     /// `None` when the address is taken.
     pub async fn start_on(address: SocketAddr) -> Option<Self> {
-        let process = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &address.port().to_string()]);
+        Self::run(command, address).await
+    }
+
+    async fn run(mut command: Command, address: SocketAddr) -> Option<Self> {
+        let process = command
             .args(["--bind", &address.ip().to_string()])
-            .args(["--port", &address.port().to_string()])
             .args(["--save", "", "--appendonly", "no"])
             .stdout(Stdio::null())
             .spawn()

@@ -21,6 +21,7 @@ use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Report;
 use crate::cli::doctor::finding::millis;
 use crate::cli::doctor::routes::examine_brokers;
+use crate::cli::doctor::routes::examine_certificates;
 use crate::cli::doctor::routes::examine_listener;
 use crate::cli::run::descriptors_wanted;
 use crate::cli::settings::AFTER_HELP as SETTINGS_HELP;
@@ -113,6 +114,9 @@ pub(super) async fn doctor(options: Doctor) -> anyhow::Result<ExitCode> {
         let key = format!("routes.{}.listen", route.name);
         let listener = examine_listener(&key, route.listen, config.admin.listen).await;
         report.tell(&about, listener)?;
+        for finding in examine_certificates(route) {
+            report.tell(&about, finding)?;
+        }
         examine_brokers(route, &known, &mut report).await?;
     }
     if let Some(admin) = config.admin.listen {

@@ -8,10 +8,13 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::time::Instant;
 
+use tokio::net::TcpStream;
+
 use crate::cli::broker::Broker;
-use crate::cli::broker::Credentials;
+use crate::cli::broker::Kind;
 use crate::cli::dial;
 use crate::cli::dial::Stream;
+use crate::cli::dial::Tls;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Report;
 use crate::cli::doctor::finding::State;
@@ -22,6 +25,8 @@ use crate::cli::http::Http;
 use crate::cli::rabbitmq::Door;
 use crate::config::Route;
 use crate::config::Upstream;
+use crate::net::TlsFailure;
+use crate::telemetry::now;
 
 /// Looks at every broker of a route. One that fails is no failure where another is well.
 pub(super) async fn examine_brokers(
@@ -74,7 +79,7 @@ async fn examine_broker(route: &Route, upstream: &Upstream, known: &[Broker]) ->
         let took = asked.elapsed();
         match connected {
             Ok(stream) => {
-                let mut findings = examine_peer(Box::new(stream), &place, upstream, known).await;
+                let mut findings = examine_peer(stream, &place, route, upstream, known).await;
                 if let Some(first) = findings.first_mut() {
                     first.figures.push(("connect_ms", millis(took).into()));
                 }
@@ -97,8 +102,9 @@ async fn examine_broker(route: &Route, upstream: &Upstream, known: &[Broker]) ->
 }
 
 async fn examine_peer(
-    stream: Stream,
+    stream: TcpStream,
     place: &str,
+    route: &Route,
     upstream: &Upstream,
     known: &[Broker],
 ) -> Vec<Finding> {
@@ -108,21 +114,84 @@ async fn examine_peer(
             && broker.port == upstream.port
     });
     let credentials = broker.and_then(|broker| broker.credentials.as_ref());
-    match upstream.scheme {
-        "amqp" | "pyamqp" => {
-            let door = credentials.map(|credentials: &Credentials| Door {
-                host: &upstream.host,
-                port: upstream.port,
-                tls: None,
-                credentials,
-                virtual_host: broker
-                    .and_then(|broker| broker.path.as_deref())
-                    .unwrap_or("/"),
-            });
-            rabbitmq::examine(stream, place, door).await
+    let tls = match upstream
+        .is_tls()
+        .then(|| Tls::new(&route.upstream_tls, &upstream.host))
+    {
+        None => None,
+        Some(Ok(tls)) => Some(tls),
+        Some(Err(fault)) => {
+            let what = format!("no TLS with {place}: {fault}");
+            return vec![Finding::fail(what, format!("correct route {}", route.name))];
         }
-        _ => redis::examine(stream, place, credentials).await,
+    };
+    let stream: Stream = match &tls {
+        None => Box::new(stream),
+        Some(tls) => match dial::handshake(stream, tls).await {
+            Ok(stream) => stream,
+            Err(TlsFailure { wrong, remedy }) => {
+                return vec![Finding::fail(
+                    format!("no TLS with {place}: {wrong}"),
+                    remedy,
+                )];
+            }
+        },
+    };
+    let mut findings = if let Some((Kind::RabbitMq, _)) = Kind::of(upstream.scheme) {
+        let virtual_host = broker.and_then(|broker| broker.path.as_deref());
+        let door = credentials.map(|credentials| Door {
+            host: &upstream.host,
+            port: upstream.port,
+            tls: tls.as_ref(),
+            credentials,
+            virtual_host: virtual_host.unwrap_or("/"),
+        });
+        rabbitmq::examine(stream, place, door).await
+    } else {
+        redis::examine(stream, place, credentials).await
+    };
+    if let (Some(tls), Some(first)) = (tls, findings.first_mut()) {
+        let name = tls.name.to_str().into_owned();
+        first.figures.push(("tls_name", name.into()));
     }
+    findings
+}
+
+/// The certificates that the route shows, to apps and to brokers.
+pub(super) fn examine_certificates(route: &Route) -> Vec<Finding> {
+    let to_apps = route.tls.as_ref().map(|tls| {
+        let made = tls.make().map(|made| made.expires);
+        ("tls_certificate", made)
+    });
+    let to_brokers = route.upstream_tls.identity.as_ref().map(|_| {
+        let made = route.upstream_tls.make().map(|made| made.expires);
+        ("upstream_certificate", made)
+    });
+    let mut findings = Vec::new();
+    for (key, made) in [to_apps, to_brokers].into_iter().flatten() {
+        match made {
+            Ok(expires) => findings.extend(expires.map(|at| expiry(key, at))),
+            Err(faults) => findings.extend(faults.into_iter().map(|fault| {
+                Finding::fail(format!("`{}`: {}", fault.key, fault.wrong), fault.remedy)
+            })),
+        }
+    }
+    findings
+}
+
+fn expiry(key: &str, at: u64) -> Finding {
+    let now = now().as_millis() / 1_000;
+    let left = at.saturating_sub(now);
+    let what = format!("the certificate of `{key}` can be used");
+    let finding = match left {
+        0 => Finding::fail(
+            format!("the certificate of `{key}` has expired"),
+            "renew it",
+        ),
+        ..=EXPIRY_NEAR_SECONDS => Finding::warn(what, "renew it soon"),
+        _ => Finding::ok(what),
+    };
+    finding.figure("days_left", left / 86_400)
 }
 
 /// Whether this address can be listened on. `admin` is where a tracehop that has it already
@@ -168,3 +237,6 @@ async fn tracehop_at(admin: SocketAddr) -> Option<String> {
     let answer = http.open("/healthz", &[]).await.ok()?;
     answer.is_ok().then_some(url)
 }
+
+/// Two weeks.
+const EXPIRY_NEAR_SECONDS: u64 = 14 * 86_400;

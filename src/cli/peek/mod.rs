@@ -6,6 +6,7 @@ mod redis;
 
 use std::io;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,14 +15,17 @@ use clap::builder::TypedValueParser as _;
 use clap::value_parser;
 use serde::Serialize;
 
+use crate::cli::Misused;
 use crate::cli::broker::Broker;
 use crate::cli::broker::Kind;
+use crate::cli::dial::Tls;
 use crate::cli::output::Colour;
 use crate::cli::output::Paint;
 use crate::cli::output::column;
 use crate::cli::output::shown;
 use crate::cli::output::spell_millis;
 use crate::cli::peek::message::Waiting;
+use crate::config::UpstreamTls;
 use crate::protocol::redis::PRIORITY_SEPARATOR;
 
 /// Look at the messages that wait in a queue, and the trace context that each carries
@@ -53,6 +57,11 @@ pub(super) struct Peek {
         hide_env_values = true
     )]
     upstream: String,
+
+    /// With TLS: the authority that signed the broker's certificate, in PEM; without it
+    /// whoever the system trusts
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 
     /// How many messages are shown
     #[arg(
@@ -92,6 +101,25 @@ Examples:
   tracehop peek celery --upstream amqp://user:PASSWORD@rabbit/vhost --yes --json
 
 Exit codes: 0 looked at, 1 it could not be looked at, 64 the command line is wrong.";
+
+impl Peek {
+    /// `None`: the broker's URL does not ask for it.
+    fn tls(&self, broker: &Broker) -> anyhow::Result<Option<Tls>> {
+        if !broker.tls {
+            return Ok(None);
+        }
+        let files = UpstreamTls {
+            ca: self.ca.clone(),
+            ..UpstreamTls::default()
+        };
+        let tls = Tls::new(&files, &broker.host).map_err(|fault| Misused {
+            flag: "--ca",
+            fault,
+            remedy: "name a file with the certificates of authorities",
+        })?;
+        Ok(Some(tls))
+    }
+}
 
 /// What is seen of a queue.
 #[derive(Debug, Default, Serialize)]

@@ -15,7 +15,6 @@ use crate::celery::Headers;
 use crate::celery::body::read_protocol1;
 use crate::cli::broker::Broker;
 use crate::cli::broker::Credentials;
-use crate::cli::http::trusting_system;
 use crate::cli::peek::Peek;
 use crate::cli::peek::Queue;
 use crate::cli::peek::message::Waiting;
@@ -31,10 +30,11 @@ pub(super) async fn look(broker: &Broker, options: &Peek) -> anyhow::Result<Queu
         user: Some("guest".to_owned()),
         password: "guest".to_owned(),
     };
+    let tls = options.tls(broker)?;
     let door = Door {
         host: &broker.host,
         port: broker.port,
-        tls: broker.tls.then(|| trusting_system().into()),
+        tls: tls.as_ref(),
         credentials: broker.credentials.as_ref().unwrap_or(&guest),
         virtual_host: broker.path.as_deref().unwrap_or("/"),
     };

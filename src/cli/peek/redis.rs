@@ -7,7 +7,6 @@ use anyhow::bail;
 
 use crate::cli::broker::Broker;
 use crate::cli::dial;
-use crate::cli::http::trusting_system;
 use crate::cli::peek::Peek;
 use crate::cli::peek::Queue;
 use crate::cli::peek::message::Waiting;
@@ -21,7 +20,7 @@ use crate::telemetry::now;
 
 /// Asks with `LLEN` and `LRANGE` alone.
 pub(super) async fn look(broker: &Broker, options: &Peek) -> anyhow::Result<Queue> {
-    let mut redis = open(broker).await?;
+    let mut redis = open(broker, options).await?;
     let mut queue = Queue {
         system: "redis",
         ..Queue::default()
@@ -51,9 +50,9 @@ pub(super) async fn look(broker: &Broker, options: &Peek) -> anyhow::Result<Queu
     Ok(queue)
 }
 
-async fn open(broker: &Broker) -> anyhow::Result<Redis> {
-    let tls = broker.tls.then(|| trusting_system().into());
-    let stream = dial::dial(&broker.host, broker.port, tls).await?;
+async fn open(broker: &Broker, options: &Peek) -> anyhow::Result<Redis> {
+    let tls = options.tls(broker)?;
+    let stream = dial::dial(&broker.host, broker.port, tls.as_ref()).await?;
     let mut redis = Redis::new(stream);
     if let Some(credentials) = &broker.credentials {
         redis.log_in(credentials).await.context("cannot log in")?;
