@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::Args;
 use rlimit::Resource;
 
+use crate::admin::Admin;
 use crate::cli::Misused;
 use crate::cli::broker::Broker;
 use crate::cli::broker::Credentials;
@@ -92,6 +93,7 @@ pub(super) async fn doctor(options: Doctor) -> anyhow::Result<ExitCode> {
     let loaded = sources.load()?;
     let unused = Telemetry::check(&loaded.config.telemetry)?;
     let config = loaded.config;
+    Admin::check(&config.admin)?;
     let routes = chosen(&config.routes, options.route.as_deref())?;
     let mut known = options.settings.brokers_with_credentials();
     known.extend(given(&options, &routes)?);
