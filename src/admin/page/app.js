@@ -83,6 +83,7 @@ async function refresh() {
       }),
     ]);
     if (!fresh()) return;
+    if (status.state === "draining" && page.status?.state !== "draining") say("tracehop is draining.");
     page.status = status;
     page.ahead = Date.parse(status.now) - Date.now();
     page.answeredAt = status.now;
@@ -129,7 +130,7 @@ function pause() {
 }
 
 function draw() {
-  const { place, status, data, trouble, connection } = page;
+  const { place } = page;
   document.title = `${place.view.title(place)} · tracehop`;
   render(
     document.getElementById("page"),
@@ -137,21 +138,20 @@ function draw() {
     header(),
     h(
       "main",
-      { id: "main", tabindex: "-1", "data-view": place.name, key: `${place.name}/${place.item}` },
+      { id: "main", tabindex: "-1", key: `${place.name}/${place.item}` },
       banner(),
-      page.asksToken
-        ? tokenForm()
-        : [
-            trouble && place.view.refused?.(trouble, app),
-            trouble && !place.view.refused && notice("bad", h("p", null, trouble.message)),
-            data && status && !(trouble && place.view.refused)
-              ? place.view.draw(data, app)
-              : !trouble && connection !== "reconnecting" && h("p", { class: "quiet loading" }, "Asking tracehop …"),
-          ],
+      page.asksToken ? tokenForm() : content(),
     ),
     footer(),
     h("div", { id: "said", class: "said", role: "status", "aria-live": "polite" }),
   );
+}
+
+function content() {
+  const { place, status, data, trouble, connection } = page;
+  if (trouble) return place.view.refused?.(trouble, app) ?? notice("bad", h("p", null, trouble.message));
+  if (data && status) return place.view.draw(data, app);
+  return connection !== "reconnecting" && h("p", { class: "quiet", key: "asking" }, "Asking tracehop …");
 }
 
 function header() {
@@ -185,15 +185,7 @@ function header() {
 
 /** Whether what is seen is how it is. */
 function liveness() {
-  const [state, word] = page.paused
-    ? ["paused", "Paused"]
-    : page.connection === "live"
-      ? page.status.state === "draining"
-        ? ["draining", "Draining"]
-        : ["live", "Live"]
-      : page.connection === "locked"
-        ? ["paused", "Locked"]
-        : ["reconnecting", page.connection === "connecting" ? "Connecting" : "Reconnecting"];
+  const [state, word] = currentness();
   return h(
     "button",
     {
@@ -207,6 +199,15 @@ function liveness() {
     sign(state),
     word,
   );
+}
+
+function currentness() {
+  const { paused, connection, status } = page;
+  if (connection === "locked") return ["paused", "Locked"];
+  if (paused) return ["paused", "Paused"];
+  if (connection === "connecting") return ["reconnecting", "Connecting"];
+  if (connection === "reconnecting") return ["reconnecting", "Reconnecting"];
+  return status.state === "draining" ? ["draining", "Draining"] : ["live", "Live"];
 }
 
 function banner() {
@@ -249,7 +250,7 @@ function tokenForm() {
     "form",
     { class: "card token", onsubmit: submit },
     h("h1", { tabindex: "-1" }, "This page is locked"),
-    h("p", null, hasToken() ? "That token was not taken. " : "", "Enter the value of admin.token; it is kept until you close this tab."),
+    h("p", null, hasToken() ? "That token was not taken. " : "", "Enter the token from the file that admin.token_file names; it is kept until you close this tab."),
     h("label", { for: "token" }, "Token"),
     h("div", { class: "row" }, h("input", { id: "token", name: "token", type: "password", autocomplete: "off", required: true }), h("button", { type: "submit", class: "primary" }, "Open")),
   );
@@ -261,7 +262,8 @@ function footer() {
     "footer",
     { key: "foot" },
     h("span", null, page.status ? `tracehop ${page.status.version}` : "tracehop"),
-    h("span", null, "Raw: ", links.map((path) => [h("a", { href: path }, `/${path}`), " "])),
+    // Links carry no token.
+    !hasToken() && h("span", null, "Raw: ", links.map((path) => [h("a", { href: path }, `/${path}`), " "])),
   );
 }
 

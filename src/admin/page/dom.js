@@ -84,6 +84,8 @@ function change(node, before, after) {
       }
     } else if (name === "value") {
       node.value = value ?? "";
+    } else if (name === "selected") {
+      node.selected = value;
     } else if (value == null || value === false) {
       node.removeAttribute(name);
     } else {

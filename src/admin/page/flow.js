@@ -55,7 +55,7 @@ export function draw(all, app) {
     ),
     flow.truncated &&
       notice("warn", h("p", null, "There are more producers, queues or workers than are kept apart; the rest is counted as “other”.")),
-    tables(flow),
+    tables(flow, app),
   ];
 }
 
@@ -150,9 +150,9 @@ function picture(flow, chosen, app) {
     ...flow.sends.map((edge) => ({ ...edge, sent: true, from: edge.producer, to: edge.queue })),
     ...flow.receives.map((edge) => ({ ...edge, sent: false, from: edge.queue, to: edge.worker })),
   ].filter(({ from, to }) => kept.has(from) && kept.has(to));
-  const place = layout(room(), columns, edges);
   const unmatched = columns.every((column) => column.length === 0);
   if (unmatched) return h("p", { key: "unmatched", class: "quiet" }, "Nothing that has passed is called so.");
+  const place = layout(room(app), columns, edges);
   const all = [flow.producers, flow.queues, flow.workers];
   const belongs = ({ from, to }) => !chosen || from === chosen.id || to === chosen.id;
   return h(
@@ -200,10 +200,11 @@ function picture(flow, chosen, app) {
   );
 }
 
-/** The width that the picture has, which is known once there is one. */
-function room() {
+/** The width that the picture has. It is known once there is one, so the first is a guess. */
+function room(app) {
   const place = document.querySelector(".picture");
-  return place?.clientWidth || Math.min(window.innerWidth, 1600) - 32;
+  if (!place) requestAnimationFrame(app.draw);
+  return place?.clientWidth ?? window.innerWidth;
 }
 
 const at = ({ x, y }) => ({ left: `${x}px`, top: `${y}px` });
@@ -236,7 +237,7 @@ const NODES = {
       ),
       (node.errors_total > 0 || node.redelivered_total > 0) &&
         line(
-          node.errors_total > 0 && mark("failed", `${count(node.errors_total)} send errors`),
+          node.errors_total > 0 && mark("failed", `${count(node.errors_total)} errors`),
           node.redelivered_total > 0 && mark("retried", `${count(node.redelivered_total)} redelivered`),
         ),
     ];
@@ -355,7 +356,8 @@ function details(flow, node, app) {
   ];
 }
 
-function tables(flow) {
+function tables(flow, app) {
+  const follows = app.status.config.some(({ key, value }) => key === "spans.process" && value === "true");
   const name = (id) => nameOf(flow.nodes.get(id));
   const number = "number";
   return h(
@@ -410,7 +412,7 @@ function tables(flow) {
       { key: (edge) => `${edge.queue}-${edge.worker}`, empty: "No worker takes its messages through this proxy." },
     ),
     flow.receives.length > 0 &&
-      flow.receives.every((edge) => edge.run_p50_ms == null) &&
+      !follows &&
       h("p", { class: "quiet" }, `Run times (${NONE}) are known where workers tell of them; spans.process = true has tracehop listen to that.`),
   );
 }

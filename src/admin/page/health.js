@@ -258,4 +258,4 @@ function config({ config }, app) {
 
 const FULL = 0.9;
 /** What forgets the oldest when it is full. */
-const MEMORIES = /memory|traces/;
+const MEMORIES = /memory|recent/;

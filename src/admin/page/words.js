@@ -134,6 +134,9 @@ export const FAILURES = {
   no_descriptors: "the process may open no more files: raise its limit (ulimit -n, LimitNOFILE)",
   accept: "the system could not hand over a new connection: see the log",
   panic: "a fault of tracehop's own: please report it with the log",
+  tls_client: "no TLS with the app: does it trust the certificate of the route, and show one that tls_client_ca has signed?",
+  tls_broker: "no TLS with the broker: see upstream_ca, upstream_server_name and upstream_certificate of the route; the log says why",
+  tls_unexpected: "the app speaks TLS and the route does not: give it tls_certificate and tls_key, or let the app's URL do without TLS",
 };
 
 export const DROPS = {
@@ -158,10 +161,6 @@ export function blind(reason) {
 }
 
 const BLIND = {
-  tls: [
-    "The client speaks TLS, and this route does not end it.",
-    "Give the route a certificate, so that tracehop ends TLS and can read; or end it before tracehop.",
-  ],
   unknown_protocol: [
     "The first bytes were of no protocol that tracehop reads: a port scan, a probe, or the wrong port.",
     "See which address it is in the log. Probes belong to /readyz on this port.",

@@ -73,7 +73,7 @@ function form(app) {
       h(
         "select",
         { name: "state", onchange: set("state") },
-        h("option", { value: "" }, "any"),
+        h("option", { value: "", selected: !parameters.state }, "any"),
         ["running", "succeeded", "failed", "waiting", "unknown"].map((state) =>
           h("option", { key: state, value: state, selected: parameters.state === state }, state),
         ),
