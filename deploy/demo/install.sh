@@ -66,6 +66,11 @@ need_systemd_analyze() {
         apt_install "systemd-analyze is not installed" systemd
 }
 
+need_chromium() {
+    if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then return; fi
+    apt_install "Chromium is not installed" chromium chromium-driver
+}
+
 # install_server WHY SERVER PACKAGE…: Debian's package would start a server of its own. We
 # start ours, on other ports, so the package is told not to; a server that is already there is
 # left alone.

@@ -350,6 +350,9 @@ def missing_tools():
         yield "redis-server is not installed"
     if not shutil.which("rabbitmq-server"):
         yield "rabbitmq-server is not installed"
+    for program in ("chromium", "chromedriver"):
+        if not shutil.which(program):
+            yield f"{program} is not installed"
     for version in (CURRENT, SDKS):
         if not python(version).exists():
             yield f"{python(version)} does not exist"

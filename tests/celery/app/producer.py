@@ -28,6 +28,12 @@ def custom_header(tag):
     return add.apply_async((1, 2), {"tag": tag}, headers={"tenant": "Zürich"})
 
 
+def broken_context(tag):
+    """As a sender writes it that formats ids in upper case."""
+    context = "00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01"
+    return add.apply_async((1, 2), {"tag": tag}, headers={"traceparent": context})
+
+
 def compressed_pickle(tag):
     return add.apply_async((1, 2), {"tag": tag}, serializer="pickle", compression="gzip")
 
@@ -43,6 +49,10 @@ def retry_in_a_second(tag):
 
 def chain_of_three(tag):
     return chain(add.s(1, 2, tag=tag), add.s(3, tag=tag), add.s(4, tag=tag))()
+
+
+def chain_with_retry(tag):
+    return chain(add.s(0, 1, tag=tag), flaky.s(tag=tag, countdown=1), add.s(1, tag=tag))()
 
 
 def group_of_three(tag):
