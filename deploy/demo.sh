@@ -148,6 +148,6 @@ Everything keeps running until Ctrl-C. Traces appear here as they happen.
     another order   ${by_redis[*]} PYTHONPATH=deploy/demo .cache/venv/demo/bin/python deploy/demo/order.py
                     ${by_rabbitmq[*]} PYTHONPATH=deploy/demo .cache/venv/demo/bin/python deploy/demo/order.py
     your own app    set its broker URL to one of these
-    metrics         http://127.0.0.1:$admin_port/metrics
+    what it sees    http://127.0.0.1:$admin_port/, and metrics at /metrics there
 END
 wait "$watch"
