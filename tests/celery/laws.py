@@ -1,6 +1,7 @@
 """What holds for every flow that was played through the proxy: laws about a `Journey`."""
 
 import uuid
+from datetime import datetime
 
 from harness import counted
 from stage import message_of
@@ -9,6 +10,7 @@ from stage import message_of
 def holds_all(journey, server):
     runs_as_without_the_proxy(journey)
     every_hop_tells_its_message(journey, server)
+    every_delivery_is_told_with_the_time_that_its_message_waited(journey, server)
     every_hop_has_its_place_in_the_trace(journey)
     every_run_is_a_child_of_what_its_message_carried(journey)
     is_one_trace(journey)
@@ -22,23 +24,54 @@ def runs_as_without_the_proxy(journey):
 def every_hop_tells_its_message(journey, server):
     for message, run in journey.messages.items():
         span = journey.send(message)
-        said = span.attributes
-        assert span.start <= span.end and not span.error
-        assert said["messaging.system"] == server.system
-        assert said["messaging.operation.type"] == "send"
-        assert said["tracehop.answer"] == journey.answer
-        assert run["queue"] in said["messaging.destination.name"]
-        assert span.name == f"send {said['messaging.destination.name']}"
-        assert said["messaging.message.id"] == run["id"]
-        assert said["server.address"] == "127.0.0.1"
-        assert said["server.port"] == server.port
-        assert said["celery.task_name"] == run["task"]
-        assert said["celery.retries"] == run["retries"]
-        assert ("celery.eta" in said) == (run["eta"] is not None)
-        if journey.mode.protocol == 2:
-            for key in ("root_id", "parent_id", "group"):
-                assert said.get(f"celery.{key}") == run[key]
-        assert journey.tag not in span.text, "an argument"
+        tells_its_message(span, "send", run, journey, server)
+        assert span.attributes["tracehop.answer"] == journey.answer
+        assert journey.asked_at <= seconds(span.start)
+        if run["parent_id"] is None and run["retries"] == 0 and journey.answer == "confirmed":
+            assert seconds(span.start) <= journey.published_at, "the producer sent it"
+
+
+def tells_its_message(span, leg, run, journey, server):
+    """What the spans of all legs tell."""
+    said = span.attributes
+    assert span.start <= span.end and not span.error
+    assert said["messaging.system"] == server.system
+    assert said["messaging.operation.type"] == leg
+    assert run["queue"] in said["messaging.destination.name"]
+    assert span.name == f"{leg} {said['messaging.destination.name']}"
+    assert said["messaging.message.id"] == run["id"]
+    assert said["server.address"] == "127.0.0.1"
+    assert said["server.port"] == server.port
+    assert said["celery.task_name"] == run["task"]
+    assert said["celery.retries"] == run["retries"]
+    assert ("celery.eta" in said) == (run["eta"] is not None)
+    if journey.mode.protocol == 2:
+        for key in ("root_id", "parent_id", "group"):
+            assert said.get(f"celery.{key}") == run[key]
+    assert journey.tag not in span.text, "an argument"
+
+
+def every_delivery_is_told_with_the_time_that_its_message_waited(journey, server):
+    for message in journey.messages:
+        send = journey.send(message)
+        deliveries = journey.deliveries(message)
+        for number, (span, run) in enumerate(deliveries, 1):
+            tells_its_message(span, "receive", run, journey, server)
+            said = span.attributes
+            assert span.kind == "CLIENT"
+            assert (span.trace_id, span.parent_id) == (send.trace_id, carried(send))
+            assert said["messaging.destination.name"] == run["queue"]
+            assert said["tracehop.context.verdict"] == "kept"
+            # From the moment that the producer sent it, until before it ran.
+            assert span.start == send.start
+            assert seconds(span.end) <= run["at"]
+            waited = milliseconds(span.end - span.start)
+            assert said["tracehop.dwell_ms"] == waited - said.get("tracehop.delay_ms", 0)
+            until_due = milliseconds(due(run) - span.end) if run["eta"] else 0
+            assert said.get("tracehop.eta_wait_ms", 0) == max(0, until_due)
+            is_last = number == len(deliveries)
+            assert said["tracehop.settlement"] == ("acknowledged" if is_last else "requeued")
+            assert said.get("tracehop.redelivered", False) == (number > 1)
 
 
 def every_hop_has_its_place_in_the_trace(journey):
@@ -88,7 +121,7 @@ def every_run_is_a_child_of_what_its_message_carried(journey):
 
 
 def is_one_trace(journey):
-    spans = journey.sends + journey.run_spans
+    spans = journey.sends + journey.receives + journey.run_spans
     assert len({span.trace_id for span in spans}) == 1
 
 
@@ -100,3 +133,17 @@ def carried(span):
 def before(message):
     task, task_id, retries = message
     return task, task_id, retries - 1
+
+
+def due(run):
+    """When a task is to run, in nanoseconds since the epoch."""
+    eta = datetime.fromisoformat(run["eta"])
+    return int(eta.timestamp()) * 10**9 + eta.microsecond * 1000
+
+
+def seconds(nanoseconds):
+    return nanoseconds / 10**9
+
+
+def milliseconds(nanoseconds):
+    return nanoseconds // 10**6

@@ -4,53 +4,60 @@
 
 On RabbitMQ every publication is confirmed.
 
-Every ten seconds it prints what was sent, executed and exported, what tracehop dropped and
-the memory it holds. At the end the three must be equal and memory must have stayed flat.
-Exit code 0 tells that they were and that it did.
+Every ten seconds it prints what was sent and executed, how many spans of each leg were
+exported, what tracehop dropped and the memory it holds. At the end all these numbers must be
+equal and memory must have stayed flat. Exit code 0 tells that they were and that it did.
 """
 
 import argparse
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from harness import APP, CURRENT, Process, RabbitMQ, Redis, Tracehop, Worker, app_env, eventually, python
 from otlp_grpc import Receiver
 
-HEADER = f"{'s':>5} {'sent':>9} {'executed':>9} {'exported':>9} {'dropped':>8} {'queued':>7} {'RSS MiB':>8}"
+ROW = "{:>5} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7} {:>8}"
+HEADER = ROW.format("s", "sent", "executed", "send", "receive", "dropped", "queued", "RSS MiB")
 # How much higher the memory may rise in the second half of the run than in the first, in
 # which fills what is bounded (the contexts of a hundred thousand tasks).
 GROWTH_MAX = 8 << 20
+LEGS = ("send", "receive")
 
 
-class Counter(Receiver):
-    """Counts the send spans, and keeps none of them."""
+class Spans(Receiver):
+    """Counts the spans of each leg, and keeps none of them."""
 
     def __init__(self):
-        self.count, self._ids, self._lock = 0, set(), threading.Lock()
+        self._counts, self._ids, self._lock = Counter(), set(), threading.Lock()
         super().__init__()
 
     def take(self, request):
-        ids = [
-            span.span_id
+        spans = [
+            span
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
         ]
         with self._lock:
-            self.count += len(ids)
-            self._ids.update(ids)
+            self._counts.update(span.name.partition(" ")[0] for span in spans)
+            self._ids.update(span.span_id for span in spans)
 
-    def distinct(self):
+    def count(self, leg):
         with self._lock:
-            return len(self._ids)
+            return self._counts[leg]
+
+    def are_different(self):
+        with self._lock:
+            return len(self._ids) == self._counts.total()
 
 
 class Soak:
     def __init__(self, directory, broker, seconds, producers, queued_max):
         self.seconds = seconds
-        self.receiver = Counter()
+        self.receiver = Spans()
         # Tasks are counted there.
         self.notes = Redis(directory)
         self.server = self.notes if broker == "redis" else RabbitMQ(directory)
@@ -84,18 +91,16 @@ class Soak:
     def line(self, started):
         values = [
             int(time.monotonic() - started),
-            self.hop_sends(),
+            int(self.hop.metric("tracehop_sends_total")),
             self.executed(),
-            self.receiver.count,
+            self.receiver.count("send"),
+            self.receiver.count("receive"),
             self.dropped(),
             self.server.waiting("queue-soak"),
         ]
         memory = self.hop.resident_bytes()
-        print("{:>5} {:>9} {:>9} {:>9} {:>8} {:>7}".format(*values), f"{memory / 2**20:>8.1f}", flush=True)
+        print(ROW.format(*values, f"{memory / 2**20:.1f}"), flush=True)
         return memory
-
-    def hop_sends(self):
-        return int(self.hop.metric("tracehop_sends_total"))
 
     def run(self):
         started = time.monotonic()
@@ -107,19 +112,20 @@ class Soak:
         sent, lost = self.sent()
         eventually(lambda: self.executed() >= sent, "every task is executed", 120)
         eventually(self.server.idle, "nothing waits any longer")
-        eventually(lambda: self.receiver.count >= sent, "every span is exported", 60)
+        for leg in LEGS:
+            eventually(lambda: self.receiver.count(leg) >= sent, f"every {leg} span is exported", 60)
         self.line(started)
         return self.verdict(sent, lost, memory)
 
     def verdict(self, sent, lost, memory):
-        executed, exported = self.executed(), self.receiver.count
+        executed, spans = self.executed(), [self.receiver.count(leg) for leg in LEGS]
         half = len(memory) // 2
         growth = max(memory[half:]) - max(memory[:half])
-        print(f"\nsent {sent}, unconfirmed {lost}, executed {executed}, send spans {exported}", end="")
-        print(f" ({self.receiver.distinct()} different), dropped {self.dropped()}")
+        print(f"\nsent {sent}, unconfirmed {lost}, executed {executed}, ", end="")
+        print(f"send spans {spans[0]}, receive spans {spans[1]}, dropped {self.dropped()}")
         print(f"{sent / self.seconds:.0f} tasks a second; ", end="")
         print(f"the peak of memory rose by {growth / 2**20:.1f} MiB in the second half")
-        good = sent == executed == exported == self.receiver.distinct()
+        good = sent == executed == spans[0] == spans[1] and self.receiver.are_different()
         good = good and sent > 0 and lost == 0 and self.dropped() == 0 and growth <= GROWTH_MAX
         print("good" if good else "NOT as it should be")
         return good

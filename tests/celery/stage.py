@@ -146,7 +146,6 @@ class Stage:
         # Whether the worker has acknowledged everything, RabbitMQ does not tell clients.
         return self.server.waiting(mode.queue()) == 0
 
-
     def answer(self):
         """What becomes of a message that nothing happens to."""
         confirms = self.celery.get("broker_transport_options", {}).get("confirm_publish")
@@ -163,36 +162,38 @@ class Journey:
         self.messages = {message_of(run): run for run in self.runs}
         self.answer = stage.answer()
         self._receiver = stage.receiver
-        self._ids = {run["id"] for run in self.runs}
+        self.asked_at, self.published_at = answer["asked_at"], answer["published_at"]
         if not recorded:
             return
-        count = len(self.messages)
-        self.sends = self._spans("tracehop", count, "send spans")
+        ids = {run["id"] for run in self.runs}
+        self.sends = self._spans(len(self.messages), lambda spans: legs(spans, "send", ids))
+        # Each run is what came of one delivery.
+        self.receives = self._spans(len(self.runs), lambda spans: legs(spans, "receive", ids))
         count = len(self.runs) if mode.worker else 0
-        self.run_spans = self._spans("worker", count, "spans of runs", "run/")
+        self.run_spans = self._spans(count, lambda spans: run_spans(spans, ids))
 
-    def _spans(self, service, count, what, prefix=""):
-        def found(spans):
-            mine = [span for span in spans if span.service == service and self._mine(span)]
-            return [span for span in mine if span.name.startswith(prefix)]
-
+    def _spans(self, count, found):
         self._receiver.wait(lambda spans: len(found(spans)) >= count, DEADLINE)
         spans = found(self._receiver.spans())
-        assert len(spans) == count, f"{count} {what} expected, not {spans}"
+        assert len(spans) == count, f"{count} spans expected, not {spans}"
         return spans
 
-    def _mine(self, span):
-        return span.attributes.get("messaging.message.id") in self._ids
-
     def send(self, message):
-        """The one hop of this message."""
-        found = [span for span in self.sends if hop_of(span) == message]
-        assert len(found) == 1, f"one hop of {message} expected, not {found}"
+        """The one send span of this message."""
+        found = [span for span in self.sends if message_of_span(span) == message]
+        assert len(found) == 1, f"one send span of {message} expected, not {found}"
         return found[0]
 
     def sends_of(self, task_id):
-        """The hops of all attempts of a task."""
+        """The send spans of all attempts of a task."""
         return [span for span in self.sends if span.attributes["messaging.message.id"] == task_id]
+
+    def deliveries(self, message):
+        """The receive spans of this message, each with the run that came of it."""
+        receives = [span for span in self.receives if message_of_span(span) == message]
+        runs = [run for run in self.runs if message_of(run) == message]
+        assert len(receives) == len(runs), f"one receive span for each of {runs}, not {receives}"
+        return list(zip(sorted(receives, key=lambda span: span.end), runs))
 
     def published(self, span):
         """The app's own span of the publication that this hop is about, if there is one."""
@@ -207,9 +208,22 @@ def message_of(run):
     return run["task"], run["id"], run["retries"]
 
 
-def hop_of(span):
+def message_of_span(span):
     said = span.attributes
     return said["celery.task_name"], said["messaging.message.id"], said["celery.retries"]
+
+
+def legs(spans, leg, ids=None, service="tracehop"):
+    """The proxy's spans of one leg, "send", "receive" or "process"; of these tasks, if not of all."""
+    mine = [span for span in spans if span.service == service]
+    mine = [span for span in mine if span.attributes["messaging.operation.type"] == leg]
+    return [span for span in mine if ids is None or span.attributes["messaging.message.id"] in ids]
+
+
+def run_spans(spans, ids):
+    """An instrumented worker's own spans of these tasks."""
+    mine = [span for span in spans if span.name.startswith("run/")]
+    return [span for span in mine if span.attributes["messaging.message.id"] in ids]
 
 
 def new_tag():

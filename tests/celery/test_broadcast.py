@@ -3,7 +3,8 @@
 import pytest
 
 from harness import Worker, eventually
-from stage import Mode, new_tag
+from laws import carried
+from stage import Mode, legs, new_tag, run_spans
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +28,21 @@ def test_a_broadcast_is_one_hop_to_many_workers(stage, listeners, traced):
     producer = stage.producer(Mode(producer=traced))
     task_id = producer.order("broadcast", tag, exchange="cast", wait=False)["id"]
     eventually(lambda: len(stage.notes.runs(tag)) == 2, "both workers run the task")
-    send, run = stage.receiver.wait(lambda spans: both(spans, task_id), 30)
+    sends, receives, runs = stage.receiver.wait(lambda spans: all_of(spans, task_id), 30)
+    (send,), (run,) = sends, runs
     assert send.kind == ("CLIENT" if traced else "PRODUCER")
     destination = {"redis": "/0.cast/all", "rabbitmq": "cast:all"}[stage.server.system]
     assert send.attributes["messaging.destination.name"] == destination
-    context = send.parent_id if traced else send.span_id
-    assert (run.trace_id, run.parent_id) == (send.trace_id, context)
+    assert (run.trace_id, run.parent_id) == (send.trace_id, carried(send))
     for seen in stage.notes.runs(tag):
-        assert seen["traceparent"][:52] == f"00-{send.trace_id}-{context}"
+        assert seen["traceparent"][:52] == f"00-{send.trace_id}-{carried(send)}"
+    for receive in receives:
+        assert (receive.trace_id, receive.parent_id) == (send.trace_id, carried(send))
+        assert receive.attributes["tracehop.settlement"] == "acknowledged"
 
 
-def both(spans, task_id):
-    """The hop and the run of the instrumented worker."""
-    mine = [span for span in spans if span.attributes.get("messaging.message.id") == task_id]
-    sends = [span for span in mine if span.service == "tracehop"]
-    runs = [span for span in mine if span.name.startswith("run/")]
-    return len(sends) == len(runs) == 1 and (sends[0], runs[0])
+def all_of(spans, task_id):
+    """The hop to both workers and the run of the instrumented one."""
+    ids = {task_id}
+    found = legs(spans, "send", ids), legs(spans, "receive", ids), run_spans(spans, ids)
+    return [len(each) for each in found] == [1, 2, 1] and found

@@ -6,7 +6,7 @@ import pytest
 
 from harness import eventually, free_port
 from otlp_grpc import Receiver
-from stage import Mode, Stage, new_tag
+from stage import Mode, Stage, legs, new_tag
 
 PLAIN = Mode()
 
@@ -25,10 +25,16 @@ class Deaf:
         self._listener.close()
 
 
+TASKS = 500
+# One for the way in of each task, one for its way out.
+SPANS = 2 * TASKS
+
+
 def play_burst(stage, tag):
-    """Publishes and runs five hundred tasks."""
-    answer = stage.producer(PLAIN).order("burst", tag, count=500)
-    assert len(answer["value"]) == 500
+    """Publishes and runs so many tasks."""
+    answer = stage.producer(PLAIN).order("burst", tag, count=TASKS)
+    assert len(answer["value"]) == TASKS
+    eventually(stage.server.idle, "the last one is acknowledged")
 
 
 SMALL_QUEUE = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "50"}
@@ -44,9 +50,9 @@ def test_without_a_collector_spans_are_dropped_and_nothing_else(tmp_path, collec
             stage.worker(PLAIN).ready()
             tag = new_tag()
             play_burst(stage, tag)
-            assert len(stage.notes.runs(tag)) == 500
+            assert len(stage.notes.runs(tag)) == TASKS
             hop = stage.hop
-            eventually(lambda: hop.metric("tracehop_spans_dropped_total") == 500, "drops are told")
+            eventually(lambda: hop.metric("tracehop_spans_dropped_total") == SPANS, "drops are told")
             assert hop.metric("tracehop_spans_exported_total") == 0
             assert hop.stop() == 0
 
@@ -56,16 +62,17 @@ def test_a_collector_that_is_killed_and_comes_back_is_used_again(own_stage):
     stage.worker(PLAIN).ready()
     play_burst(stage, new_tag())
     exported = lambda: stage.hop.metric("tracehop_spans_exported_total")  # noqa: E731
-    eventually(lambda: exported() == 500, "spans are exported")
+    eventually(lambda: exported() == SPANS, "spans are exported")
     port = stage.receiver.port
     stage.receiver.close()
     play_burst(stage, new_tag())
     dropped = lambda: stage.hop.metric("tracehop_spans_dropped_total")  # noqa: E731
     eventually(lambda: dropped() > 0, "drops are told")
     stage.receiver = Receiver(port)
-    eventually(lambda: exported() + dropped() == 1000, "all spans have ended one way or other")
+    eventually(lambda: exported() + dropped() == 2 * SPANS, "all spans have ended one way or other")
     play_burst(stage, new_tag())
-    eventually(lambda: exported() + dropped() == 1500 and exported() >= 1000, "spans arrive again")
+    eventually(lambda: exported() + dropped() == 3 * SPANS, "all have ended once more")
+    eventually(lambda: exported() >= 2 * SPANS, "spans arrive again")
 
 
 def test_at_sigterm_the_last_spans_are_sent_and_workers_go_elsewhere(tmp_path):
@@ -74,5 +81,6 @@ def test_at_sigterm_the_last_spans_are_sent_and_workers_go_elsewhere(tmp_path):
         tag = new_tag()
         play_burst(stage, tag)
         assert stage.hop.stop() == 0
-        assert len([s for s in stage.receiver.spans() if s.service == "tracehop"]) == 500
-        assert len(stage.notes.runs(tag)) == 500
+        for leg in ("send", "receive"):
+            assert len(legs(stage.receiver.spans(), leg)) == TASKS
+        assert len(stage.notes.runs(tag)) == TASKS

@@ -27,7 +27,7 @@ from harness import (
     python,
 )
 from plain import client_of, connect, serves
-from stage import Mode, Stage, new_tag
+from stage import Mode, Stage, legs, new_tag
 
 MIB = 1 << 20
 PLAIN = Mode()
@@ -83,9 +83,9 @@ def queued_ids(server, queue):
 
 
 def one_for_each(spans, ids):
-    """The hops of these messages, when each of them has exactly one."""
-    found = [span for span in spans if span.attributes.get("messaging.message.id") in ids]
-    return len(found) == len(ids) and found
+    """The send spans of these messages, when each of them has exactly one."""
+    sends = legs(spans, "send", ids)
+    return len(sends) == len(ids) and sends
 
 
 def test_a_broker_that_is_not_there_is_refused_as_it_would_be_without_us(tmp_path):

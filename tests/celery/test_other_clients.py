@@ -10,7 +10,7 @@ import pika
 import pytest
 
 from harness import RabbitMQ
-from stage import Stage
+from stage import Stage, legs
 
 HEADERS = {
     "text": "Zürich",
@@ -74,7 +74,7 @@ def test_a_celery_message_from_pika_is_a_hop(stage, channel):
     celery_ids.append(task_id)
     properties = pika.BasicProperties("application/json", "utf-8", headers)
     received, content = passed(channel, "others", properties, b"[[1, 2], {}, {}]")
-    (send,) = hops(stage, 1)
+    (send,) = sends(stage, 1)
     context = f"00-{send.trace_id}-{send.span_id}-03"
     assert received.headers["traceparent"] == context
     assert received.headers["tracestate"].startswith(f"tracehop={send.span_id}-")
@@ -133,7 +133,7 @@ def test_transactions_tell_what_became_of_their_messages(stage):
             channel.basic_publish(message, routing_key=queue)
             end()
         assert channel.queue_declare(queue, passive=True).message_count == 1
-    by_id = {span.attributes["messaging.message.id"]: span for span in hops(stage, 3)}
+    by_id = {span.attributes["messaging.message.id"]: span for span in sends(stage, 3)}
     assert [by_id[each].attributes["tracehop.answer"] for each in ids] == ["confirmed", "discarded"]
 
 
@@ -141,7 +141,8 @@ def test_no_connection_was_lost_sight_of(stage):
     assert stage.hop.metric("tracehop_blind_sessions_total") == 0
 
 
-def hops(stage, count):
-    found = stage.receiver.wait(lambda spans: len(spans) >= count and list(spans), 30)
-    assert found and len(found) == count, found
+def sends(stage, count):
+    stage.receiver.wait(lambda spans: len(legs(spans, "send")) >= count, 30)
+    found = legs(stage.receiver.spans(), "send")
+    assert len(found) == count, found
     return found

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from harness import APP, CLEAN, Process, Producer, Worker, eventually, python
-from stage import Mode, new_tag
+from stage import Mode, legs, new_tag
 
 PLAIN = Mode()
 # A queue of its own: other workers, which send no events, would take its tasks.
@@ -51,7 +51,9 @@ def test_events_reach_the_monitor_and_only_the_task_is_a_hop(stage, env, watched
         answer = producer.order("retry", new_tag())
     for event in ("sent", "received", "started", "retried", "succeeded"):
         eventually(lambda: told(monitor, event, answer["id"]), f"the monitor prints {event}")
-    eventually(lambda: len(hops(stage, answer["id"])) == 3, "three hops: two retries")
+    ids = {answer["id"]}
+    eventually(lambda: len(hops(stage, "send", ids)) == 3, "three attempts are sent: two retries")
+    eventually(lambda: len(hops(stage, "receive", ids)) == 3, "… and received")
 
 
 def told(monitor, event, task_id):
@@ -72,7 +74,7 @@ def test_every_firing_of_beat_is_a_trace_of_its_own(stage, env, watched):
 
     def ticks():
         count = stage.notes.client.llen("ticks")
-        return count, [s for s in all_hops(stage) if s.attributes["celery.task_name"] == "tick"]
+        return count, [s for s in hops(stage, "send") if s.attributes["celery.task_name"] == "tick"]
 
     eventually(lambda: len(ticks()[1]) >= ticks()[0], "a hop for each tick")
     count, spans = ticks()
@@ -82,14 +84,11 @@ def test_every_firing_of_beat_is_a_trace_of_its_own(stage, env, watched):
 
 def test_nothing_but_task_messages_ever_became_a_hop(stage):
     names = {"add", "total", "flaky", "parent", "replaced", "picky", "failing", "told", "tick"}
-    assert {span.attributes["celery.task_name"] for span in all_hops(stage)} <= names
+    for leg in ("send", "receive"):
+        assert {span.attributes["celery.task_name"] for span in hops(stage, leg)} <= names
     left = stage.hop.get("/metrics")
     assert stage.hop.metric("tracehop_blind_sessions_total") == 0, left
 
 
-def all_hops(stage):
-    return [span for span in stage.receiver.spans() if span.service == "tracehop"]
-
-
-def hops(stage, task_id):
-    return [s for s in all_hops(stage) if s.attributes["messaging.message.id"] == task_id]
+def hops(stage, leg, ids=None):
+    return legs(stage.receiver.spans(), leg, ids)

@@ -4,7 +4,7 @@ import pytest
 
 from harness import Tracehop, eventually
 from laws import is_one_trace, runs_as_without_the_proxy
-from stage import Mode, Stage
+from stage import Mode, Stage, legs
 
 
 def test_restamp_puts_the_hop_between_producer_and_worker(tmp_path):
@@ -53,12 +53,7 @@ def two_hops(own_stage):
         yield own_stage, second
 
 
-# What a worker's own proxy sees delivered is not remembered yet: what the worker publishes then
-# follows from the root_id, and not from the context that the producer's own tracing made.
-UNREMEMBERED = pytest.param(Mode(producer=True), marks=pytest.mark.xfail(strict=True))
-
-
-@pytest.mark.parametrize("mode", [Mode(), UNREMEMBERED], ids=str)
+@pytest.mark.parametrize("mode", [Mode(), Mode(producer=True)], ids=str)
 def test_producer_and_worker_may_have_a_proxy_each(two_hops, mode):
     stage, second = two_hops
     stage.worker(mode, broker=second.url)
@@ -77,7 +72,7 @@ def test_two_proxies_in_a_row_agree(two_hops):
         stage.worker(mode)
         journey = stage.play("delay", mode, 1)
         (run,) = journey.runs
-        first = stage.receiver.wait(lambda spans: [s for s in spans if s.service == "outer"], 30)
+        first = stage.receiver.wait(lambda spans: legs(spans, "send", service="outer"), 30)
         (first,), (second,), (ran,) = first, journey.sends, journey.run_spans
         assert run["traceparent"][36:52] == first.span_id
         assert (first.kind, second.kind) == ("PRODUCER", "CLIENT")

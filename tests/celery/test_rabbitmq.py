@@ -6,7 +6,7 @@ import pytest
 from harness import APP, CURRENT, Process, RabbitMQ, Tracehop, Worker
 from harness import eventually, free_port, python
 from laws import holds_all
-from stage import Mode, Stage, new_tag
+from stage import Mode, Stage, legs, new_tag
 
 PLAIN, TRACED = Mode(), Mode(producer=True, worker=True)
 CONFIRMS = {"broker_transport_options": {"confirm_publish": True}}
@@ -96,22 +96,18 @@ def drained(connection, told):
 
 
 def one_for_each(spans, ids):
-    """The hops of these messages, when each of them has exactly one."""
-    found = [span for span in spans if hop_id(span) in ids]
-    return len(found) == len(ids) == len({hop_id(span) for span in found}) and found
+    """The send spans of these messages, when each of them has exactly one."""
+    sends = legs(spans, "send", ids)
+    told = {span.attributes["messaging.message.id"] for span in sends}
+    return len(sends) == len(ids) == len(told) and sends
 
 
 def wrong(spans, ids):
-    """Those that do not have exactly one hop, and what they have instead."""
+    """Those that do not have exactly one send span, and what they have instead."""
     found = {each: [] for each in ids}
-    for span in spans:
-        if hop_id(span) in found:
-            found[hop_id(span)].append(span)
-    return {each: hops for each, hops in found.items() if len(hops) != 1}
-
-
-def hop_id(span):
-    return span.service == "tracehop" and span.attributes["messaging.message.id"]
+    for span in legs(spans, "send", ids):
+        found[span.attributes["messaging.message.id"]].append(span)
+    return {each: sends for each, sends in found.items() if len(sends) != 1}
 
 
 # Quorum queues
@@ -231,8 +227,8 @@ def test_at_sigterm_nothing_is_lost_and_apps_come_back(loaded):
     assert load.executed_ids() == confirmed, "what was not confirmed was not sent"
     spans = stage.receiver.wait(lambda spans: one_for_each(spans, confirmed), 30)
     assert spans, f"each has one hop: {wrong(stage.receiver.spans(), confirmed)}"
-    hops = [span for span in stage.receiver.spans() if span.service == "tracehop"]
-    answers = {span.attributes["tracehop.answer"] for span in hops}
+    sends = legs(stage.receiver.spans(), "send")
+    answers = {span.attributes["tracehop.answer"] for span in sends}
     assert answers == {"confirmed"}, "no answer was missed"
 
 

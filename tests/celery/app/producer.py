@@ -1,12 +1,13 @@
 """A producer: reads orders from standard input, a JSON object a line, and answers alike.
 
 An order names one of the flows below and a tag, which is an argument of every task and by
-which their runs are found; and, if it is not the app's own, the queue. The answer holds the ids
-and what the flow came to.
+which their runs are found; and, if it is not the app's own, the queue. The answer holds the id,
+what the flow came to, and when it was asked for and had been published.
 """
 
 import json
 import sys
+import time
 
 from celery import chain, chord, group
 from celery.exceptions import ChordError
@@ -125,9 +126,11 @@ def obey(order):
     flow = globals()[order.pop("flow")]
     wait = order.pop("wait", True)
     app.conf.task_default_queue = order.pop("queue", QUEUE)
+    asked_at = time.time()
     with span("request"):
         result = flow(**order)
-    return {"id": result.id, "value": outcome(result) if wait else None}
+    times = {"asked_at": asked_at, "published_at": time.time()}
+    return times | {"id": result.id, "value": outcome(result) if wait else None}
 
 
 def main():

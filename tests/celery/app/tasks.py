@@ -50,6 +50,7 @@ def note(task, tag):
     """Notes that `task` runs, and what its message said of it."""
     request = task.request
     facts = {
+        "at": time.time(),
         "task": task.name,
         "id": request.id,
         "root_id": getattr(request, "root_id", None),
