@@ -65,6 +65,7 @@ pub(crate) fn delivery(id: &str, receipt: Option<Receipt>, at: u64) -> Box<Deliv
         size: 1,
         passage: Passage::default(),
         sent: None,
+        is_seen_sent: false,
         process: IdSource::seeded(at).span_id(),
         judgement: judgement(2),
     })

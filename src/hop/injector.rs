@@ -84,6 +84,8 @@ pub struct Received {
     pub decision: Decision,
     /// When it was published, where that is known.
     pub sent: Option<Timestamp>,
+    /// Whether this proxy has seen it published.
+    pub is_seen_sent: bool,
     /// The span of the task's run.
     pub process: SpanId,
 }
@@ -237,6 +239,7 @@ impl Injector {
         Received {
             decision,
             sent,
+            is_seen_sent: message.seen().is_some_and(|seen| seen.is_published),
             process,
         }
     }

@@ -37,7 +37,10 @@ impl Ledger {
     /// Books one sighting; legs that end by it are added to `ended`.
     pub fn book(&mut self, sighting: Sighting, ended: &mut Vec<Leg>) {
         match sighting {
-            Sighting::Published(publication) => self.sent.open(publication, ended),
+            Sighting::Published(publication) => {
+                self.taken.follow_up(&publication, ended);
+                self.sent.open(publication, ended);
+            }
             Sighting::Answered { hop, at, answer } => self.sent.end(hop, at, answer, ended),
             Sighting::Delivered(delivery) => self.taken.open(delivery, ended),
             Sighting::Settled {

@@ -117,6 +117,8 @@ pub struct Delivery {
     pub passage: Passage,
     /// When it was published, where that is known.
     pub sent: Option<Timestamp>,
+    /// Whether this proxy has seen it published.
+    pub is_seen_sent: bool,
     /// The span of the task's run.
     pub process: SpanId,
     pub judgement: Judgement,
@@ -240,6 +242,8 @@ pub enum Evidence {
     Result,
     /// The worker sent an event.
     Event,
+    /// The worker published the next attempt, or what takes the place of the task.
+    Publication,
     /// The worker acknowledged the message, and nothing else was to be expected.
     Acknowledgement,
 }
@@ -251,6 +255,7 @@ impl Evidence {
         match self {
             Self::Result => "result",
             Self::Event => "event",
+            Self::Publication => "publication",
             Self::Acknowledgement => "acknowledgement",
         }
     }

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::celery::Task;
 use crate::celery::TaskState;
 use crate::config::Limits;
 use crate::config::Spans;
 use crate::hop::Delivery;
 use crate::hop::Evidence;
 use crate::hop::Leg;
+use crate::hop::Publication;
 use crate::hop::Receipt;
 use crate::hop::Settlement;
 use crate::hop::TaskKey;
@@ -70,10 +72,20 @@ impl Taken {
         Some(held.saturating_sub(self.prefetched().unwrap_or_default()))
     }
 
+    /// It is not the first attempt, and was seen to be sent.
+    fn is_known_retry(&self) -> bool {
+        self.delivery.is_seen_sent && attempt(&self.delivery.task) > (0, 0)
+    }
+
     /// When it could have begun to run.
     fn ready(&self) -> Timestamp {
         self.delivery.at.max(self.eta.unwrap_or_default())
     }
+}
+
+/// How often a task has been replaced and tried before.
+const fn attempt(task: &Task<'_>) -> (u32, u32) {
+    (task.replaced, task.retries)
 }
 
 /// The deliveries that wait for their end: their settlement and, where runs are followed,
@@ -187,27 +199,76 @@ impl OpenTaken {
         ended: &mut Vec<Leg>,
     ) {
         self.events_come |= evidence == Evidence::Event;
-        let mut range = self.tasks.range((task, 0)..=(task, u64::MAX));
-        let Some(&(_, number)) = range.next() else {
+        let run = match state {
+            // Where the next attempt was seen to be sent, that has told of it already.
+            TaskState::Retried => self.oldest_run(task, |taken| !taken.is_known_retry()),
+            TaskState::Started => self.oldest_run(task, |_| true),
+            _ => self.run_of_last_attempt(task),
+        };
+        let Some(taken) = run.and_then(|number| self.open.get_mut(&number)) else {
             return;
         };
-        let Some(taken) = self.open.get_mut(&number) else {
-            return;
-        };
-        // The clock of a worker is another than ours.
-        let at = at.max(taken.delivery.at);
+        let delivered = taken.delivery.at;
         if state == TaskState::Started {
-            taken.started.get_or_insert(at);
+            // Events are late: one of a moment before is of the attempt before.
+            if evidence == Evidence::Result || at >= delivered {
+                taken.started.get_or_insert(at.max(delivered));
+            }
             return;
         }
-        taken.finished = Some(Finish {
-            at,
+        self.silent.remove(&*taken.delivery.task.name);
+        let finish = Finish {
+            // The clock of a worker is another than ours.
+            at: at.max(delivered),
             state: Some(state),
             evidence,
-        });
-        self.silent.remove(&*taken.delivery.task.name);
-        self.tasks.remove(&(task, number));
-        self.end_if_over(number, ended);
+        };
+        self.finish(run, finish, ended);
+    }
+
+    /// A worker sends the next attempt of a task, or what takes its place: by that the run of
+    /// the attempt before has ended. Not every worker that retries a task writes a result
+    /// that says so, and none that replaces it.
+    pub(super) fn follow_up(&mut self, by: &Publication, ended: &mut Vec<Leg>) {
+        if attempt(&by.task) == (0, 0) {
+            return;
+        }
+        let is_before = |taken: &Taken| attempt(&taken.delivery.task) < attempt(&by.task);
+        let run = self.oldest_run(TaskKey::of(&by.task.id), is_before);
+        let finish = Finish {
+            at: by.at,
+            state: Some(TaskState::Retried),
+            evidence: Evidence::Publication,
+        };
+        self.finish(run, finish, ended);
+    }
+
+    /// The runs of a task of which the end is not known, the oldest first.
+    fn runs(&self, task: TaskKey) -> impl Iterator<Item = (u64, &Taken)> {
+        let numbers = self.tasks.range((task, 0)..=(task, u64::MAX));
+        numbers.filter_map(|(_, number)| Some((*number, self.open.get(number)?)))
+    }
+
+    fn oldest_run(&self, task: TaskKey, is_meant: impl Fn(&Taken) -> bool) -> Option<u64> {
+        let mut runs = self.runs(task).filter(|(_, taken)| is_meant(taken));
+        runs.next().map(|(number, _)| number)
+    }
+
+    fn run_of_last_attempt(&self, task: TaskKey) -> Option<u64> {
+        let last = |(number, taken): &(u64, &Taken)| {
+            (attempt(&taken.delivery.task), std::cmp::Reverse(*number))
+        };
+        self.runs(task).max_by_key(last).map(|(number, _)| number)
+    }
+
+    fn finish(&mut self, run: Option<u64>, finish: Finish, ended: &mut Vec<Leg>) {
+        if let Some(number) = run
+            && let Some(taken) = self.open.get_mut(&number)
+        {
+            taken.finished = Some(finish);
+            self.tasks.remove(&(taken.task(), number));
+            self.end_if_over(number, ended);
+        }
     }
 
     pub(super) fn expire(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {

@@ -92,6 +92,7 @@ pub(crate) fn delivery(number: u64) -> (Box<Delivery>, SpanId, TraceContext) {
         size: 1,
         passage: Passage::default(),
         sent: Some(SENT),
+        is_seen_sent: true,
         process: ids.span_id(),
         judgement: Judgement {
             parent: Some(parent),

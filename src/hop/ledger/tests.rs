@@ -283,6 +283,110 @@ fn where_nobody_tells_of_the_end_the_acknowledgement_has_to_do() {
     assert_eq!(book(&mut following, without_result()).len(), 0);
 }
 
+/// The delivery of a later attempt, of which the publication was seen.
+fn delivered_again(id: &'static str, (retries, replaced): (u32, u32), at: u64) -> Sighting {
+    let receipt = Receipt::numbered(1, 1 + u64::from(retries + replaced));
+    let mut delivery = delivery(id, Some(receipt), at);
+    (delivery.task.retries, delivery.task.replaced) = (retries, replaced);
+    delivery.is_seen_sent = true;
+    Sighting::Delivered(delivery)
+}
+
+fn published_again(id: &'static str, (retries, replaced): (u32, u32), at: u64) -> Sighting {
+    let mut publication = publication(u64::from(retries + replaced), at);
+    publication.task.id = id.into();
+    (publication.task.retries, publication.task.replaced) = (retries, replaced);
+    Sighting::Published(publication)
+}
+
+fn finishes(ended: &[Leg]) -> Vec<(Timestamp, Option<TaskState>, Evidence)> {
+    let finishes = ended.iter().map(|leg| taken(leg).finished.unwrap());
+    finishes
+        .map(|finish| (finish.at, finish.state, finish.evidence))
+        .collect()
+}
+
+#[test]
+fn a_run_has_ended_when_the_next_attempt_is_sent() {
+    for next in [(1, 0), (0, 1)] {
+        for slow in [false, true] {
+            let mut following = ledger(10, 1_000, true);
+            let mut sightings = vec![
+                delivered("a", 1, 5),
+                settled(1, 6, Settlement::Acknowledged),
+                published_again("a", next, 7),
+                delivered_again("a", next, 8),
+                settled(2, 10, Settlement::Acknowledged),
+                told("a", 11, TaskState::Succeeded),
+            ];
+            if slow {
+                // What the result says of it comes when that attempt is over already.
+                sightings.insert(4, told("a", 9, TaskState::Retried));
+            }
+            let ended = book(&mut following, sightings);
+            assert_eq!(
+                finishes(&ended),
+                [
+                    (nanos(7), Some(TaskState::Retried), Evidence::Publication),
+                    (nanos(11), Some(TaskState::Succeeded), Evidence::Result),
+                ]
+            );
+        }
+    }
+}
+
+#[test]
+fn where_it_was_sent_unseen_results_tell_of_the_oldest_retry_and_of_the_last_end() {
+    let mut following = ledger(10, 1_000, true);
+    let mut again = delivery("a", Some(Receipt::numbered(1, 2)), 6);
+    again.task.retries = 1;
+    let begin = [delivered("a", 1, 5), Sighting::Delivered(again)];
+    assert_eq!(book(&mut following, begin).len(), 0);
+    let ended = book(
+        &mut following,
+        [
+            told("a", 7, TaskState::Succeeded),
+            told("a", 8, TaskState::Retried),
+            settled(1, 9, Settlement::Acknowledged),
+            settled(2, 9, Settlement::Acknowledged),
+        ],
+    );
+    assert_eq!(
+        finishes(&ended),
+        [
+            (nanos(8), Some(TaskState::Retried), Evidence::Result),
+            (nanos(7), Some(TaskState::Succeeded), Evidence::Result),
+        ]
+    );
+}
+
+#[test]
+fn late_events_of_an_attempt_are_not_taken_for_those_of_the_next_one() {
+    let event = |at, state| Sighting::Told {
+        task: TaskKey::of("a"),
+        at: nanos(at),
+        state,
+        evidence: Evidence::Event,
+    };
+    let mut following = ledger(10, 1_000, true);
+    let ended = book(
+        &mut following,
+        [
+            delivered_again("a", (1, 0), 8),
+            event(6, TaskState::Started),
+            event(9, TaskState::Retried),
+            settled(2, 10, Settlement::Acknowledged),
+            event(11, TaskState::Started),
+            event(12, TaskState::Succeeded),
+        ],
+    );
+    assert_eq!(taken(&ended[0]).started, Some(nanos(11)));
+    assert_eq!(
+        finishes(&ended),
+        [(nanos(12), Some(TaskState::Succeeded), Evidence::Event)]
+    );
+}
+
 #[test]
 fn waiting_and_delay_are_told_apart() {
     let leg = |sent: Option<u64>, eta: Option<&'static str>, delayed| {

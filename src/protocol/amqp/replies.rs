@@ -144,6 +144,7 @@ impl Replies<'_> {
             size: content.size(),
             passage,
             sent: received.sent,
+            is_seen_sent: received.is_seen_sent,
             process: received.process,
             judgement: decision.judgement,
         })));

@@ -93,6 +93,7 @@ impl reply::Listener for Arrivals<'_> {
             size: value.len(),
             passage,
             sent: received.sent,
+            is_seen_sent: received.is_seen_sent,
             process: received.process,
             judgement: decision.judgement,
         })));
