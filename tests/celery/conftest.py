@@ -34,6 +34,16 @@ def stage(request, tmp_path_factory):
         yield stage
 
 
+@pytest.fixture(scope="session")
+def following(stage):
+    """A stage whose proxy follows the runs of tasks; at most four are at a worker at a time."""
+    with stage.beside("following", celery=NARROW, TRACEHOP_SPANS_PROCESS="true") as following:
+        yield following
+
+
+NARROW = {"worker_prefetch_multiplier": 2}
+
+
 @pytest.fixture(params=BROKERS)
 def own_stage(request, tmp_path):
     """A stage for one test, which may do harm to it."""

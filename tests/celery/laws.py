@@ -11,6 +11,8 @@ def holds_all(journey, server):
     runs_as_without_the_proxy(journey)
     every_hop_tells_its_message(journey, server)
     every_delivery_is_told_with_the_time_that_its_message_waited(journey, server)
+    if journey.processes:
+        every_run_is_told_with_its_end(journey, server)
     every_hop_has_its_place_in_the_trace(journey)
     every_run_is_a_child_of_what_its_message_carried(journey)
     is_one_trace(journey)
@@ -65,13 +67,45 @@ def every_delivery_is_told_with_the_time_that_its_message_waited(journey, server
             # From the moment that the producer sent it, until before it ran.
             assert span.start == send.start
             assert seconds(span.end) <= run["at"]
-            waited = milliseconds(span.end - span.start)
-            assert said["tracehop.dwell_ms"] == waited - said.get("tracehop.delay_ms", 0)
+            # What RabbitMQ holds back on purpose does not wait for a worker.
+            is_held = send.attributes["messaging.destination.name"].startswith("celery_delayed_")
+            taken_up = min(due(run), span.end) if is_held else span.start
+            assert said.get("tracehop.delay_ms", 0) == milliseconds(taken_up - span.start)
+            assert said["tracehop.dwell_ms"] == milliseconds(span.end - taken_up)
             until_due = milliseconds(due(run) - span.end) if run["eta"] else 0
             assert said.get("tracehop.eta_wait_ms", 0) == max(0, until_due)
             is_last = number == len(deliveries)
             assert said["tracehop.settlement"] == ("acknowledged" if is_last else "requeued")
             assert said.get("tracehop.redelivered", False) == (number > 1)
+
+
+# How those runs end of which no result tells, and what tells of it instead.
+ENDS = {"retried": ("retried", "publication"), "unknown": ("unknown", "acknowledgement")}
+
+
+def every_run_is_told_with_its_end(journey, server):
+    for message in journey.messages:
+        send = journey.send(message)
+        receives = [receive for receive, _ in journey.deliveries(message)]
+        for receive, (span, run) in zip(receives, journey.processes_of(message), strict=True):
+            said = span.attributes
+            assert span.kind == "CONSUMER" and span.name == f"process {run['queue']}"
+            assert (span.trace_id, span.parent_id) == (send.trace_id, carried(send))
+            assert span.start == receive.end and seconds(span.start) <= run["at"]
+            ends = run["ends"] or ("succeeded" if is_last(message, journey) else "retried")
+            told = said["celery.state"], said["tracehop.evidence"]
+            assert told == ENDS.get(ends, (ends, "result"))
+            assert span.error == (ends == "failed")
+            if ends != "unknown":
+                assert run["at"] <= seconds(span.end)
+    ids = [span.span_id for span in journey.sends + journey.receives + journey.processes]
+    assert len(ids) == len(set(ids))
+
+
+def is_last(message, journey):
+    """Whether there is no attempt after this one."""
+    task, task_id, retries = message
+    return (task, task_id, retries + 1) not in journey.messages
 
 
 def every_hop_has_its_place_in_the_trace(journey):
@@ -96,15 +130,15 @@ def every_hop_has_its_place_in_the_trace(journey):
         elif retried:
             expected = ("renewed", "carried") if copied else ("added", "inherited")
             assert (verdict, origin) == expected and span.kind == "PRODUCER"
-            assert span.parent_id == journey.send(before(message)).span_id
+            assert span.parent_id in journey.causes(before(message))
         elif by_worker:
             assert (verdict, origin, span.kind) == ("added", "inherited", "PRODUCER")
-            parents = journey.sends_of(run["parent_id"])
-            assert span.parent_id in [parent.span_id for parent in parents]
+            assert span.parent_id in journey.causes_in(run["parent_id"], but=message)
         else:
             assert (verdict, span.kind, span.parent_id) == ("added", "PRODUCER", "")
-            assert origin == "derived" or run["group"] and origin == "inherited"
-            assert span.trace_id == uuid.UUID(run["group"] or run["id"]).hex
+            group = run["group"] or run["awaited"]
+            assert origin == "derived" or group and origin == "inherited"
+            assert span.trace_id == uuid.UUID(group or run["id"]).hex
 
 
 def every_run_is_a_child_of_what_its_message_carried(journey):
@@ -121,7 +155,7 @@ def every_run_is_a_child_of_what_its_message_carried(journey):
 
 
 def is_one_trace(journey):
-    spans = journey.sends + journey.receives + journey.run_spans
+    spans = journey.sends + journey.receives + journey.processes + journey.run_spans
     assert len({span.trace_id for span in spans}) == 1
 
 

@@ -33,7 +33,7 @@ class Mode:
     protocol: int = 2
     version: str = CURRENT
     direct: bool = False
-    # Its results go straight to Redis, and not the way of the broker.
+    # Its results go to Redis, by another route of the proxy, and not the way of the broker.
     apart: bool = False
 
     def __str__(self):
@@ -47,34 +47,66 @@ class Mode:
     def installed(self):
         return python(self.version).exists()
 
-    def queue(self):
+    def worker_name(self):
+        """One for all modes that differ in the producer alone."""
         kind = "direct" if self.direct else "traced" if self.worker else "plain"
         apart = "-apart" if self.apart else ""
-        return f"queue-{kind}-{self.protocol}-{self.version}{apart}"
+        return f"{kind}-{self.protocol}-{self.version}{apart}"
 
 
 class Stage:
     """`endpoint` replaces our receiver, `settings` are further variables of the proxy.
 
     `server` is the broker, `notes` the Redis where tasks note their runs. `celery` are
-    settings of every app.
+    settings of every app. What stands `beside` another stage has a name.
     """
 
     def __init__(
-        self, directory, broker=Redis, grpc=False, endpoint=None, celery=None, **settings
+        self,
+        directory,
+        broker=Redis,
+        grpc=False,
+        endpoint=None,
+        celery=None,
+        name="main",
+        beside=None,
+        **settings,
     ):
-        self.directory, self.celery = directory, celery or {}
-        self.server = broker(directory)
-        self.notes = self.server if isinstance(self.server, Redis) else Redis(directory)
+        self.directory, self.celery, self.name = directory, celery or {}, name
+        self._beside = beside
+        if beside:
+            self.server, self.notes = beside.server, beside.notes
+        else:
+            self.server = broker(directory)
+            self.notes = self.server if isinstance(self.server, Redis) else Redis(directory)
         self.receiver = Receiver()
         if grpc:
             settings["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
             endpoint = endpoint or self.receiver.grpc_endpoint
-        endpoint = endpoint or self.receiver.endpoint
-        system = self.server.system
-        self.hop = Tracehop(directory, self.server.port, endpoint, system=system, **settings)
+        self.follows_runs = settings.get("TRACEHOP_SPANS_PROCESS") == "true"
+        self.hop = self.proxy(f"tracehop-{name}", endpoint, **settings)
         self._workers, self._producers, self._direct = {}, {}, {}
         self.journeys = []
+
+    def beside(self, name, **options):
+        """A proxy of its own in front of the same broker, and apps of its own."""
+        return Stage(self.directory, name=name, beside=self, **options)
+
+    def proxy(self, name, endpoint=None, upstream=None, **settings):
+        """A proxy in front of the broker, or of another proxy."""
+        return Tracehop(
+            self.directory,
+            upstream or self.server.port,
+            endpoint or self.receiver.endpoint,
+            name,
+            self.server.system,
+            results=self.notes if self.server.system == "rabbitmq" else None,
+            **settings,
+        )
+
+    def queue(self, mode):
+        """Where the apps of this mode send to and take from."""
+        return f"queue-{self.name}-{mode.worker_name()}"
 
     def __enter__(self):
         return self
@@ -84,8 +116,9 @@ class Stage:
             process.signal(15)
         for process in [*self._producers.values(), *self._workers.values(), self.hop]:
             process.close()
-        self.server.close()
-        self.notes.close()
+        if not self._beside:
+            self.server.close()
+            self.notes.close()
         self.receiver.close()
 
     def env(self, mode, traced, broker=None, **settings):
@@ -94,26 +127,34 @@ class Stage:
         tracing = self.receiver.endpoint if traced else ""
         settings = self.celery | {"task_protocol": mode.protocol} | settings
         if self.server.system == "rabbitmq":
-            settings["results"] = self.notes.url if mode.apart else "rpc://"
-        return app_env(broker or url, self.notes.url, mode.queue(), tracing, mode.version, **settings)
+            apart = self.notes.url if mode.direct else self.hop.results_url
+            settings["results"] = apart if mode.apart else "rpc://"
+        queue = self.queue(mode)
+        return app_env(broker or url, self.notes.url, queue, tracing, mode.version, **settings)
 
     def worker(self, mode, broker=None):
-        queue = mode.queue()
-        if queue not in self._workers:
+        name = mode.worker_name()
+        if name not in self._workers:
             env = self.env(mode, mode.worker, broker)
-            self._workers[queue] = Worker(
-                self.directory, queue.removeprefix("queue-"), self.notes, env, mode.version
-            )
-        return self._workers[queue]
+            self._workers[name] = self.new_worker(name, env, mode.version)
+        return self._workers[name]
+
+    def new_worker(self, name, env, version=CURRENT, options=()):
+        return Worker(self.directory, f"{self.name}-{name}", self.notes, env, version, options)
 
     def producer(self, mode, broker=None):
         if mode not in self._producers:
             env = self.env(mode, mode.producer, broker)
-            self._producers[mode] = Producer(self.directory, str(mode), env, mode.version)
+            self._producers[mode] = self.new_producer(str(mode), env, mode.version)
         return self._producers[mode]
+
+    def new_producer(self, name, env, version=CURRENT):
+        return Producer(self.directory, f"{self.name}-{name}", env, version)
 
     def direct(self, flow, mode, runs):
         """What a flow does without the proxy: how often which task runs, and its value."""
+        if self._beside:
+            return self._beside.direct(flow, mode, runs)
         mode = replace(mode, producer=False, worker=False, direct=True)
         if (flow, mode) not in self._direct:
             tag, answer = self._play(flow, mode, runs)
@@ -144,7 +185,7 @@ class Stage:
         if self.server.system == "redis":
             return self.server.idle()
         # Whether the worker has acknowledged everything, RabbitMQ does not tell clients.
-        return self.server.waiting(mode.queue()) == 0
+        return self.server.waiting(self.queue(mode)) == 0
 
     def answer(self):
         """What becomes of a message that nothing happens to."""
@@ -169,6 +210,8 @@ class Journey:
         self.sends = self._spans(len(self.messages), lambda spans: legs(spans, "send", ids))
         # Each run is what came of one delivery.
         self.receives = self._spans(len(self.runs), lambda spans: legs(spans, "receive", ids))
+        count = len(self.runs) if stage.follows_runs else 0
+        self.processes = self._spans(count, lambda spans: legs(spans, "process", ids))
         count = len(self.runs) if mode.worker else 0
         self.run_spans = self._spans(count, lambda spans: run_spans(spans, ids))
 
@@ -184,16 +227,27 @@ class Journey:
         assert len(found) == 1, f"one send span of {message} expected, not {found}"
         return found[0]
 
-    def sends_of(self, task_id):
-        """The send spans of all attempts of a task."""
-        return [span for span in self.sends if span.attributes["messaging.message.id"] == task_id]
-
     def deliveries(self, message):
-        """The receive spans of this message, each with the run that came of it."""
-        receives = [span for span in self.receives if message_of_span(span) == message]
-        runs = [run for run in self.runs if message_of(run) == message]
-        assert len(receives) == len(runs), f"one receive span for each of {runs}, not {receives}"
-        return list(zip(sorted(receives, key=lambda span: span.end), runs))
+        """The runs of this message, each with the receive span of what it came of."""
+        return list(zip(in_order(self.receives, message), self._runs_of(message), strict=True))
+
+    def processes_of(self, message):
+        """The runs of this message, each with its process span."""
+        return list(zip(in_order(self.processes, message), self._runs_of(message), strict=True))
+
+    def _runs_of(self, message):
+        return [run for run in self.runs if message_of(run) == message]
+
+    def causes(self, message):
+        """The spans whose child is whatever a run of this message sends."""
+        if self.processes:
+            return {span.span_id for span in in_order(self.processes, message)}
+        return {self.send(message).span_id}
+
+    def causes_in(self, task_id, but):
+        """The same for all messages of this task but one."""
+        messages = [each for each in self.messages if each[1] == task_id and each != but]
+        return {span_id for message in messages for span_id in self.causes(message)}
 
     def published(self, span):
         """The app's own span of the publication that this hop is about, if there is one."""
@@ -211,6 +265,18 @@ def message_of(run):
 def message_of_span(span):
     said = span.attributes
     return said["celery.task_name"], said["messaging.message.id"], said["celery.retries"]
+
+
+def in_order(spans, message):
+    """The spans of this message, in the order of its deliveries."""
+    mine = [span for span in spans if message_of_span(span) == message]
+    return sorted(mine, key=delivered_at)
+
+
+def delivered_at(span):
+    """When its message was delivered: there waiting ends, and working begins."""
+    is_wait = span.attributes["messaging.operation.type"] == "receive"
+    return span.end if is_wait else span.start
 
 
 def legs(spans, leg, ids=None, service="tracehop"):

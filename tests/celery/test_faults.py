@@ -56,7 +56,7 @@ def test_what_redis_confirmed_is_there_after_it_was_killed(tmp_path):
                 assert producer.order("delay", new_tag())["value"] == 3, "the worker is back"
 
         confirmed, lost = told(load, "ok"), told(load, "lost")
-        queued = queued_ids(stage.server, PLAIN.queue())
+        queued = queued_ids(stage.server, stage.queue(PLAIN))
         assert len(queued) == len(set(queued)), "a message is there twice"
         assert confirmed <= set(queued), "a confirmed message is not there"
         assert len(set(queued) - confirmed - lost) <= 1, "but for the one that was cut short"

@@ -87,3 +87,8 @@ def of_version(version, **mode):
     if not mode.installed():
         pytest.skip(f"Celery {version} is not installed; it needs Python 3.11 or older")
     return mode
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_followed_to_its_end_a_flow_is_one_trace_with_every_run_in_it(following, flow):
+    play(following, flow, Mode())

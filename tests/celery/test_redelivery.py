@@ -87,9 +87,9 @@ def test_a_task_that_a_stopping_worker_gives_back_is_still_in_its_hop(own_stage,
     with cast.worker("first") as first:
         first.ready()
         cast.publish("countdown", seconds=4)
-        eventually(lambda: held(server, mode.queue()) == 2, "the worker holds both tasks")
+        eventually(lambda: held(server, own_stage.queue(mode)) == 2, "the worker holds both tasks")
         assert first.stop() == 0
-    assert server.waiting(mode.queue()) == 2, "both are back in the queue"
+    assert server.waiting(own_stage.queue(mode)) == 2, "both are back in the queue"
     assert cast.runs() == []
     with cast.worker("second") as second:
         second.ready()

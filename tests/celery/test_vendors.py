@@ -59,7 +59,7 @@ class Cast:
         return self._workers[kind]
 
     def queue(self, kind):
-        return f"queue-{kind}" if kind in KINDS else Mode(worker=kind == "otel").queue()
+        return f"queue-{kind}" if kind in KINDS else self.stage.queue(Mode(worker=kind == "otel"))
 
     def play(self, producer, worker, flow):
         """Plays a flow, and returns what it left behind."""

@@ -16,7 +16,7 @@ import time
 import redis
 from celery import Celery
 from celery.exceptions import Reject
-from celery.signals import worker_process_init, worker_ready
+from celery.signals import task_prerun, worker_process_init, worker_ready
 from kombu import Queue
 from kombu.common import Broadcast
 
@@ -41,16 +41,25 @@ def trace_pool_child(**_):
     start_tracing("worker")
 
 
+@task_prerun.connect(sender="celery.chord_unlock")
+def note_looking(task, args, **_):
+    """Celery's own task that waits for a group, where the result backend does not."""
+    group_id, callback = args[:2]
+    note(task, callback["kwargs"]["tag"], ends=None, awaited=group_id)
+
+
 @worker_ready.connect
 def tell_ready(sender, **_):
     NOTES.rpush(f"ready:{sender.hostname}", "ready")
 
 
-def note(task, tag):
-    """Notes that `task` runs, and what its message said of it."""
+def note(task, tag, ends="succeeded", awaited=None):
+    """Notes that `task` runs, how that is going to end, and what its message said of it."""
     request = task.request
     facts = {
         "at": time.time(),
+        "ends": ends,
+        "awaited": awaited,
         "task": task.name,
         "id": request.id,
         "root_id": getattr(request, "root_id", None),
@@ -81,8 +90,9 @@ def total(self, numbers, tag):
 
 @app.task(bind=True, name="flaky", max_retries=3)
 def flaky(self, failures, tag, countdown=0.1):
-    note(self, tag)
-    if self.request.retries < failures:
+    fails = self.request.retries < failures
+    note(self, tag, ends="retried" if fails else "succeeded")
+    if fails:
         raise self.retry(countdown=countdown)
     return self.request.retries
 
@@ -96,15 +106,16 @@ def parent(self, x, tag):
 
 @app.task(bind=True, name="replaced")
 def replaced(self, x, tag):
-    note(self, tag)
+    note(self, tag, ends="retried")
     raise self.replace(add.s(x, 1, tag=tag))
 
 
 @app.task(bind=True, name="picky", acks_late=True)
 def picky(self, tag):
     """Sends its message back to the queue once."""
-    note(self, tag)
-    if not self.request.delivery_info["redelivered"]:
+    again = self.request.delivery_info["redelivered"]
+    note(self, tag, ends="succeeded" if again else "unknown")
+    if not again:
         raise Reject("later", requeue=True)
     return "taken"
 
@@ -120,7 +131,7 @@ def held(self, tag):
 
 @app.task(bind=True, name="failing")
 def failing(self, tag):
-    note(self, tag)
+    note(self, tag, ends="failed")
     NOTES.set(f"tag:{self.request.id}", tag)
     raise ValueError("as ordered")
 
