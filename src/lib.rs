@@ -7,7 +7,7 @@
 //! client ⇄ net ⇄ Session ⇄ net ⇄ broker      bytes, never delayed by what is below
 //!                   │ Sighting               bounded queue; full means drop and count
 //!                   ▼
-//!                Ledger ──Span──► OTLP, metrics
+//!                Ledger ──Span──► OTLP, metrics, recent traces ──► admin page
 //! ```
 //!
 //! | module | is |
@@ -19,8 +19,8 @@
 //! | [`celery`] | what a task message says, whichever broker carries it |
 //! | [`trace`] | trace context, its spellings, and spans |
 //! | [`hop`] | one message's passage: which context it gets, what became of it |
-//! | [`telemetry`] | spans over OTLP, metrics |
-//! | [`admin`] | `/metrics`, `/healthz`, `/readyz` |
+//! | [`telemetry`] | spans over OTLP, metrics, what is remembered to be looked at |
+//! | [`admin`] | the admin page and its JSON, `/metrics`, `/healthz`, `/readyz` |
 
 pub mod admin;
 pub mod celery;

@@ -152,7 +152,7 @@ async fn the_quality_of_contexts_is_told_by_task_producer_and_queue() {
     assert_eq!(report["other"], nothing);
 
     let documentation = include_str!("../deploy/README.md");
-    for name in names(&report) {
+    for name in page::names(&report) {
         let name = format!("`{name}`");
         assert!(documentation.contains(&name), "{name}");
     }
@@ -263,16 +263,4 @@ async fn bind(listen: Option<SocketAddr>) -> Result<Option<Admin>, AdminError> {
     let telemetry = page::telemetry(&config::Limits::default(), &config);
     let subject = page::subject(&telemetry, Readiness::default());
     Admin::bind(&config, subject).await
-}
-
-/// The names of all fields, however deep they are.
-fn names(value: &Value) -> Vec<&str> {
-    match value {
-        Value::Object(fields) => {
-            let own = fields.keys().map(String::as_str);
-            own.chain(fields.values().flat_map(names)).collect()
-        }
-        Value::Array(elements) => elements.iter().flat_map(names).collect(),
-        _ => Vec::new(),
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
@@ -33,8 +34,8 @@ pub struct Subject {
     pub proxy: net::View,
     pub readiness: Readiness,
     pub limits: Limits,
-    /// The configuration as it holds.
-    pub settings: Arc<[Setting]>,
+    /// The configuration as it holds; it may be read anew.
+    pub settings: Arc<ArcSwap<Vec<Setting>>>,
 }
 
 /// What the pages are made with.

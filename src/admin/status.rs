@@ -1,6 +1,7 @@
 //! How the proxy itself is.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ pub(super) struct Status<'a> {
     exporter: Option<Exporter<'a>>,
     sightings: Sightings,
     limits: Vec<Limit>,
-    config: Vec<Setting<'a>>,
+    config: Arc<Vec<config::Setting>>,
     trace_url: Option<&'a str>,
 }
 
@@ -76,24 +77,12 @@ struct Limit {
     used: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct Setting<'a> {
-    key: &'a str,
-    value: &'a str,
-    origin: &'a str,
-}
-
 impl<'a> Status<'a> {
     pub(super) fn of(desk: &'a Desk) -> Self {
         let subject = &desk.subject;
         let views = &subject.views;
         let metrics = &views.metrics;
         let routes = subject.proxy.routes().iter();
-        let settings = subject.settings.iter().map(|setting| Setting {
-            key: &setting.key,
-            value: &setting.value,
-            origin: &setting.origin,
-        });
         Self {
             version: env!("CARGO_PKG_VERSION"),
             state: subject.readiness.state().word(),
@@ -104,11 +93,11 @@ impl<'a> Status<'a> {
             left_alone: views.health.left_alone(),
             exporter: Exporter::of(views),
             sightings: Sightings {
-                queued: views.metrics.sightings_queued(),
+                queued: metrics.sightings_queued(),
                 dropped: metrics.sightings_dropped(),
             },
             limits: limits(subject),
-            config: settings.collect(),
+            config: subject.settings.load_full(),
             trace_url: desk.trace_url.as_deref(),
         }
     }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::config::Complaints;
 use crate::config::Config;
+use crate::config::Setting;
 use crate::config::Sources;
 use crate::hop::Choices;
 use crate::hop::Injector;
@@ -17,6 +20,8 @@ pub(super) struct Reload {
     pub(super) running: Config,
     pub(super) injector: Arc<Injector>,
     pub(super) metrics: Arc<Metrics>,
+    /// What the admin page shows of what holds.
+    pub(super) settings: Arc<ArcSwap<Vec<Setting>>>,
 }
 
 impl Reload {
@@ -28,6 +33,7 @@ impl Reload {
                 for warning in &loaded.warnings {
                     tracing::warn!("{warning}");
                 }
+                self.show(&loaded.settings());
                 self.take_over(loaded.config);
                 proxy.reload_certificates()
             }
@@ -37,6 +43,18 @@ impl Reload {
             }
         };
         self.metrics.reloaded(is_good);
+    }
+
+    fn show(&self, new: &[Setting]) {
+        let taken = |old: &Setting| {
+            let mut new = new.iter().filter(|new| is_taken_over(&new.key));
+            new.find(|new| new.key == old.key).cloned()
+        };
+        let shown = self.settings.load();
+        let shown = shown
+            .iter()
+            .map(|old| taken(old).unwrap_or_else(|| old.clone()));
+        self.settings.store(Arc::new(shown.collect()));
     }
 
     fn take_over(&mut self, new: Config) {

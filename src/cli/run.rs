@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::runtime::Builder;
 
 use crate::admin::Admin;
@@ -69,7 +70,7 @@ pub(super) fn descriptors_wanted(limits: &Limits) -> u64 {
 
 /// Everything that runs: started in order, stopped in reverse.
 async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
-    let settings = loaded.settings().into();
+    let settings = Arc::new(ArcSwap::from_pointee(loaded.settings()));
     let config = loaded.config;
     let mut signals = Signals::watch()?;
     let readiness = Readiness::default();
@@ -97,7 +98,7 @@ async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
         proxy: view.clone(),
         readiness: readiness.clone(),
         limits: config.limits,
-        settings,
+        settings: Arc::clone(&settings),
     };
     let admin = Admin::bind(&config.admin, subject).await?;
     metrics.watch_held(move || view.held_bytes() as u64);
@@ -111,6 +112,7 @@ async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
         running: config.clone(),
         injector,
         metrics,
+        settings,
     };
     let signal = loop {
         match signals.next().await {

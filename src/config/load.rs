@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::config::Complaints;
 use crate::config::Config;
 use crate::config::Origin;
@@ -52,7 +54,7 @@ pub struct Loaded {
 }
 
 /// One key, as it holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
     /// As in `limits.hold_bytes_max`.
     pub key: String,
@@ -60,6 +62,7 @@ pub struct Setting {
     pub value: String,
     /// What set it: `default`, `file`, or the name of a variable or a flag.
     pub origin: String,
+    #[serde(skip)]
     is_list: bool,
 }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -68,7 +69,19 @@ pub(crate) fn subject(telemetry: &Telemetry, readiness: Readiness) -> Subject {
         proxy: proxy.view(),
         readiness,
         limits: config.limits,
-        settings: loaded.settings().into(),
+        settings: Arc::new(ArcSwap::from_pointee(loaded.settings())),
+    }
+}
+
+/// The names of all fields, however deep they are.
+pub(crate) fn names(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(fields) => {
+            let own = fields.keys().map(String::as_str);
+            own.chain(fields.values().flat_map(names)).collect()
+        }
+        Value::Array(elements) => elements.iter().flat_map(names).collect(),
+        _ => Vec::new(),
     }
 }
 
