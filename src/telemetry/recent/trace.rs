@@ -48,14 +48,14 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    pub(super) const fn new(number: u64, context: TraceContext, started: Timestamp) -> Self {
+    pub(super) fn new(number: u64, context: TraceContext, started: Timestamp) -> Self {
         Self {
             number,
             id: context.trace_id,
             sampled: context.flags.is_sampled(),
             started,
             last: started,
-            tasks: Vec::new(),
+            tasks: Vec::with_capacity(1),
             entries: 0,
             truncated: false,
         }
@@ -383,7 +383,7 @@ impl Attempt {
             quality: judgement.quality,
             invalid_reason: judgement.invalid,
             eta: facts.eta.as_deref().and_then(Timestamp::parse),
-            deliveries: Vec::new(),
+            deliveries: Vec::with_capacity(1),
         }
     }
 
