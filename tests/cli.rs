@@ -3,21 +3,13 @@
 #[path = "support/program.rs"]
 mod program;
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Lines;
 use std::io::Read;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
-use std::process::Child;
-use std::process::ChildStderr;
-use std::process::Command;
-use std::process::Stdio;
 
+use program::Running;
 use program::ask;
-use program::command;
 use program::file;
 
 #[test]
@@ -473,73 +465,4 @@ fn whoever_is_told_twice_to_stop_waits_for_no_connection() {
     running.send("INT");
     assert_eq!(running.expect("stopping at once")["signal"], "SIGINT");
     running.expect_end();
-}
-
-/// The program at work, in front of a broker.
-struct Running {
-    child: Child,
-    log: Lines<BufReader<ChildStderr>>,
-    address: SocketAddr,
-    /// As it says itself.
-    upstream: String,
-}
-
-impl Running {
-    fn start(broker: SocketAddr) -> Self {
-        let upstream = format!("redis://{broker}");
-        Self::start_with(&["run", "--listen", "127.0.0.1:0", "--upstream", &upstream])
-    }
-
-    fn start_with(arguments: &[&str]) -> Self {
-        let arguments = [
-            arguments,
-            &["--admin-listen", "off", "--log-format", "json"],
-        ];
-        let mut child = command(&arguments.concat(), &[("OTEL_SDK_DISABLED", "true")])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut running = Self {
-            child,
-            log,
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
-            upstream: String::new(),
-        };
-        let route = running.expect("route");
-        running.address = route["listen"].as_str().unwrap().parse().unwrap();
-        running.upstream = route["upstream"].as_str().unwrap().to_owned();
-        assert_eq!(running.expect("tracehop is running")["level"], "INFO");
-        running
-    }
-
-    fn send(&self, signal: &str) {
-        // The shell's own `kill`: the program of that name is not part of every system.
-        let kill = Command::new("sh")
-            .args(["-c", &format!("kill -s {signal} {}", self.child.id())])
-            .status();
-        assert!(kill.unwrap().success());
-    }
-
-    /// The next message in the log that begins so.
-    fn expect(&mut self, message: &str) -> serde_json::Value {
-        let mut lines = self.log.by_ref().map(|line| {
-            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
-            line
-        });
-        let found = lines.find(|line| line["message"].as_str().unwrap().starts_with(message));
-        found.unwrap_or_else(|| panic!("it ended without a word of {message:?}"))
-    }
-
-    fn expect_end(mut self) {
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-/// A test that fails leaves nothing running.
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

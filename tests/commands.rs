@@ -36,6 +36,7 @@ use crate::otlp::Collector;
 use crate::support::patiently;
 use crate::support::peer::Peer;
 use crate::support::program::Answer;
+use crate::support::program::Running;
 use crate::support::program::ask;
 use crate::support::program::command;
 use crate::support::program::file;
@@ -43,6 +44,7 @@ use crate::support::rabbitmq::RabbitMq;
 use crate::support::redis::Redis;
 use crate::support::tls::Authority;
 use crate::support::tls::Folder;
+use crate::support::until;
 
 const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const SENT: &str = "tracehop=b7ad6b7169203331-19a00000000";
@@ -686,6 +688,48 @@ fn verify_asks_a_running_tracehop_where_there_is_no_jaeger() {
     }
 }
 
+#[tokio::test]
+async fn tail_and_verify_ask_a_real_tracehop() {
+    let redis = Redis::start().await;
+    let running = Running::start_with_admin(redis.address);
+    let admin = format!("http://{}", running.admin.unwrap());
+    let mut tail = Tail::start(&admin, &["--task", "order"]);
+    // Printed when it listens.
+    assert!(tail.line().starts_with("TIME"));
+    let mut app = Peer::connect(running.address).await;
+    for (task, context) in [
+        ("mail", json!({})),
+        (
+            "order",
+            json!({ "traceparent": VALID, "tracestate": "vendor=1" }),
+        ),
+    ] {
+        let message = envelope(task, &context);
+        expect(&mut app, &["LPUSH", "celery", &message], ":1\r\n").await;
+        let taken = "*2\r\n$6\r\ncelery\r\n$";
+        expect(&mut app, &["BRPOP", "celery", "1"], taken).await;
+        while !app.next().await.unwrap().ends_with(b"}\r\n") {}
+    }
+    let sent = tail.line();
+    assert!(
+        sent.contains(" send ") && sent.contains(" order "),
+        "{sent}"
+    );
+    let verify = |task: &str| ask(&["verify", "--admin", &admin, "--task", task], &[]);
+    // What was taken is told of a moment later.
+    until(|| verify("id-of-order").code == 0).await;
+    for (task, code, words) in [
+        ("id-of-order", 0, "with the producer's trace context"),
+        ("id-of-mail", 1, "whoever sent it is not instrumented"),
+        ("id-of-nothing", 2, "does not know task"),
+    ] {
+        let answer = verify(task);
+        let shown = answer.stdout + &answer.stderr;
+        assert_eq!(answer.code, code, "{shown}");
+        assert!(shown.contains(words), "{shown}");
+    }
+}
+
 fn hop(task: &str, more: &Value) -> String {
     let mut hop = json!({
         "at": "2026-11-22T08:53:23.736Z", "leg": "send", "task": task, "queue": "celery",
@@ -705,9 +749,8 @@ struct Tail {
 }
 
 impl Tail {
-    fn start(admin: &Asked, more: &[&str]) -> Self {
-        let url = format!("http://{}", admin.address);
-        let mut child = command(&[&["tail", "--admin", &url][..], more].concat(), &[])
+    fn start(admin: &str, more: &[&str]) -> Self {
+        let mut child = command(&[&["tail", "--admin", admin][..], more].concat(), &[])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -751,7 +794,7 @@ fn tail_prints_the_hops_that_are_asked_for_and_comes_back() {
         "--errors",
         "--json",
     ];
-    let mut tail = Tail::start(&admin, &options);
+    let mut tail = Tail::start(&admin.url(), &options);
     let request = admin.next();
     assert_eq!(request.target, "/api/live?errors=true");
     assert!(
@@ -795,7 +838,7 @@ fn tail_prints_the_hops_that_are_asked_for_and_comes_back() {
 #[test]
 fn tail_ends_when_nobody_reads_it_any_more() {
     let admin = Asked::start();
-    let mut tail = Tail::start(&admin, &[]);
+    let mut tail = Tail::start(&admin.url(), &[]);
     let mut stream = admin.next().begin();
     assert!(tail.line().starts_with("TIME"));
     let failed = json!({

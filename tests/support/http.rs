@@ -41,6 +41,10 @@ impl Asked {
         Self { address, requests }
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Answers every request from now on by its path and query: status and body.
     pub fn answering(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> SocketAddr {
         let Self { address, requests } = Self::start();

@@ -188,7 +188,7 @@ fn expiry(key: &str, at: u64) -> Finding {
             format!("the certificate of `{key}` has expired"),
             "renew it",
         ),
-        ..=EXPIRY_NEAR_SECONDS => Finding::warn(what, "renew it soon"),
+        1..=EXPIRY_NEAR_SECONDS => Finding::warn(what, "renew it soon"),
         _ => Finding::ok(what),
     };
     finding.figure("days_left", left / 86_400)
