@@ -15,6 +15,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
 use opentelemetry_proto::tonic::trace::v1::span::Event as ProtoEvent;
 use opentelemetry_proto::tonic::trace::v1::span::Link as ProtoLink;
@@ -536,6 +539,7 @@ fn the_environment_says_how_to_export() {
             &[
                 ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=wrong"),
                 ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=a%20key, x=y"),
+                ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "api-key=metrics"),
                 ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
                 ("OTEL_EXPORTER_OTLP_CERTIFICATE", &path(papers.authority())),
                 (
@@ -554,6 +558,9 @@ fn the_environment_says_how_to_export() {
         let received = collector.received().remove(0);
         assert_eq!(received.api_key.as_deref(), Some("a key"));
         assert_eq!(received.compression.as_deref(), Some("gzip"));
+        let report = collector.reports().remove(0);
+        assert_eq!(report.api_key.as_deref(), Some("metrics"));
+        assert_eq!(report.compression.as_deref(), Some("gzip"));
         let resource = received.request.resource_spans[0].resource.as_ref();
         let attributes = format!("{:?}", resource.unwrap().attributes);
         assert!(attributes.contains("front door"), "{attributes}");
@@ -600,6 +607,7 @@ async fn export_from_a_process_of_its_own() {
     let telemetry = start(&config::Telemetry {
         protocol,
         endpoint: Some(std::env::var("TEST_ENDPOINT").unwrap()),
+        metrics: true,
         ..config::Telemetry::default()
     });
     send(&telemetry, 0..10);
@@ -619,6 +627,50 @@ fn export_under(protocol: OtlpProtocol, endpoint: &str, variables: &[(&str, &str
         .output()
         .unwrap();
     assert!(process.status.success(), "{process:?}");
+}
+
+#[tokio::test]
+async fn metrics_are_exported_once_in_a_while_and_at_the_end() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        let telemetry = start(&config::Telemetry {
+            metrics: true,
+            metrics_interval: Duration::from_millis(5),
+            ..to(protocol, collector.address)
+        });
+        let started = Instant::now();
+        while collector.reports().is_empty() {
+            assert!(started.elapsed() < GRACE);
+            tokio::time::sleep(PAUSE).await;
+        }
+        send(&telemetry, 0..3);
+        telemetry.flush(GRACE).await;
+        let reports = collector.reports();
+        let last = reports.last().unwrap();
+        let resource = &last.request.resource_metrics[0];
+        // Who reports is who sends the spans.
+        let spans = &collector.received()[0].request.resource_spans[0];
+        let attributes = |resource: &Option<Resource>| -> BTreeSet<String> {
+            let attributes = resource.iter().flat_map(|resource| &resource.attributes);
+            attributes
+                .map(|attribute| format!("{attribute:?}"))
+                .collect()
+        };
+        assert_eq!(attributes(&resource.resource), attributes(&spans.resource));
+        let scope = &resource.scope_metrics[0];
+        assert_eq!(scope.scope.as_ref().unwrap().name, "tracehop");
+        let sum = |name: &str| {
+            let metric = scope.metrics.iter().find(|metric| metric.name == name);
+            match metric?.data.as_ref()? {
+                Data::Sum(sum) => sum.data_points[0].value,
+                _ => None,
+            }
+        };
+        // The last report tells of the last spans.
+        for name in ["tracehop_messages", "tracehop_spans_exported"] {
+            assert_eq!(sum(name), Some(Number::AsInt(3)), "{name}");
+        }
+    }
 }
 
 fn start(config: &config::Telemetry) -> Telemetry {

@@ -75,9 +75,11 @@ impl Draft {
             self.failed.remove(path);
             self.places.insert(path.to_owned(), place);
             if path == "telemetry.endpoint" {
-                // Else the more specific one of a lower layer would win over it.
+                // Else the more specific ones of a lower layer would win over it.
                 self.config.telemetry.traces_endpoint = None;
+                self.config.telemetry.metrics_endpoint = None;
                 self.places.remove("telemetry.traces_endpoint");
+                self.places.remove("telemetry.metrics_endpoint");
             }
         }
         Some(read)

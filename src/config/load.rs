@@ -393,6 +393,8 @@ mod tests {
                 ("OTEL_BSP_SCHEDULE_DELAY", "250"),
                 ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
                 ("OTEL_TRACES_EXPORTER", "otlp"),
+                ("OTEL_METRICS_EXPORTER", "otlp"),
+                ("OTEL_METRIC_EXPORT_INTERVAL", "15000"),
                 ("OTEL_SDK_DISABLED", "True"),
             ],
         );
@@ -407,7 +409,8 @@ mod tests {
             "parentbased_traceidratio 0.25"
         );
         assert_eq!(telemetry.schedule_delay, Duration::from_millis(250));
-        assert!(!telemetry.export);
+        assert!(!telemetry.export && !telemetry.metrics);
+        assert_eq!(telemetry.metrics_interval, Duration::from_secs(15));
         assert_eq!(telemetry.batch_max, 100);
         assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
     }

@@ -282,6 +282,13 @@ pub struct Telemetry {
     pub endpoint: Option<String>,
     /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, used as it is and before `endpoint`.
     pub traces_endpoint: Option<String>,
+    /// Whether metrics are exported as well; they are always to be had from the admin
+    /// listener. `OTEL_METRICS_EXPORTER`.
+    pub metrics: bool,
+    /// `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, used as it is and before `endpoint`.
+    pub metrics_endpoint: Option<String>,
+    /// `OTEL_METRIC_EXPORT_INTERVAL`.
+    pub metrics_interval: Duration,
     /// `OTEL_SERVICE_NAME`.
     pub service_name: String,
     /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
@@ -447,6 +454,9 @@ impl Default for Telemetry {
             protocol: OtlpProtocol::HttpProtobuf,
             endpoint: None,
             traces_endpoint: None,
+            metrics: false,
+            metrics_endpoint: None,
+            metrics_interval: Duration::from_secs(60),
             service_name: "tracehop".to_owned(),
             sampler: Sampler::default(),
             queue_max: 16_384,

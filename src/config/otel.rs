@@ -13,7 +13,8 @@ use crate::config::draft::Draft;
 
 /// Lays the variables over the draft.
 pub(super) fn apply(draft: &mut Draft, environment: &Environment) {
-    apply_exporter(draft, environment);
+    apply_exporter(draft, environment, TRACES_EXPORTER, EXPORT_KEY);
+    apply_exporter(draft, environment, METRICS_EXPORTER, METRICS_KEY);
     for (name, path, respell) in VARIABLES {
         if let Some(text) = value_of(environment, name).and_then(respell) {
             set(draft, name, path, &text);
@@ -22,21 +23,21 @@ pub(super) fn apply(draft: &mut Draft, environment: &Environment) {
     apply_sampler(draft, environment);
 }
 
-fn apply_exporter(draft: &mut Draft, environment: &Environment) {
-    let Some(list) = value_of(environment, EXPORTER).and_then(word) else {
+fn apply_exporter(draft: &mut Draft, environment: &Environment, name: &str, key: &str) {
+    let Some(list) = value_of(environment, name).and_then(word) else {
         return;
     };
     let exporters: Vec<&str> = list.split(',').map(str::trim).collect();
     match exporters[..] {
-        ["otlp"] => _ = set(draft, EXPORTER, EXPORT_KEY, "true"),
-        ["none"] => _ = set(draft, EXPORTER, EXPORT_KEY, "false"),
+        ["otlp"] => _ = set(draft, name, key, "true"),
+        ["none"] => _ = set(draft, name, key, "false"),
         _ if exporters.contains(&"otlp") => {
-            set(draft, EXPORTER, EXPORT_KEY, "true");
+            set(draft, name, key, "true");
             draft.warn(format!(
-                "{EXPORTER}: otlp is the only exporter there is, the others are ignored"
+                "{name}: otlp is the only exporter there is, the others are ignored"
             ));
         }
-        _ => draft.warn(format!("{EXPORTER} is ignored: neither otlp nor none")),
+        _ => draft.warn(format!("{name} is ignored: neither otlp nor none")),
     }
 }
 
@@ -73,8 +74,9 @@ fn value_of<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
 type Variable = (&'static str, &'static str, fn(&str) -> Option<String>);
 
 /// The later ones win over the earlier ones.
-const VARIABLES: [Variable; 13] = [
+const VARIABLES: [Variable; 16] = [
     ("OTEL_SDK_DISABLED", EXPORT_KEY, disabled),
+    ("OTEL_SDK_DISABLED", METRICS_KEY, metrics_disabled),
     ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.protocol", word),
     (
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
@@ -86,6 +88,16 @@ const VARIABLES: [Variable; 13] = [
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         "telemetry.traces_endpoint",
         text,
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        "telemetry.metrics_endpoint",
+        text,
+    ),
+    (
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        "telemetry.metrics_interval",
+        millis,
     ),
     (
         "OTEL_RESOURCE_ATTRIBUTES",
@@ -121,8 +133,10 @@ const VARIABLES: [Variable; 13] = [
     ),
 ];
 
-const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const EXPORT_KEY: &str = "telemetry.export";
+const METRICS_EXPORTER: &str = "OTEL_METRICS_EXPORTER";
+const METRICS_KEY: &str = "telemetry.metrics";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const SAMPLER_KEY: &str = "telemetry.sampler";
@@ -145,6 +159,11 @@ fn disabled(value: &str) -> Option<String> {
         "false" => None,
         other => text(other),
     }
+}
+
+/// What is neither is told of once, for spans.
+fn metrics_disabled(value: &str) -> Option<String> {
+    (value.to_lowercase() == "true").then(|| "false".to_owned())
 }
 
 fn service_name(attributes: &str) -> Option<String> {

@@ -23,6 +23,7 @@ mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -54,7 +55,9 @@ pub use crate::trace::Timestamp;
 use crate::config;
 use crate::hop::Ledger;
 use crate::telemetry::otlp::Exporter;
+use crate::telemetry::otlp::Reports;
 use crate::telemetry::otlp::Settings;
+use crate::telemetry::otlp::Signal;
 use crate::telemetry::pipeline::Pipeline;
 use crate::telemetry::pipeline::SightingLog;
 use crate::trace::IdSource;
@@ -74,6 +77,8 @@ pub struct Telemetry {
     destination: Option<Destination>,
     stop: CancellationToken,
     pipeline: JoinHandle<()>,
+    /// `None`: metrics are not exported.
+    reports: Option<Reports>,
     threads: Threads,
 }
 
@@ -101,8 +106,9 @@ impl Telemetry {
     /// Whether telemetry could be started as things are, and what would be left aside.
     /// Connects to nothing.
     pub fn check(config: &config::Telemetry) -> Result<Vec<Unusable>, StartError> {
-        let settings = settings(config)?;
-        Ok(settings.map_or_else(Vec::new, |settings| settings.ignored))
+        let both = [settings(config)?, metrics_settings(config)?];
+        let ignored = both.into_iter().flatten().flat_map(|it| it.ignored);
+        Ok(ignored.collect())
     }
 
     /// Exports one span as `start` would have it, and tells what became of it. `None`: spans
@@ -127,7 +133,9 @@ impl Telemetry {
         log: &config::Log,
     ) -> Result<Self, StartError> {
         let settings = settings(config)?;
-        for ignored in settings.iter().flat_map(|settings| &settings.ignored) {
+        let metrics_settings = metrics_settings(config)?;
+        let both = settings.iter().chain(&metrics_settings);
+        for ignored in both.flat_map(|settings| &settings.ignored) {
             warn!("{ignored} (ignored)");
         }
         // One for the sightings, one for the batches.
@@ -152,16 +160,28 @@ impl Telemetry {
         });
         let stop = CancellationToken::new();
         let inside = threads.handle().enter();
+        let instance = instance_id();
         let exporter = settings
             .map(|settings| {
                 Exporter::start(
                     config,
                     &settings,
-                    instance_id(),
+                    instance.clone(),
                     log.repeat_interval,
                     metrics.spans.clone(),
                     health.clone(),
                     stop.clone(),
+                )
+            })
+            .transpose()?;
+        let reports = metrics_settings
+            .map(|settings| {
+                Reports::start(
+                    config,
+                    &settings,
+                    instance,
+                    log.repeat_interval,
+                    Arc::clone(&metrics),
                 )
             })
             .transpose()?;
@@ -189,6 +209,7 @@ impl Telemetry {
             destination,
             stop,
             pipeline,
+            reports,
             threads,
         })
     }
@@ -220,25 +241,38 @@ impl Telemetry {
     /// not out within `grace` is dropped and counted. Hops whose sessions have not told of
     /// their end are not made up. Without it the spans that are queued are lost.
     pub async fn flush(mut self, grace: Duration) {
+        let began = Instant::now();
         self.stop.cancel();
         if timeout(grace, &mut self.pipeline).await.is_err() {
             drop(self.threads);
             let spans = self.metrics.spans.abandon();
             warn!(spans, ?grace, "spans were left behind");
+        } else if let Some(reports) = self.reports {
+            // The last report tells what became of the last spans.
+            let left = grace.saturating_sub(began.elapsed());
+            let _ = timeout(left, reports.finish()).await;
         }
     }
 }
 
 /// `None`: spans are not to be exported.
 fn settings(config: &config::Telemetry) -> Result<Option<Settings>, StartError> {
-    if !config.export {
-        return Ok(None);
-    }
+    let read = || read(Signal::Spans, config);
+    config.export.then(read).transpose()
+}
+
+/// `None`: metrics are not to be exported.
+fn metrics_settings(config: &config::Telemetry) -> Result<Option<Settings>, StartError> {
+    let read = || read(Signal::Metrics, config);
+    config.metrics.then(read).transpose()
+}
+
+fn read(signal: Signal, config: &config::Telemetry) -> Result<Settings, StartError> {
     let variable = |name: &str| {
         let value = std::env::var_os(name)?;
         Some(value.to_string_lossy().into_owned())
     };
-    Ok(Some(Settings::read(config, variable)?))
+    Ok(Settings::read(signal, config, variable)?)
 }
 
 /// `service.instance.id`, as OpenTelemetry wants it where nothing better is known.

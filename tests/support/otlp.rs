@@ -22,6 +22,10 @@ use axum::response::Response;
 use axum::routing::post;
 use axum::serve::Listener;
 use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsService;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
@@ -93,6 +97,15 @@ struct Mind {
     always: Mutex<Option<Answer>>,
     requests: AtomicUsize,
     received: Mutex<Vec<Received>>,
+    reports: Mutex<Vec<Report>>,
+}
+
+/// A report of metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) api_key: Option<String>,
+    pub(crate) compression: Option<String>,
+    pub(crate) request: ExportMetricsServiceRequest,
 }
 
 impl Collector {
@@ -148,6 +161,11 @@ impl Collector {
         self.mind.received.lock().unwrap().clone()
     }
 
+    /// The reports of metrics that came in, all of which are accepted.
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        self.mind.reports.lock().unwrap().clone()
+    }
+
     /// The spans that were accepted.
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.received()
@@ -200,6 +218,7 @@ fn serve_http(address: SocketAddr, papers: Option<&Papers>, mind: Arc<Mind>) -> 
     let address = listener.local_addr().unwrap();
     let router = Router::new()
         .route("/v1/traces", post(receive_http))
+        .route("/v1/metrics", post(report_http))
         .with_state(mind);
     match papers {
         None => tokio::spawn(async { axum::serve(listener, router).await.unwrap() }),
@@ -211,7 +230,11 @@ fn serve_http(address: SocketAddr, papers: Option<&Papers>, mind: Arc<Mind>) -> 
     address
 }
 
-async fn receive_http(State(mind): State<Arc<Mind>>, headers: HeaderMap, body: Bytes) -> Response {
+/// A message, the key that came with it, and how it was compressed.
+fn read<M: Message + Default>(
+    headers: &HeaderMap,
+    body: &[u8],
+) -> (M, Option<String>, Option<String>) {
     let header = |name| Some(headers.get(name)?.to_str().unwrap().to_owned());
     assert_eq!(
         header("content-type").as_deref(),
@@ -221,12 +244,28 @@ async fn receive_http(State(mind): State<Arc<Mind>>, headers: HeaderMap, body: B
     let mut plain = body.to_vec();
     if compression.as_deref() == Some("gzip") {
         plain.clear();
-        GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
+        GzDecoder::new(body).read_to_end(&mut plain).unwrap();
     }
-    let received = Received {
-        api_key: header("api-key"),
+    (M::decode(&*plain).unwrap(), header("api-key"), compression)
+}
+
+async fn report_http(State(mind): State<Arc<Mind>>, headers: HeaderMap, body: Bytes) -> Response {
+    let (request, api_key, compression) = read(&headers, &body);
+    mind.reports.lock().unwrap().push(Report {
+        api_key,
         compression,
-        request: ExportTraceServiceRequest::decode(&*plain).unwrap(),
+        request,
+    });
+    let answer = ExportMetricsServiceResponse::default().encode_to_vec();
+    ([("content-type", "application/x-protobuf")], answer).into_response()
+}
+
+async fn receive_http(State(mind): State<Arc<Mind>>, headers: HeaderMap, body: Bytes) -> Response {
+    let (request, api_key, compression) = read(&headers, &body);
+    let received = Received {
+        api_key,
+        compression,
+        request,
     };
     match mind.decide(received).await {
         Answer::Refuse => StatusCode::BAD_REQUEST.into_response(),
@@ -248,8 +287,11 @@ fn serve_grpc(address: SocketAddr, papers: Option<&Papers>, mind: Arc<Mind>) -> 
     if let Some(papers) = papers {
         server = server.tls_config(papers.tonic()).unwrap();
     }
-    let service = TraceServiceServer::new(Grpc(mind)).accept_compressed(CompressionEncoding::Gzip);
-    let server = server.add_service(service);
+    let traces = TraceServiceServer::new(Grpc(Arc::clone(&mind)))
+        .accept_compressed(CompressionEncoding::Gzip);
+    let metrics =
+        MetricsServiceServer::new(Grpc(mind)).accept_compressed(CompressionEncoding::Gzip);
+    let server = server.add_service(traces).add_service(metrics);
     tokio::spawn(async { server.serve_with_incoming(incoming).await.unwrap() });
     address
 }
@@ -273,6 +315,23 @@ impl TraceService for Grpc {
             Answer::Unavailable => Err(Status::unavailable("not now")),
             answer => Ok(tonic::Response::new(response(answer))),
         }
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, Status> {
+        let header = |name| Some(request.metadata().get(name)?.to_str().unwrap().to_owned());
+        let report = Report {
+            api_key: header("api-key"),
+            compression: header("grpc-encoding"),
+            request: request.get_ref().clone(),
+        };
+        self.0.reports.lock().unwrap().push(report);
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 

@@ -1,8 +1,11 @@
-//! Spans over OTLP: a bounded queue, and batches through the SDK's exporter.
+//! Spans over OTLP: a bounded queue, and batches through the SDK's exporter. Metrics, if they
+//! are wanted.
 //!
 //! The SDK's own batch processor is not used: with an asynchronous client it exports
 //! nothing, and it does not tell what it drops.
 
+mod families;
+mod reports;
 mod settings;
 mod spans;
 mod tls;
@@ -22,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing::warn;
 
+pub(super) use reports::Reports;
 pub(super) use settings::Settings;
+pub(super) use settings::Signal;
 pub use settings::StartError;
 pub use settings::Unusable;
 

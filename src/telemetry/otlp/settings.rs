@@ -22,7 +22,15 @@ use crate::config::Telemetry;
 use crate::telemetry::otlp::tls::Tls;
 use crate::telemetry::otlp::transport::chain;
 
-/// Where spans go, and how; checked.
+/// What is exported. Each has an endpoint and variables of its own, which go before those
+/// for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::telemetry) enum Signal {
+    Spans,
+    Metrics,
+}
+
+/// Where spans or metrics go, and how; checked.
 #[derive(Clone, Debug)]
 pub(in crate::telemetry) struct Settings {
     pub(super) protocol: OtlpProtocol,
@@ -71,10 +79,12 @@ impl Settings {
     /// Reads the variables through `variable`, which is `None` for those that are not set.
     /// Files of certificates are read, nothing is connected to.
     pub(in crate::telemetry) fn read(
+        signal: Signal,
         config: &Telemetry,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Unusable> {
         let mut reading = Reading {
+            signal,
             variable,
             ignored: Vec::new(),
         };
@@ -122,6 +132,7 @@ impl Settings {
 
 /// The variables, and what was left aside of them.
 struct Reading<V> {
+    signal: Signal,
     variable: V,
     ignored: Vec<Unusable>,
 }
@@ -132,18 +143,31 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
         (self.variable)(name).filter(|value| !value.trim().is_empty())
     }
 
-    /// The first of `names` that is set: the one for traces goes before the one for all.
-    fn first(&self, names: [&'static str; 2]) -> Option<(&'static str, String)> {
+    /// The first of `names` that is set: the one for this signal goes before the one for all.
+    fn first(&self, names: Names) -> Option<(&'static str, String)> {
         names
+            .of(self.signal)
             .into_iter()
             .find_map(|name| Some((name, self.variable(name)?)))
     }
 
-    /// The endpoint for traces is used as it is; to the other one HTTP adds the path of
-    /// traces.
+    /// The endpoint for this signal alone is used as it is; to the other one HTTP adds the
+    /// signal's path.
     fn endpoint(&self, config: &Telemetry) -> Result<Url, Unusable> {
-        let (name, text, whole) = match (&config.traces_endpoint, &config.endpoint) {
-            (Some(text), _) => (names::TRACES_ENDPOINT, &**text, true),
+        let (own_name, own, path) = match self.signal {
+            Signal::Spans => (
+                names::TRACES_ENDPOINT,
+                &config.traces_endpoint,
+                "/v1/traces",
+            ),
+            Signal::Metrics => (
+                names::METRICS_ENDPOINT,
+                &config.metrics_endpoint,
+                "/v1/metrics",
+            ),
+        };
+        let (name, text, whole) = match (own, &config.endpoint) {
+            (Some(text), _) => (own_name, &**text, true),
             (None, Some(text)) => (names::ENDPOINT, &**text, false),
             (None, None) => (names::ENDPOINT, default_endpoint(config.protocol), false),
         };
@@ -159,7 +183,7 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
             return Err(unusable("is neither http nor https".to_owned()));
         }
         if config.protocol == OtlpProtocol::HttpProtobuf && !whole {
-            let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+            let path = format!("{}{path}", url.path().trim_end_matches('/'));
             url.set_path(&path);
         }
         Ok(url)
@@ -172,7 +196,7 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
             return endpoint.to_owned();
         }
         let is_insecure = || {
-            self.first([names::TRACES_INSECURE, names::INSECURE])
+            self.first(names::INSECURE)
                 .is_some_and(|(_, value)| value.trim().eq_ignore_ascii_case("true"))
         };
         let scheme = match protocol {
@@ -184,7 +208,7 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
 
     /// Read as the SDK does, which cannot be told that there is none.
     fn compression(&mut self) -> Option<Compression> {
-        for name in [names::TRACES_COMPRESSION, names::COMPRESSION] {
+        for name in names::COMPRESSION.of(self.signal) {
             let Some(value) = self.variable(name) else {
                 continue;
             };
@@ -204,7 +228,7 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
 
     fn headers(&mut self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let Some((name, value)) = self.first([names::TRACES_HEADERS, names::HEADERS]) else {
+        let Some((name, value)) = self.first(names::HEADERS) else {
             return headers;
         };
         for (index, entry) in entries(&value).enumerate() {
@@ -238,9 +262,9 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
     }
 
     fn tls(&self) -> Result<Tls, Unusable> {
-        let authority = self.first([names::TRACES_CERTIFICATE, names::CERTIFICATE]);
-        let certificate = self.first([names::TRACES_CLIENT_CERTIFICATE, names::CLIENT_CERTIFICATE]);
-        let key = self.first([names::TRACES_CLIENT_KEY, names::CLIENT_KEY]);
+        let authority = self.first(names::CERTIFICATE);
+        let certificate = self.first(names::CLIENT_CERTIFICATE);
+        let key = self.first(names::CLIENT_KEY);
         Tls::load(authority, certificate, key)
     }
 }
@@ -281,25 +305,61 @@ fn attribute(entry: &str) -> Option<(String, String)> {
 
 const ENDPOINT_REMEDY: &str = "use a URL such as http://collector:4318 or https://collector:4317";
 
+/// What a variable is called for spans, for metrics, and for all.
+#[derive(Clone, Copy)]
+struct Names([&'static str; 3]);
+
+impl Names {
+    /// Those that say something of `signal`, the more specific one first.
+    const fn of(self, signal: Signal) -> [&'static str; 2] {
+        let [spans, metrics, all] = self.0;
+        match signal {
+            Signal::Spans => [spans, all],
+            Signal::Metrics => [metrics, all],
+        }
+    }
+}
+
 /// The variables, as OpenTelemetry's exporter specification names them.
 mod names {
+    use super::Names;
+
     /// Keys of ours, with the variables behind them.
     pub(super) const ENDPOINT: &str = "telemetry.endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)";
     pub(super) const TRACES_ENDPOINT: &str =
         "telemetry.traces_endpoint (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)";
-    pub(super) const INSECURE: &str = "OTEL_EXPORTER_OTLP_INSECURE";
-    pub(super) const TRACES_INSECURE: &str = "OTEL_EXPORTER_OTLP_TRACES_INSECURE";
-    pub(super) const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
-    pub(super) const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
-    pub(super) const COMPRESSION: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
-    pub(super) const TRACES_COMPRESSION: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
-    pub(super) const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
-    pub(super) const TRACES_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
-    pub(super) const CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
-    pub(super) const TRACES_CLIENT_CERTIFICATE: &str =
-        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE";
-    pub(super) const CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
-    pub(super) const TRACES_CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
+    pub(super) const METRICS_ENDPOINT: &str =
+        "telemetry.metrics_endpoint (OTEL_EXPORTER_OTLP_METRICS_ENDPOINT)";
+    pub(super) const INSECURE: Names = Names([
+        "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
+        "OTEL_EXPORTER_OTLP_METRICS_INSECURE",
+        "OTEL_EXPORTER_OTLP_INSECURE",
+    ]);
+    pub(super) const HEADERS: Names = Names([
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+    ]);
+    pub(super) const COMPRESSION: Names = Names([
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+    ]);
+    pub(super) const CERTIFICATE: Names = Names([
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    ]);
+    pub(super) const CLIENT_CERTIFICATE: Names = Names([
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    ]);
+    pub(super) const CLIENT_KEY: Names = Names([
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+        "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    ]);
     pub(super) const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 }
 
@@ -324,7 +384,7 @@ mod tests {
     }
 
     fn read(config: &Telemetry, variables: &[(&str, &str)]) -> Result<Settings, Unusable> {
-        Settings::read(config, |name| value(variables, name))
+        Settings::read(Signal::Spans, config, |name| value(variables, name))
     }
 
     #[test]
@@ -350,6 +410,7 @@ mod tests {
             (GRPC, Some("https://c:1"), &[insecure], "https://c:1/"),
         ] {
             let reading = Reading {
+                signal: Signal::Spans,
                 variable: |name: &str| value(variables, name),
                 ignored: Vec::new(),
             };
@@ -365,6 +426,29 @@ mod tests {
             ..config(HTTP, Some("http://c:1"))
         };
         assert_eq!(read(&config, &[]).unwrap().endpoint.as_str(), "http://t:2/");
+    }
+
+    #[test]
+    fn metrics_have_an_endpoint_and_variables_of_their_own() {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=all"),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=spans"),
+            ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "api-key=metrics"),
+        ];
+        for (metrics_endpoint, expected) in [
+            (None, "http://c:1/v1/metrics"),
+            (Some("http://m:2/".to_owned()), "http://m:2/"),
+        ] {
+            let config = Telemetry {
+                traces_endpoint: Some("http://t:2".to_owned()),
+                metrics_endpoint,
+                ..config(HTTP, Some("http://c:1"))
+            };
+            let variable = |name: &str| value(&variables, name);
+            let settings = Settings::read(Signal::Metrics, &config, variable).unwrap();
+            assert_eq!(settings.endpoint.as_str(), expected);
+            assert_eq!(settings.headers["api-key"], "metrics");
+        }
     }
 
     #[test]

@@ -132,6 +132,7 @@ mod tests {
 
     use super::*;
     use crate::config;
+    use crate::telemetry::otlp::settings::Signal;
     use crate::trace::w3c::parse_traceparent;
 
     fn span() -> Span {
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn the_environment_knows_better_who_we_are() {
         let told = |attributes: &str| {
-            let settings = Settings::read(&config::Telemetry::default(), |name| {
+            let settings = Settings::read(Signal::Spans, &config::Telemetry::default(), |name| {
                 (name == "OTEL_RESOURCE_ATTRIBUTES").then(|| attributes.to_owned())
             });
             let resource = resource(&settings.unwrap(), "instance".to_owned());

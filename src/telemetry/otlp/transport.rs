@@ -7,6 +7,8 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::io::Write;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::write::GzEncoder;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_ENCODING;
 use hyper::header::CONTENT_TYPE;
@@ -33,8 +36,17 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_otlp::WithHttpConfig;
 use opentelemetry_otlp::WithTonicConfig;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use prost::Message;
+use tonic::Status;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::transport::Endpoint;
+use url::Url;
 
 use crate::config::OtlpProtocol;
 use crate::telemetry::otlp::settings::Settings;
@@ -51,12 +63,101 @@ pub(super) fn exporter(
     }
 }
 
-fn grpc(settings: &Settings) -> Result<SpanExporter, Box<dyn Error + Send + Sync>> {
+/// What sends metrics; the SDK's exporter takes none but those of its own instruments. It
+/// connects when it is first used, on the runtime that this is called in.
+pub(super) enum Post {
+    Grpc(Box<MetricsServiceClient<InterceptedService<Channel, Headers>>>),
+    Http {
+        client: Arc<dyn HttpClient>,
+        endpoint: Url,
+        is_compressed: bool,
+    },
+}
+
+impl Post {
+    pub(super) fn new(
+        settings: &Settings,
+        last_fault: &LastFault,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let is_compressed = settings.compression.is_some();
+        if settings.protocol == OtlpProtocol::HttpProtobuf {
+            return Ok(Self::Http {
+                client: http_client(settings, last_fault),
+                endpoint: settings.endpoint.clone(),
+                is_compressed,
+            });
+        }
+        let headers = Headers(MetadataMap::from_headers(settings.headers.clone()));
+        let client = MetricsServiceClient::with_interceptor(channel(settings)?, headers);
+        Ok(Self::Grpc(Box::new(if is_compressed {
+            client.send_compressed(CompressionEncoding::Gzip)
+        } else {
+            client
+        })))
+    }
+
+    /// Sends once. The error is in words.
+    pub(super) async fn metrics(
+        &mut self,
+        request: ExportMetricsServiceRequest,
+    ) -> Result<(), String> {
+        match self {
+            Self::Grpc(client) => match client.export(request).await {
+                Ok(_) => Ok(()),
+                Err(status) => Err(status.to_string()),
+            },
+            Self::Http {
+                client,
+                endpoint,
+                is_compressed,
+            } => {
+                let request = post(endpoint, &request.encode_to_vec(), *is_compressed)
+                    .map_err(|error| error.to_string())?;
+                let answer = client.send_bytes(request).await;
+                match answer.map_err(|error| error.to_string())?.status() {
+                    status if status.is_success() => Ok(()),
+                    status => Err(format!("the collector answered {status}")),
+                }
+            }
+        }
+    }
+}
+
+fn post(endpoint: &Url, body: &[u8], is_compressed: bool) -> io::Result<Request<Bytes>> {
+    let request = Request::post(endpoint.as_str()).header(CONTENT_TYPE, "application/x-protobuf");
+    let (request, body) = if is_compressed {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(body)?;
+        (request.header(CONTENT_ENCODING, "gzip"), encoder.finish()?)
+    } else {
+        (request, body.to_vec())
+    };
+    request.body(body.into()).map_err(io::Error::other)
+}
+
+/// Sent along with each request.
+#[derive(Clone)]
+pub(super) struct Headers(MetadataMap);
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        let mut sent = mem::take(request.metadata_mut()).into_headers();
+        sent.extend(self.0.clone().into_headers());
+        *request.metadata_mut() = MetadataMap::from_headers(sent);
+        Ok(request)
+    }
+}
+
+fn channel(settings: &Settings) -> Result<Channel, Box<dyn Error + Send + Sync>> {
     let mut endpoint = Endpoint::from_shared(settings.endpoint.to_string())?;
     if let Some(tls) = &settings.tls {
         // A handshake that hangs would else keep the channel from ever trying again.
         endpoint = endpoint.tls_config(tls.tonic().timeout(settings.deadline))?;
     }
+    Ok(endpoint.connect_with_connector_lazy(connector(settings)))
+}
+
+fn grpc(settings: &Settings) -> Result<SpanExporter, Box<dyn Error + Send + Sync>> {
     let headers = settings.headers.clone();
     let builder = SpanExporter::builder()
         .with_tonic()
@@ -67,7 +168,7 @@ fn grpc(settings: &Settings) -> Result<SpanExporter, Box<dyn Error + Send + Sync
             *request.metadata_mut() = MetadataMap::from_headers(sent);
             Ok(request)
         })
-        .with_channel(endpoint.connect_with_connector_lazy(connector(settings)));
+        .with_channel(channel(settings)?);
     let builder = match settings.compression {
         Some(compression) => builder.with_compression(compression),
         None => builder,
@@ -76,7 +177,21 @@ fn grpc(settings: &Settings) -> Result<SpanExporter, Box<dyn Error + Send + Sync
 }
 
 fn http(settings: &Settings, last_fault: &LastFault) -> Result<SpanExporter, ExporterBuildError> {
-    let client: Arc<dyn HttpClient> = match &settings.tls {
+    let builder = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(settings.endpoint.as_str())
+        .with_timeout(settings.deadline)
+        .with_shared_http_client(http_client(settings, last_fault));
+    match settings.compression {
+        Some(compression) => builder.with_compression(compression),
+        None => builder,
+    }
+    .build()
+}
+
+fn http_client(settings: &Settings, last_fault: &LastFault) -> Arc<dyn HttpClient> {
+    match &settings.tls {
         Some(tls) => {
             let connector = HttpsConnectorBuilder::new()
                 .with_tls_config(tls.rustls())
@@ -86,18 +201,7 @@ fn http(settings: &Settings, last_fault: &LastFault) -> Result<SpanExporter, Exp
             client(connector, settings, last_fault)
         }
         None => client(connector(settings), settings, last_fault),
-    };
-    let builder = SpanExporter::builder()
-        .with_http()
-        .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(settings.endpoint.as_str())
-        .with_timeout(settings.deadline)
-        .with_shared_http_client(client);
-    match settings.compression {
-        Some(compression) => builder.with_compression(compression),
-        None => builder,
     }
-    .build()
 }
 
 fn client<C>(connector: C, settings: &Settings, last_fault: &LastFault) -> Arc<dyn HttpClient>
