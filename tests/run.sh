@@ -91,6 +91,8 @@ deploy_part() {
     need_python
     need_promtool
     need_systemd_analyze
+    need_nft
+    need_redis
     venv deploy tests/deploy/requirements.txt
     check build cargo build
     tests deploy .cache/venv/deploy/bin/python -m pytest tests/deploy "$@"

@@ -71,6 +71,11 @@ need_chromium() {
     apt_install "Chromium is not installed" chromium chromium-driver
 }
 
+need_nft() {
+    if command -v nft >/dev/null && command -v ip >/dev/null; then return; fi
+    apt_install "nft or ip is not installed" nftables iproute2
+}
+
 # install_server WHY SERVER PACKAGE…: Debian's package would start a server of its own. We
 # start ours, on other ports, so the package is told not to; a server that is already there is
 # left alone.
