@@ -32,6 +32,7 @@ EVERYTHING = {
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
     "imagePullSecrets": [{"name": "registry"}],
+    "admin": {"tokenSecret": {"name": "admin", "key": "token"}},
     "service": {"name": "broker", "annotations": {"a": "b"}},
     "metrics": {name: {"enabled": True} for name in
                 ("podMonitor", "serviceMonitor", "prometheusRule", "dashboard")},
@@ -82,7 +83,10 @@ def test_what_is_installed_is_valid_and_restricted(values):
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
 def test_tracehop_takes_the_configuration(tmp_path, values):
     place = tmp_path / "proxy.toml"
-    place.write_text(config_of(helm(**values)))
+    # Where the Secret is mounted there is nothing here.
+    (tmp_path / "token").write_text("a-token-that-nobody-can-guess\n")
+    text = config_of(helm(**values)).replace("/etc/tracehop-admin", str(tmp_path))
+    place.write_text(text)
     done = run(BINARY, "check", "--config", place)
     assert done.returncode == 0, place.read_text() + done.stderr
     if values:
@@ -94,7 +98,9 @@ def test_tracehop_takes_the_configuration(tmp_path, values):
 def test_every_key_of_the_example_can_be_a_value(tmp_path):
     example = tomllib.loads((CHART.parents[2] / "proxy.toml").read_text())
     routes = example.pop("routes")
-    del example["drain_grace"], example["admin"]["listen"], example["telemetry"]["flush_grace"]
+    for section, key in (("admin", "listen"), ("admin", "token_file"), ("telemetry", "flush_grace")):
+        del example[section][key]
+    del example["drain_grace"]
     settings = {key: value for key, value in routes["redis"].items()
                 if key not in ("listen", "upstream", "protocol")}
     values = {"config": example,
@@ -142,6 +148,19 @@ def test_the_admin_port_is_open_to_nobody_until_scrapers_are_named():
     assert "networkPolicy.scrapers" in helm_notes(metrics={"podMonitor": {"enabled": True}})
 
 
+def test_the_token_is_mounted_where_it_is_looked_for_and_prometheus_has_it():
+    manifests = helm(**EVERYTHING)
+    assert 'token_file = "/etc/tracehop-admin/token"' in config_of(manifests)
+    pod = pod_of(manifests)
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "admin-token"]
+    assert volume["secret"]["secretName"] == "admin"
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"]
+                if each["name"] == "admin-token"]
+    assert mount["mountPath"] == "/etc/tracehop-admin"
+    (endpoint,) = only(manifests, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"] == {"credentials": {"name": "admin", "key": "token"}}
+
+
 def test_alerts_and_dashboard_come_along_as_they_are():
     manifests = helm(**EVERYTHING)
     rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text())
@@ -167,6 +186,8 @@ def test_without_a_broker_nothing_is_installed():
         ("routes.redis.settings", {"listen": ":1"}),
         ("config.policy", "observe"),
         ("config.routes", {}),
+        ("config.admin", {"listen": ":1"}),
+        ("config.admin", {"token_file": {}}),
         ("otlp.protocol", "http/json"),
         ("image.digest", "latest"),
     ],

@@ -61,6 +61,9 @@ protocol = {{ toJson . }}
 
 [admin]
 listen = {{ printf ":%d" (int .Values.admin.port) | toJson }}
+{{- if .Values.admin.tokenSecret.name }}
+token_file = {{ printf "/etc/tracehop-admin/%s" .Values.admin.tokenSecret.key | toJson }}
+{{- end }}
 {{- include "tracehop.keys" .Values.config.admin }}
 
 [telemetry]
