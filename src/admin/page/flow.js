@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { h } from "./dom.js";
-import { facts, field, figure, mark, notice, share, sign, table, together, verdict, wayIn } from "./parts.js";
+import { breakable, facts, field, figure, mark, notice, share, sign, table, together, verdict, wayIn } from "./parts.js";
 import { layout } from "./picture.js";
 import { QUALITIES } from "./words.js";
 import { NONE, brief, count, duration, percent, rate } from "./units.js";
@@ -358,7 +358,7 @@ function details(flow, node, app) {
 
 function tables(flow, app) {
   const follows = app.status.config.some(({ key, value }) => key === "spans.process" && value === "true");
-  const name = (id) => nameOf(flow.nodes.get(id));
+  const name = (id) => breakable(nameOf(flow.nodes.get(id)));
   const number = "number";
   return h(
     "section",
@@ -367,7 +367,7 @@ function tables(flow, app) {
     table(
       "Queues",
       [
-        ["Queue", (queue) => h("b", null, nameOf(queue))],
+        ["Queue", (queue) => h("b", null, breakable(nameOf(queue)))],
         ["Broker", ({ system }) => system],
         ["In", ({ sent_rate }) => rate(sent_rate), number],
         ["Out", ({ delivered_rate }) => rate(delivered_rate), number],

@@ -95,9 +95,9 @@ export function verdict(qualities) {
  *
  * A column is `[heading, cell, class]`, its cell a function of the row.
  */
-export function table(caption, columns, all, { key, empty = "None." } = {}) {
+export function table(caption, columns, all, { key, empty = "None.", most = ROWS_MAX } = {}) {
   if (all.length === 0) return h("p", { class: "quiet" }, empty);
-  const rows = all.slice(0, ROWS_MAX);
+  const rows = all.slice(0, most);
   const cell = (row, [heading, content, kind = ""], index) => {
     const shown = content(row);
     return h(
@@ -143,11 +143,16 @@ export function table(caption, columns, all, { key, empty = "None." } = {}) {
   );
 }
 
+/** A name that may be broken where its words end. */
+export function breakable(name) {
+  return name.split(/(?<=[._@/-])/).map((word, index) => [index > 0 && h("wbr"), word]);
+}
+
 /** A text that can be copied with one key. */
 export function copyable(text, what, { short = false } = {}) {
   return h(
     "span",
-    { class: "copyable" },
+    { class: short ? "copyable is-short" : "copyable" },
     h("code", { title: text }, short ? `${text.slice(0, 8)}…` : text),
     h(
       "button",
@@ -257,4 +262,4 @@ function scheme({ upstream, tls_in, tls_out }) {
 
 
 const SAID_MS = 4000;
-const ROWS_MAX = 500;
+const ROWS_MAX = 200;

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { h } from "./dom.js";
-import { copyable, field, figure, mark, share, table, wayIn, when } from "./parts.js";
+import { breakable, copyable, field, figure, mark, share, table, wayIn, when } from "./parts.js";
 import { INVALID, QUALITIES, QUALITY } from "./words.js";
 import { count, percent } from "./units.js";
 
@@ -130,10 +130,10 @@ function section(quality, wanted, report, app) {
     table(
       `Who sends ${quality} contexts`,
       [
-        ["Task", ({ entry }) => h("b", null, entry.task || "(no name)"), "wide"],
+        ["Task", ({ entry }) => h("b", null, breakable(entry.task || "(no name)")), "wide"],
         ["Producer", ({ entry }) => producer(entry.producer), "wide"],
-        ["Queue", ({ entry }) => [entry.destination, " ", h("span", { class: "tag" }, entry.system)], "wide"],
-        reasons.length > 0 && ["Reason", ({ reason }) => h("code", null, reason)],
+        ["Queue", ({ entry }) => [breakable(entry.destination), " ", h("span", { class: "tag" }, entry.system)], "wide"],
+        reasons.length > 0 && ["Reason", ({ reason }) => h("code", null, reason), "wide whole"],
         ["Messages", ({ messages }) => count(messages), "number"],
         ["Of its own", ({ entry }) => share(qualitiesOf(entry), { text: false })],
         ["Last seen", ({ last_seen }) => when(last_seen, app.now()), "number"],
@@ -152,7 +152,7 @@ function rowKey({ entry, quality, reason }) {
 function producer({ host, client_name, address }) {
   const names = [host, client_name, address].filter(Boolean);
   if (names.length === 0) return h("span", { class: "quiet" }, "unknown");
-  return [names[0], names.length > 1 && h("span", { class: "quiet" }, ` ${names.slice(1).join(" · ")}`)];
+  return [breakable(names[0]), names.length > 1 && h("span", { class: "quiet" }, ` ${names.slice(1).join(" · ")}`)];
 }
 
 function qualitiesOf(entry) {

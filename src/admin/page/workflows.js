@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { h } from "./dom.js";
-import { field, mark, notice, table, wayIn, when } from "./parts.js";
+import { breakable, field, mark, notice, table, wayIn, when } from "./parts.js";
 import { STATES } from "./words.js";
 import { count, duration, milliseconds } from "./units.js";
 
@@ -110,7 +110,7 @@ function list(data, longest, app) {
     table(
       "Workflows",
       [
-        ["Workflow", (trace) => h("a", { href: `#/workflows/${encodeURIComponent(trace.trace_id)}` }, trace.root_task || "(root not seen)"), "wide"],
+        ["Workflow", (trace) => h("a", { href: `#/workflows/${encodeURIComponent(trace.trace_id)}` }, breakable(trace.root_task || "(root not seen)")), "wide"],
         ["State", ({ state }) => h("span", { title: STATES[state] }, mark(state))],
         ["Tasks", ({ tasks }) => count(tasks), number],
         ["Retries", ({ retries }) => (retries > 0 ? mark("retried", count(retries)) : "0"), number],
@@ -127,7 +127,7 @@ function list(data, longest, app) {
         ],
       ],
       data.traces,
-      { key: ({ trace_id }) => trace_id },
+      { key: ({ trace_id }) => trace_id, most: Infinity },
     ),
   );
 }
