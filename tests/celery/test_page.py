@@ -269,6 +269,24 @@ def test_the_health_view_tells_of_routes_and_of_a_collector_that_is_not_there(br
     assert len(browser.all("tbody tr")) > 1 and "drain_grace" not in browser.text()
 
 
+def test_every_reason_that_the_proxy_counts_by_is_told_of_in_words(browser, scene):
+    browser.open(scene.page)
+    words = browser.driver.execute_async_script(
+        "const [answer] = arguments; import('./words.js').then((words) =>"
+        "answer([words.FAILURES, words.DROPS].map(Object.keys)))"
+    )
+    counted = [
+        series(scene.hop, "tracehop_connections_failed_total"),
+        series(scene.hop, "tracehop_spans_dropped_total"),
+    ]
+    assert [set(each) for each in words] == counted
+
+
+def series(hop, metric):
+    """The reasons that a metric counts by."""
+    return set(re.findall(rf'^{metric}{{.*reason="(\w+)"', hop.get("/metrics"), re.MULTILINE))
+
+
 def test_what_peers_call_themselves_stays_text(browser, scene):
     for view in ("#/flow", f"#/workflows?q={'%3Cimg'}", "#/quality"):
         browser.open(scene.page + view).reads(MARKUP)
