@@ -213,11 +213,15 @@ impl<'a> Message<'a> {
     /// them has only that, too.
     fn workflow_id(&self) -> Option<&str> {
         let task = self.task;
-        let is_own_root = task.root_id.as_ref().is_none_or(|root| *root == task.id);
+        let root = known_or_none(&task.root_id).filter(|id| *id != task.id);
+        let sender = known_or_none(&task.parent_id).filter(|id| *id != task.id);
+        // The body of a chord is sent by the member that ended last, which was its own root.
+        let is_body = root == sender && task.group_index.is_none();
+        let is_outside = root.is_none() && sender.is_none() || is_body;
         let group = [&task.group, &task.awaited_group]
             .into_iter()
             .find_map(known_or_none)
-            .filter(|_| task.parent_id.is_none() && is_own_root);
+            .filter(|_| is_outside);
         group
             .or_else(|| known_or_none(&task.root_id))
             .or_else(|| known(&task.id))

@@ -246,6 +246,40 @@ fn the_members_of_a_group_share_a_trace_and_are_not_each_others_parents() {
 }
 
 #[test]
+fn what_belongs_to_a_group_is_in_its_trace_on_every_replica() {
+    let mut body = task("body");
+    body.root_id = Some(ROOT.into());
+    body.parent_id = Some(ROOT.into());
+    body.group = Some(GROUP.into());
+    let mut again = task(ROOT);
+    again.parent_id = Some(ROOT.into());
+    again.group = Some(GROUP.into());
+    again.group_index = Some(0);
+    again.retries = 1;
+    for task in [&body, &again] {
+        let judgement = decide(&injector(|_| {}), task, &headers(&[])).judgement;
+        assert_eq!(
+            judgement.context.trace_id.to_string(),
+            GROUP.replace('-', "")
+        );
+        assert_eq!(judgement.parent, Some(derived_span_id("send", ROOT, 0, 0)));
+    }
+
+    // A group that a task has called is in the trace of that.
+    body.group_index = Some(0);
+    let mut body_within = body.clone();
+    body_within.parent_id = Some(CHILD.into());
+    body_within.group_index = None;
+    for task in [&body, &body_within] {
+        let judgement = decide(&injector(|_| {}), task, &headers(&[])).judgement;
+        assert_eq!(
+            judgement.context.trace_id.to_string(),
+            ROOT.replace('-', "")
+        );
+    }
+}
+
+#[test]
 fn an_invalid_context_is_replaced_together_with_its_tracestate() {
     let mut carried = headers(&[("tracestate", "vendor=1")]);
     carried.take("traceparent", HeaderValue::Integer(5));
