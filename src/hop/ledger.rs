@@ -66,6 +66,12 @@ impl Ledger {
         self.taken.expire(now, ended);
     }
 
+    /// Ends all of them: nobody will see any longer what becomes of them.
+    pub fn close(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {
+        self.sent.close(now, ended);
+        self.taken.close(ended);
+    }
+
     /// How many publications wait for their answer.
     #[must_use]
     pub fn sent_count(&self) -> usize {

@@ -82,6 +82,12 @@ impl OpenSent {
         }
     }
 
+    pub(super) fn close(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {
+        while !self.open.is_empty() {
+            self.end_oldest(now, ended);
+        }
+    }
+
     fn end_oldest(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {
         if let Some(publication) = self
             .order

@@ -28,7 +28,7 @@ pub struct Taken {
     /// When its run began, where the worker has told.
     pub started: Option<Timestamp>,
     pub finished: Option<Finish>,
-    /// It was open for too long, or too many were.
+    /// It was open for too long, too many were, or the proxy was stopped.
     pub is_expired: bool,
 }
 
@@ -277,6 +277,12 @@ impl OpenTaken {
             .first()
             .is_some_and(|(deadline, _)| *deadline < now)
         {
+            self.expire_next(ended);
+        }
+    }
+
+    pub(super) fn close(&mut self, ended: &mut Vec<Leg>) {
+        while !self.open.is_empty() {
             self.expire_next(ended);
         }
     }

@@ -73,8 +73,8 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Books sightings until `stop`, then what is queued, and waits until their spans are
-    /// exported.
+    /// Books sightings until `stop`, then what is queued, ends what is open, and waits until
+    /// their spans are exported.
     pub(super) async fn run(mut self) {
         let mut seen = Vec::new();
         let mut ended = Vec::new();
@@ -99,6 +99,8 @@ impl Pipeline {
                 sleep(REST).await;
             }
         }
+        self.ledger.close(now(), &mut ended);
+        self.end(&mut ended).await;
         if let Some(exporter) = self.exporter {
             exporter.finish().await;
         }

@@ -217,6 +217,32 @@ fn of_several_deliveries_the_oldest_is_meant() {
 }
 
 #[test]
+fn what_is_open_at_the_end_has_ended_as_far_as_it_was_seen() {
+    let mut ledger = ledger(10, 1_000, true);
+    let mut ended = book(
+        &mut ledger,
+        [
+            Sighting::Published(publication(1, 5)),
+            delivered("a", 1, 5),
+            settled(1, 6, Settlement::Acknowledged),
+            delivered("b", 2, 7),
+        ],
+    );
+    ledger.close(nanos(8), &mut ended);
+    assert_eq!((ledger.sent_count(), ledger.taken_count()), (0, 0));
+    let [publication, run, delivery] = &ended[..] else {
+        panic!("three legs were open: {ended:?}");
+    };
+    assert_eq!(sent(publication).answer, Answer::Expired);
+    assert_eq!(sent(publication).ended, nanos(8));
+    let by_acknowledgement = (nanos(6), Evidence::Acknowledgement);
+    let finish = taken(run).finished.unwrap();
+    assert_eq!((finish.at, finish.evidence), by_acknowledgement);
+    assert_eq!(taken(delivery).settled, None);
+    assert!(taken(run).is_expired && taken(delivery).is_expired);
+}
+
+#[test]
 fn a_delivery_is_not_given_up_before_it_was_due() {
     let mut ledger = ledger(10, 1_000_000_000, false);
     let mut waiting = delivery("a", Some(Receipt::numbered(1, 1)), 0);
