@@ -13,7 +13,7 @@ from celery import chain, chord, group
 from celery.exceptions import ChordError
 from kombu.common import Broadcast
 
-from tasks import QUEUE, add, app, failing, flaky, held, parent, picky, replaced, told, total
+from tasks import QUEUE, add, app, failing, flaky, gate, held, parent, picky, replaced, told, total
 from tracing import span, start_tracing
 
 
@@ -95,6 +95,14 @@ def requeue(tag):
 
 def hold(tag):
     return held.delay(tag=tag)
+
+
+def chain_after_a_gate(tag):
+    return chain(gate.si(tag=tag), add.si(1, 2, tag=tag), add.s(3, tag=tag))()
+
+
+def chain_after_a_countdown(tag, seconds):
+    return chain(add.s(1, 2, tag=tag).set(countdown=seconds), add.s(3, tag=tag))()
 
 
 def burst(tag, count):

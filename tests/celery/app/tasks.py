@@ -124,6 +124,17 @@ def picky(self, tag):
 def held(self, tag):
     """Ends when it is released."""
     note(self, tag)
+    return released(tag)
+
+
+@app.task(bind=True, name="gate")
+def gate(self, tag):
+    """The same, and its message is acknowledged when it begins."""
+    note(self, tag)
+    return released(tag)
+
+
+def released(tag):
     while not NOTES.exists(f"release:{tag}"):
         time.sleep(0.02)
     return "released"
