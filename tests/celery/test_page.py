@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 import uuid
 
@@ -53,14 +54,15 @@ class Scene:
         for worker, _ in apps.values():
             worker.ready()
         self.ids = {}
-        for system, flow in (
-            ("redis", "chain_with_retry"),
-            ("redis", "link_error"),
-            ("redis", "broken_context"),
-            ("rabbitmq", "chain_with_retry"),
-            ("rabbitmq", "countdown"),
+        for system, flow, more in (
+            ("redis", "chain_with_retry", {}),
+            ("redis", "link_error", {}),
+            ("redis", "broken_context", {}),
+            ("rabbitmq", "chain_with_retry", {}),
+            ("rabbitmq", "countdown", {"seconds": 2}),
         ):
-            self.ids[system, flow] = apps[system][1].order(flow, str(uuid.uuid4()))["id"]
+            answer = apps[system][1].order(flow, str(uuid.uuid4()), **more)
+            self.ids[system, flow] = answer["id"]
         self._send_hostile_names()
 
     def _app(self, system, url):
@@ -101,7 +103,7 @@ class Browser:
 
     def __init__(self, directory):
         options = webdriver.ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
+        options.binary_location = shutil.which("chromium")
         for option in (
             "headless=new",
             "no-sandbox",
@@ -116,7 +118,7 @@ class Browser:
         ):
             options.add_argument(f"--{option}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+        self.driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
         self.requested = []
         self.said = []
         self.look()
