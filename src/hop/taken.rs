@@ -212,7 +212,7 @@ impl OpenTaken {
         if state == TaskState::Started {
             // Events are late: one of a moment before is of the attempt before.
             if evidence == Evidence::Result || at >= delivered {
-                taken.started.get_or_insert(at.max(delivered));
+                taken.started.get_or_insert_with(|| at.max(delivered));
             }
             return;
         }
