@@ -46,6 +46,10 @@ need_python() {
         apt_install "Python cannot make virtual environments" python3-venv
 }
 
+need_openssl() {
+    command -v openssl >/dev/null || apt_install "OpenSSL is not installed" openssl
+}
+
 need_redis() {
     if command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null; then return; fi
     install_server "Redis is not installed" redis-server redis-tools

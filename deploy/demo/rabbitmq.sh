@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # A RabbitMQ of one's own, apart from any other on the machine.
 #
-#   rabbitmq.sh serve DIRECTORY PORT   runs it in the foreground until SIGTERM
-#   rabbitmq.sh ctl DIRECTORY WORD…    rabbitmqctl for the one that runs in that directory
+#   rabbitmq.sh serve DIRECTORY PORT [LINE…]   runs it in the foreground until SIGTERM; further
+#                                              lines go into its rabbitmq.conf
+#   rabbitmq.sh ctl DIRECTORY WORD…            rabbitmqctl for the one that runs in that directory
 #
 # Everything it writes lies in the directory, it listens on the loopback interface alone, and
 # the port mapper that Erlang needs is its own and ends with it.
@@ -41,6 +42,7 @@ if [ "$command" = ctl ]; then
 fi
 
 export RABBITMQ_NODE_PORT=$1
+shift
 read -r ERL_EPMD_PORT RABBITMQ_DIST_PORT <<<"$(free_ports)"
 export ERL_EPMD_PORT RABBITMQ_DIST_PORT
 # It shares the machine: one scheduler, which sleeps when there is nothing to do.
@@ -48,7 +50,7 @@ export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='+S 1:1 -kernel inet_dist_use_interfa
 echo "$ERL_EPMD_PORT" >"$place/epmd"
 echo '[].' >"$RABBITMQ_ENABLED_PLUGINS_FILE"
 # A little of a small disk is enough, and nobody reads the statistics.
-printf '%s\n' 'disk_free_limit.absolute = 16MB' 'collect_statistics_interval = 60000' \
+printf '%s\n' 'disk_free_limit.absolute = 16MB' 'collect_statistics_interval = 60000' "$@" \
     >"$RABBITMQ_CONFIG_FILE"
 
 epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 &

@@ -122,7 +122,7 @@ class Redis(Process):
 
     system = "redis"
 
-    def __init__(self, directory, name="redis", port=None, durable=False):
+    def __init__(self, directory, name="redis", port=None, durable=False, options=()):
         self.port = port or free_port()
         self.url = url_of(self.system, self.port)
         home = Path(directory) / name
@@ -130,7 +130,7 @@ class Redis(Process):
         command = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--dir", home]
         command += ["--save", "", "--maxclients", 30000, "--loglevel", "warning"]
         command += ["--appendonly", "yes" if durable else "no", "--appendfsync", "always"]
-        super().__init__(name, command, directory)
+        super().__init__(name, [*command, *options], directory)
         self.client = redis.Redis(port=self.port, decode_responses=True)
         eventually(self._answers, "Redis answers PING")
 
@@ -161,12 +161,12 @@ class RabbitMQ(Process):
 
     system = "rabbitmq"
 
-    def __init__(self, directory, name="rabbitmq", port=None):
+    def __init__(self, directory, name="rabbitmq", port=None, options=()):
         self.port = port or free_port()
         self.url = url_of(self.system, self.port)
         self.home = Path(directory) / name
         self.home.mkdir(exist_ok=True)
-        super().__init__(name, [LAUNCHER, "serve", self.home, self.port], directory)
+        super().__init__(name, [LAUNCHER, "serve", self.home, self.port, *options], directory)
         eventually(self._answers, "RabbitMQ takes connections", 120)
 
     def _answers(self):
@@ -212,7 +212,7 @@ class RabbitMQ(Process):
 
 
 class Tracehop(Process):
-    """The proxy under test, in front of `upstream` (a port), exporting to `endpoint`.
+    """The proxy under test, in front of `upstream` (a port, or a URL), exporting to `endpoint`.
 
     `results` is a Redis for which it has another route.
     """
@@ -241,7 +241,8 @@ class Tracehop(Process):
             settings["TRACEHOP_ROUTES_RESULTS_LISTEN"] = f"127.0.0.1:{port}"
             settings["TRACEHOP_ROUTES_RESULTS_UPSTREAM"] = results.url
         listen = ["--listen", f"127.0.0.1:{self.port}"]
-        listen += ["--upstream", url_of(system, upstream)]
+        upstream = upstream if isinstance(upstream, str) else url_of(system, upstream)
+        listen += ["--upstream", upstream]
         super().__init__(name, [BINARY, "run", *listen], directory, settings | env)
         eventually(self._ready, "tracehop is ready")
 
