@@ -13,6 +13,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use tracehop::config::Limits;
+use tracehop::config::Route;
 use tracehop::net::Parts;
 use tracehop::protocol::Side;
 use tracehop::telemetry::Sightings;
@@ -25,6 +26,7 @@ use support::peer::AbsentBroker;
 use support::peer::Broker;
 use support::peer::Peer;
 use support::redis::Redis;
+use support::route;
 use support::sessions;
 use support::until;
 
@@ -44,6 +46,26 @@ async fn joined_with(
     broker.say("welcome").await;
     app.expect("welcome").await;
     (proxy, app, broker)
+}
+
+#[tokio::test]
+async fn who_is_not_redirected_to_a_transparent_route_is_refused() {
+    let log = Log::capture();
+    let proxy = TestProxy::start_route(
+        Route {
+            transparent: true,
+            upstream: Vec::new(),
+            ..route(&[])
+        },
+        Limits::default(),
+    );
+    let mut app = proxy.connect().await;
+    app.expect_reset().await;
+    assert_eq!(
+        proxy.failures(),
+        [r#"{route="test",reason="not_redirected"} 1"#]
+    );
+    assert_eq!(log.lines("have the firewall redirect").len(), 1);
 }
 
 // Ends and resets.

@@ -137,6 +137,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
 pub(super) const ROUTE_KEYS: &[Key<RouteDraft>] = &[
     key!(protocol: Word<Protocol>),
     key!(listen: Optional<Listen>),
+    key!(transparent: Truth),
     key!(tls_certificate: Optional<File>),
     key!(tls_key: Optional<File>),
     key!(tls_client_ca: Optional<File>),
@@ -153,6 +154,7 @@ pub(super) const ROUTE_KEYS: &[Key<RouteDraft>] = &[
 pub(super) struct RouteDraft {
     pub(super) protocol: Protocol,
     pub(super) listen: Option<SocketAddr>,
+    pub(super) transparent: bool,
     pub(super) tls_certificate: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
     pub(super) tls_client_ca: Option<PathBuf>,
@@ -171,6 +173,7 @@ impl RouteDraft {
             name: name.into(),
             protocol: self.protocol,
             listen: self.listen?,
+            transparent: self.transparent,
             tls: self.tls(),
             upstream_tls: self.upstream_tls(),
             upstream: self.upstream,
@@ -208,6 +211,7 @@ impl Default for RouteDraft {
         Self {
             protocol: Protocol::Auto,
             listen: None,
+            transparent: false,
             tls_certificate: None,
             tls_key: None,
             tls_client_ca: None,
@@ -233,6 +237,7 @@ impl From<&Route> for RouteDraft {
         Self {
             protocol: route.protocol,
             listen: Some(route.listen),
+            transparent: route.transparent,
             tls_certificate: listener.map(certificate),
             tls_key: listener.map(key),
             tls_client_ca: tls.as_ref().and_then(|tls| tls.client_ca.clone()),

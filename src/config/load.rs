@@ -243,6 +243,7 @@ mod tests {
             name: name.into(),
             protocol,
             listen: ([127, 0, 0, 1], listen).into(),
+            transparent: false,
             tls: None,
             upstream_tls: UpstreamTls::default(),
             upstream: vec![Upstream {
@@ -618,6 +619,23 @@ mod tests {
                           [routes.b]\nlisten = ':0'\nupstream = 'redis://b'\n\
                           [admin]\nlisten = ':0'";
         assert!(load(free_ports, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_transparent_route_has_the_brokers_that_apps_mean() {
+        let route = "[routes.a]\nlisten = ':1'\ntransparent = true\n";
+        let loaded = load(route, &[]).unwrap();
+        assert_eq!(load(&loaded.to_toml(), &[]).unwrap().config, loaded.config);
+        let meant = loaded.config.routes[0].upstream_at("10.0.0.1:5672".parse().unwrap());
+        assert_eq!(
+            (&*meant.host, meant.port, meant.is_tls()),
+            ("10.0.0.1", 5672, false)
+        );
+        assert_complaints(
+            &format!("{route}upstream = 'redis://b'\n"),
+            &[],
+            &["proxy.toml:4:12: `routes.a.upstream`: of no use where `transparent` is true"],
+        );
     }
 
     #[test]

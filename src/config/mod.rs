@@ -94,9 +94,12 @@ pub struct Route {
     pub name: Arc<str>,
     pub protocol: Protocol,
     pub listen: SocketAddr,
+    /// Whether the broker of a connection is the one that the app meant when a firewall sent
+    /// it here.
+    pub transparent: bool,
     /// `None`: apps connect without TLS.
     pub tls: Option<ListenerTls>,
-    /// At least one, in the order in which they are tried.
+    /// At least one, in the order in which they are tried; none where it is transparent.
     pub upstream: Vec<Upstream>,
     pub upstream_tls: UpstreamTls,
 }
@@ -106,6 +109,20 @@ impl Route {
     #[must_use]
     pub fn upstream_urls(&self) -> String {
         Upstreams::write(&self.upstream)
+    }
+
+    /// The broker at this address, which an app meant.
+    #[must_use]
+    pub fn upstream_at(&self, address: SocketAddr) -> Upstream {
+        let mut known = Protocol::ALL.iter();
+        let schemes = known
+            .find(|(protocol, ..)| *protocol == self.protocol)
+            .map_or(&[][..], |(_, _, schemes)| *schemes);
+        Upstream {
+            scheme: schemes.first().copied().unwrap_or_default(),
+            host: address.ip().to_string().into(),
+            port: address.port(),
+        }
     }
 
     /// Whether TLS is spoken to any of its brokers.

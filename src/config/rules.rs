@@ -13,10 +13,11 @@ use crate::config::environment::variable;
 use crate::config::keys::RouteDraft;
 
 /// What a draft must pass. A rule says nothing about keys whose value could not be read.
-pub(super) const RULES: [fn(&Draft) -> Vec<Complaint>; 7] = [
+pub(super) const RULES: [fn(&Draft) -> Vec<Complaint>; 8] = [
     routes_are_whole,
     brokers_speak_the_protocol,
     listeners_stand_apart,
+    transparent_routes_take_brokers_as_they_come,
     routes_lead_elsewhere,
     tls_has_what_it_takes,
     tls_files_can_be_used,
@@ -39,7 +40,7 @@ fn routes_are_whole(draft: &Draft) -> Vec<Complaint> {
             ("listen", route.listen.is_none(), "127.0.0.1:6380"),
             (
                 "upstream",
-                route.upstream.is_empty(),
+                route.upstream.is_empty() && !route.transparent,
                 "redis://127.0.0.1:6379",
             ),
         ] {
@@ -146,6 +147,28 @@ fn routes_lead_elsewhere(draft: &Draft) -> Vec<Complaint> {
     complaints
 }
 
+fn transparent_routes_take_brokers_as_they_come(draft: &Draft) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (name, route) in &draft.routes {
+        for (key, is_set) in [
+            ("upstream", !route.upstream.is_empty()),
+            ("tls_certificate", route.tls_certificate.is_some()),
+        ] {
+            let path = format!("routes.{name}.{key}");
+            if route.transparent && is_set {
+                complaints.push(Complaint {
+                    wrong: format!("`{path}`: of no use where `transparent` is true"),
+                    place: draft.place(&path),
+                    remedy: "leave it out: the broker is the one that the app meant, and TLS \
+                             takes a route of its own with the broker as `upstream`"
+                        .to_owned(),
+                });
+            }
+        }
+    }
+    complaints
+}
+
 fn tls_has_what_it_takes(draft: &Draft) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     for (name, route) in &draft.routes {
@@ -159,7 +182,8 @@ fn tls_has_what_it_takes(draft: &Draft) -> Vec<Complaint> {
                 });
             }
         }
-        let is_plain = !route.upstream.is_empty() && !route.upstream.iter().any(Upstream::is_tls);
+        let has_brokers = route.transparent || !route.upstream.is_empty();
+        let is_plain = has_brokers && !route.upstream.iter().any(Upstream::is_tls);
         for (key, is_set) in [
             ("upstream_ca", route.upstream_ca.is_some()),
             ("upstream_certificate", route.upstream_certificate.is_some()),

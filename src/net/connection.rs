@@ -26,12 +26,15 @@ use crate::net::certificates::BadFiles;
 use crate::net::certificates::Certificates;
 use crate::net::drain::Drain;
 use crate::net::drain::Signal;
+use crate::net::listener::reset;
 use crate::net::proxy::OpenSession;
 use crate::net::relay::Ending;
 use crate::net::relay::Relay;
 use crate::net::stream::Stream;
 use crate::net::tls;
 use crate::net::tls::Failure;
+use crate::net::transparent;
+use crate::net::transparent::OwnConnections;
 use crate::net::upstream;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
@@ -53,6 +56,7 @@ pub(super) struct Shared {
     /// The number of the next session.
     pub(super) sessions: AtomicU64,
     pub(super) drain: Drain,
+    pub(super) own: OwnConnections,
 }
 
 /// A route of the configuration, with what is told about it.
@@ -127,19 +131,71 @@ pub(super) async fn serve(
 ) {
     let _open = Open::new(&route.metrics);
     let signal = shared.drain.signal();
+    let meant;
+    let upstreams = if route.transparent {
+        match meant_by(&client, address, &route, &shared) {
+            Some(upstream) => meant = [upstream],
+            None => return reset(client),
+        }
+        &meant[..]
+    } else {
+        &route.upstream[..]
+    };
     let Some(client) = greet(client, address, &route, &shared, &signal).await else {
         return;
     };
     let Some((client, broker, upstream)) =
-        reach_broker(client, address, &route, &shared, &signal).await
+        reach_broker(client, address, upstreams, &route, &shared, &signal).await
     else {
         return;
     };
+    let _own = match route.transparent {
+        true => shared.own.note(broker.tcp()),
+        false => None,
+    };
     let session = open_session(address, upstream, &route, &shared);
-    let relay = Relay::new(client, broker, session, &route.metrics, &shared);
+    // Where an app does not know of us it cannot be told to leave TLS out: it passes unread.
+    let refuses_tls = !route.transparent;
+    let relay = Relay::new(
+        client,
+        broker,
+        session,
+        refuses_tls,
+        &route.metrics,
+        &shared,
+    );
     let ending = relay.run(&signal).await;
     shared.drain.book(ending);
     tell(ending, address, upstream, &route);
+}
+
+/// The broker that an app meant when a firewall sent it here.
+fn meant_by(
+    client: &TcpStream,
+    address: SocketAddr,
+    route: &Route,
+    shared: &Shared,
+) -> Option<Upstream> {
+    let (why, what) = if shared.own.contain(address) {
+        (
+            "redirect_loop",
+            "the firewall redirects our own connections to us; exempt the user that tracehop \
+             runs as",
+        )
+    } else {
+        match transparent::meant(client, route) {
+            Some(upstream) => return Some(upstream),
+            None => (
+                "not_redirected",
+                "an app connected to a transparent route itself; have the firewall redirect its \
+                 connections to the broker, or give the route an `upstream` and no `transparent`",
+            ),
+        }
+    };
+    if let Some(suppressed) = route.failed(why) {
+        tracing::warn!(route = &*route.name, client = %address, suppressed, "{what}");
+    }
+    None
 }
 
 /// Speaks TLS with the app, where the route does; an app that cannot is let go.
@@ -181,7 +237,8 @@ async fn greet(
 async fn reach_broker<'a>(
     client: Stream,
     address: SocketAddr,
-    route: &'a Route,
+    upstreams: &'a [Upstream],
+    route: &Route,
     shared: &Shared,
     signal: &Signal,
 ) -> Option<(Stream, Stream, &'a Upstream)> {
@@ -192,7 +249,7 @@ async fn reach_broker<'a>(
             return None;
         }
         () = left(client.tcp()) => return None,
-        reached = upstream::connect(route, &shared.limits) => reached,
+        reached = upstream::connect(upstreams, route, &shared.limits) => reached,
     };
     match reached {
         Ok((broker, upstream)) => Some((client, broker, upstream)),

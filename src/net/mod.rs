@@ -17,6 +17,7 @@ mod proxy;
 mod relay;
 mod stream;
 mod tls;
+mod transparent;
 mod upstream;
 
 pub use drain::Drained;

@@ -21,6 +21,7 @@ use crate::net::drain::Drained;
 use crate::net::drain::Signal;
 use crate::net::listener::BindError;
 use crate::net::listener::Listener;
+use crate::net::transparent::OwnConnections;
 use crate::protocol;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
@@ -74,6 +75,7 @@ impl Proxy {
             places: Arc::new(Semaphore::new(places)),
             sessions: AtomicU64::new(0),
             drain: Drain::default(),
+            own: OwnConnections::default(),
         };
         Ok(Self {
             listeners,

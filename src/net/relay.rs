@@ -97,11 +97,12 @@ impl<'a> Relay<'a> {
         client: Stream,
         broker: Stream,
         session: Box<dyn Session>,
+        refuses_tls: bool,
         metrics: &'a RouteMetrics,
         shared: &'a Shared,
     ) -> Self {
         Self {
-            awaits_plain_text: !client.is_tls(),
+            awaits_plain_text: refuses_tls && !client.is_tls(),
             client: Peer::new(client),
             broker: Peer::new(broker),
             session,

@@ -23,11 +23,12 @@ use crate::net::tls::Failure;
 /// anew, every address of the name in the resolver's order. Where TLS is asked for, an answer
 /// is one only with it.
 pub(super) async fn connect<'a>(
-    route: &'a Route,
+    upstreams: &'a [Upstream],
+    route: &Route,
     limits: &Limits,
 ) -> Result<(Stream, &'a Upstream), Unreachable> {
     let mut tried = Vec::new();
-    for upstream in &route.upstream {
+    for upstream in upstreams {
         let addresses = match resolve(upstream, limits.connect_timeout).await {
             Ok(addresses) => addresses,
             Err(error) => {

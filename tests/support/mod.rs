@@ -159,6 +159,7 @@ pub fn route(brokers: &[SocketAddr]) -> Route {
         name: "test".into(),
         protocol: Protocol::Redis,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        transparent: false,
         tls: None,
         upstream_tls: UpstreamTls::default(),
         upstream: brokers

@@ -186,13 +186,15 @@ struct PeerLabels {
 }
 
 /// Why connections fail.
-pub(super) const FAILURES: [&str; 10] = [
+pub(super) const FAILURES: [&str; 12] = [
     "accept",
     "broker_lost",
     "connections_max",
     "half_closed",
     "no_descriptors",
+    "not_redirected",
     "panic",
+    "redirect_loop",
     "tls_broker",
     "tls_client",
     "tls_unexpected",
