@@ -48,7 +48,10 @@ impl Detecting {
         }
         out.sightings.push(Sighting::LostSight {
             connection: Arc::clone(&self.setup.connection),
-            why: "unknown_protocol",
+            why: match self.held.first() {
+                Some(&TLS_HANDSHAKE) => "tls",
+                _ => "unknown_protocol",
+            },
         });
         Some(Box::new(Blind))
     }
@@ -101,6 +104,9 @@ const PROTOCOLS: [(Recognises, Begin); 2] = [
     (amqp::recognises, |setup| Box::new(AmqpSession::new(setup))),
 ];
 
+/// The type of the record that a TLS client sends first (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +158,8 @@ mod tests {
             (&[b"PI", b"NG\r\n"], vec![0, 6], vec![]),
             (&[b"AM", b"QP\x00\x00\x09", b"\x01"], vec![0, 0, 8], vec![]),
             (&[b"AMQP\x00\x01\x00\x00"], vec![8], vec!["amqp_1_0"]),
-            (&[b"\x00", b"\x00"], vec![1, 1], vec!["unknown_protocol"]),
+            (&[b"\x16", b"\x03\x01"], vec![1, 2], vec!["tls"]),
+            (&[b"\x00\x00"], vec![2], vec!["unknown_protocol"]),
         ] {
             assert_eq!(heard(pieces), (passed, told), "{pieces:?}");
         }
