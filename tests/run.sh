@@ -74,7 +74,7 @@ celery_part() {
     need_promtool
     need_chromium # for the admin page
     need_openssl
-    need_nftables
+    need_nft
     venv celery-5.7 tests/celery/requirements.txt
     venv celery-vendors tests/celery/requirements-vendors.txt
     venv celery-5.3 tests/celery/requirements-5.3.txt

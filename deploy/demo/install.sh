@@ -50,11 +50,6 @@ need_openssl() {
     command -v openssl >/dev/null || apt_install "OpenSSL is not installed" openssl
 }
 
-need_nftables() {
-    command -v nft >/dev/null && command -v ip >/dev/null ||
-        apt_install "nftables is not installed" nftables iproute2
-}
-
 need_redis() {
     if command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null; then return; fi
     install_server "Redis is not installed" redis-server redis-tools

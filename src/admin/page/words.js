@@ -137,6 +137,8 @@ export const FAILURES = {
   tls_client: "no TLS with the app: does it trust the certificate of the route, and show one that tls_client_ca has signed?",
   tls_broker: "no TLS with the broker: see upstream_ca, upstream_server_name and upstream_certificate of the route; the log says why",
   tls_unexpected: "the app speaks TLS and the route does not: give it tls_certificate and tls_key, or let the app's URL do without TLS",
+  not_redirected: "an app connected to a transparent route itself: have the firewall redirect it, or give the route an upstream",
+  redirect_loop: "the firewall redirects tracehop's own connections: exempt the user that it runs as",
 };
 
 export const DROPS = {
