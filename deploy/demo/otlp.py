@@ -25,6 +25,7 @@ class Span:
     end: int
     error: bool
     message: str  # of the status
+    links: tuple  # of trace id and span id
     attributes: dict = field(hash=False)
     text: str = field(hash=False, repr=False)  # everything the span says
 
@@ -118,6 +119,7 @@ def _read(request):
                     end=span.end_time_unix_nano,
                     error=span.status.code == 2,
                     message=span.status.message,
+                    links=tuple((link.trace_id.hex(), link.span_id.hex()) for link in span.links),
                     attributes=_attributes(span.attributes),
                     text=str(span),
                 )

@@ -150,6 +150,10 @@ class Redis(Process):
         """How many messages wait in a queue, but for those that a worker has."""
         return self.client.llen(queue)
 
+    def unsettled(self, queue):
+        """How many messages workers have taken and not acknowledged, of whichever queue."""
+        return self.client.hlen("unacked")
+
     def idle(self):
         """Whether no message waits in a queue or at a worker."""
         queues = [key for key in self.client.scan_iter("queue-*")]
@@ -205,6 +209,10 @@ class RabbitMQ(Process):
                 return connection.channel().queue_declare(queue, passive=True).message_count
             except amqp.NotFound:
                 return 0
+
+    def unsettled(self, queue):
+        """How many messages workers have taken and not acknowledged."""
+        return self.queues("messages_unacknowledged").get(queue, 0)
 
     def idle(self):
         """Whether no message waits in a queue or at a worker."""

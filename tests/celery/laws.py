@@ -92,7 +92,9 @@ def every_run_is_told_with_its_end(journey, server):
             assert span.kind == "CONSUMER" and span.name == f"process {run['queue']}"
             assert (span.trace_id, span.parent_id) == (send.trace_id, carried(send))
             assert span.start == receive.end and seconds(span.start) <= run["at"]
-            ends = run["ends"] or ("succeeded" if is_last(message, journey) else "retried")
+            ends = run["ends"]
+            if ends is None:
+                continue  # it writes no result, and may be acknowledged at any time
             told = said["celery.state"], said["tracehop.evidence"]
             assert told == ENDS.get(ends, (ends, "result"))
             assert span.error == (ends == "failed")
@@ -100,12 +102,6 @@ def every_run_is_told_with_its_end(journey, server):
                 assert run["at"] <= seconds(span.end)
     ids = [span.span_id for span in journey.sends + journey.receives + journey.processes]
     assert len(ids) == len(set(ids))
-
-
-def is_last(message, journey):
-    """Whether there is no attempt after this one."""
-    task, task_id, retries = message
-    return (task, task_id, retries + 1) not in journey.messages
 
 
 def every_hop_has_its_place_in_the_trace(journey):

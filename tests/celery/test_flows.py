@@ -17,6 +17,7 @@ FLOWS = {
     "chain_of_three": 3,
     "group_of_three": 3,
     "chord_of_two": 3,
+    "polled_chord": 4,
     "chain_with_group": 4,
     "subtask": 2,
     "replace": 2,
@@ -27,7 +28,7 @@ FLOWS = {
 }
 # On RabbitMQ results come back as messages (rpc://), but those have no chords, and the result of
 # a task that was replaced goes to whoever replaced it.
-BEYOND_RPC = {"chord_of_two", "chain_with_group", "replace"}
+BEYOND_RPC = {"chord_of_two", "polled_chord", "chain_with_group", "replace"}
 BOTH = (False, True)
 MODES = [Mode(producer, worker) for producer in BOTH for worker in BOTH]
 MODES_1 = [Mode(producer, worker, protocol=1) for producer in BOTH for worker in BOTH]

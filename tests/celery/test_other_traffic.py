@@ -83,7 +83,8 @@ def test_every_firing_of_beat_is_a_trace_of_its_own(stage, env, watched):
 
 
 def test_nothing_but_task_messages_ever_became_a_hop(stage):
-    names = {"add", "total", "flaky", "parent", "replaced", "picky", "failing", "told", "tick"}
+    names = {"add", "total", "tally", "flaky", "parent", "replaced", "picky", "failing", "told"}
+    names |= {"tick", "celery.chord_unlock"}
     for leg in ("send", "receive"):
         assert {span.attributes["celery.task_name"] for span in hops(stage, leg)} <= names
     left = stage.hop.get("/metrics")

@@ -1,10 +1,16 @@
 """Settings that change what happens to the context, and more than one proxy."""
 
+import json
+
 import pytest
 
 from harness import Tracehop, eventually
-from laws import is_one_trace, runs_as_without_the_proxy
-from stage import Mode, Stage, legs
+from laws import (
+    every_run_is_a_child_of_what_its_message_carried,
+    is_one_trace,
+    runs_as_without_the_proxy,
+)
+from stage import Mode, Stage, legs, new_tag
 
 
 def test_restamp_puts_the_hop_between_producer_and_worker(tmp_path):
@@ -38,6 +44,98 @@ def test_what_is_not_sampled_is_not_recorded_by_anyone(tmp_path):
             assert flags & 1 == 0
         eventually(lambda: stage.hop.metric("tracehop_sends_total") == 3, "hops are counted")
         assert stage.receiver.spans() == []
+
+
+@pytest.fixture(scope="module", params=["delivery", "both"])
+def behind(stage, request):
+    """A stage whose proxy edits what is delivered."""
+    name = f"on-{request.param}"
+    settings = {"TRACEHOP_POLICY_INJECT_ON": request.param, "TRACEHOP_SPANS_PROCESS": "true"}
+    with stage.beside(name, **settings) as behind:
+        yield request.param, behind
+
+
+@pytest.mark.parametrize("flow, runs", [("delay", 1), ("retry", 3), ("chain_of_three", 3), ("requeue", 2)])
+def test_context_may_be_added_at_delivery(behind, flow, runs):
+    where, stage = behind
+    journey = stage.play(flow, Mode(), runs)
+    runs_as_without_the_proxy(journey)
+    is_one_trace(journey)
+    if where == "both":
+        every_run_is_a_child_of_what_its_message_carried(journey)
+        return
+    for message in journey.messages:
+        send = journey.send(message)
+        written = None
+        for receive, run in journey.deliveries(message):
+            # On Redis it stays in what a worker puts back.
+            kept = written if stage.server.system == "redis" else None
+            written = kept or receive.span_id
+            assert run["traceparent"][:52] == f"00-{receive.trace_id}-{written}"
+            if not (kept or run["retries"]):
+                assert receive.parent_id == send.span_id
+        for process, _ in journey.processes_of(message):
+            assert process.parent_id in {span.span_id for span in journey.receives}
+
+
+def test_a_wide_group_goes_on_in_traces_of_its_own_with_links_back(stage):
+    with stage.beside("wide", TRACEHOP_LIMITS_FANOUT_MAX="2") as wide:
+        wide.worker(Mode()).ready()
+        tag = new_tag()
+        wide.producer(Mode()).order("burst", tag, count=5)
+        ids = {run["id"] for run in wide.notes.runs(tag)}
+        wide.receiver.wait(lambda spans: len(legs(spans, "send", ids)) == 5, 30)
+        sends = sorted(legs(wide.receiver.spans(), "send", ids), key=lambda span: span.start)
+        traces = [span.trace_id for span in sends]
+        assert traces[0] == traces[1] and len(set(traces)) == 4
+        for span in sends[2:]:
+            assert span.links == ((sends[0].trace_id, sends[0].span_id),)
+
+
+def test_only_what_the_rollout_names_is_edited(stage):
+    with stage.beside("rollout", TRACEHOP_ROLLOUT_TASKS_DENY="tot*,flaky") as rollout:
+        mode = Mode(apart=stage.server.system == "rabbitmq")
+        journey = rollout.play("chord_of_two", mode, 3)
+        runs_as_without_the_proxy(journey)
+        is_one_trace(journey)
+        for run in journey.runs:
+            assert (run["traceparent"] is None) == (run["task"] == "total")
+
+
+# What a producer writes into the headers, and how good that is as a context.
+CONTEXTS = {
+    "valid": {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+    "missing": {},
+    "invalid": {"traceparent": "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"},
+    "foreign": {"b3": "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1"},
+    "mixed": {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "b3": "1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+    },
+}
+
+
+def test_the_report_tells_how_good_the_contexts_of_each_task_are(stage):
+    with stage.beside("report") as report:
+        report.worker(Mode()).ready()
+        producer = report.producer(Mode())
+        for number, headers in enumerate(CONTEXTS.values(), 1):
+            for _ in range(number):
+                producer.order("with_headers", new_tag(), headers=headers)
+        producer.order("retry", new_tag())
+        found = {"add": {}, "flaky": {}}
+
+        def told():
+            for entry in json.loads(report.hop.get("/api/quality"))["entries"]:
+                assert entry["destination"] == report.queue(Mode())
+                assert entry["system"] == report.server.system
+                for each in entry["contexts"]:
+                    found[entry["task"]][each["quality"]] = each["messages"]
+            return sum(found["add"].values()) == 15 and sum(found["flaky"].values()) == 3
+
+        eventually(told, "every message is in the report")
+        assert found["add"] == {quality: number for number, quality in enumerate(CONTEXTS, 1)}
+        assert found["flaky"] == {"missing": 1, "stale": 2}
 
 
 @pytest.fixture

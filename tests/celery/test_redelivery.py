@@ -3,7 +3,7 @@ publication, however often they arrive."""
 
 import pytest
 
-from harness import Worker, eventually
+from harness import eventually
 from laws import carried
 from stage import Mode, legs, new_tag
 
@@ -29,7 +29,7 @@ class Cast:
         if self.stage.server.system != "redis":
             transport = {}
         env = self.stage.env(self.mode, self.mode.worker, broker_transport_options=transport)
-        return Worker(self.stage.directory, name, self.stage.notes, env)
+        return self.stage.new_worker(name, env)
 
     def runs(self):
         return [run for tag in self.tags for run in self.stage.notes.runs(tag)]
@@ -45,7 +45,8 @@ class Cast:
         """The send spans of our tasks, all of them: that of a later message has arrived too."""
         ids = {run["id"] for run in self.runs()}
         producer = next(iter(self.tags.values()))
-        last = producer.order("delay", new_tag(), wait=False)["id"]
+        # To a queue without a worker: it stays there.
+        last = producer.order("delay", new_tag(), wait=False, queue="nobodys")["id"]
         receiver = self.stage.receiver
         assert receiver.wait(lambda spans: legs(spans, "send", {last}), 30)
         return legs(receiver.spans(), "send", ids)
@@ -63,19 +64,7 @@ class Cast:
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_a_task_of_a_killed_worker_runs_again_in_its_hop(own_stage, mode):
     cast = Cast(own_stage, mode)
-    with cast.worker("first") as first:
-        first.ready()
-        cast.publish("hold")
-        eventually(lambda: len(cast.runs()) == 2, "the first worker runs both tasks")
-        first.kill()
-    for tag in cast.tags:
-        own_stage.notes.client.set(f"release:{tag}", "now")
-    with cast.worker("second", **HEIR) as second:
-        second.ready()
-        eventually(lambda: len(cast.runs()) == 4, "the second worker runs them again")
-        assert cast.answers() == ["released", "released"]
-        eventually(own_stage.server.idle, "nothing waits any longer")
-    assert len(cast.runs()) == 4
+    run_hold_twice(cast)
     # RabbitMQ sees at once that a worker is gone. Redis does not: another worker puts it back.
     judge(cast, {"redis": "requeued", "rabbitmq": "abandoned"}[own_stage.server.system])
 
@@ -87,7 +76,7 @@ def test_a_task_that_a_stopping_worker_gives_back_is_still_in_its_hop(own_stage,
     with cast.worker("first") as first:
         first.ready()
         cast.publish("countdown", seconds=4)
-        eventually(lambda: held(server, own_stage.queue(mode)) == 2, "the worker holds both tasks")
+        eventually(lambda: server.unsettled(own_stage.queue(mode)) == 2, "the worker holds both tasks")
         assert first.stop() == 0
     assert server.waiting(own_stage.queue(mode)) == 2, "both are back in the queue"
     assert cast.runs() == []
@@ -100,11 +89,35 @@ def test_a_task_that_a_stopping_worker_gives_back_is_still_in_its_hop(own_stage,
     judge(cast, {"redis": "requeued", "rabbitmq": "abandoned"}[own_stage.server.system])
 
 
-def held(server, queue):
-    """How many messages a worker has taken and not yet acknowledged."""
-    if server.system == "redis":
-        return server.client.hlen("unacked")
-    return server.queues("messages_unacknowledged").get(queue, 0)
+@pytest.mark.parametrize("inject_on", ["delivery", "both"])
+def test_context_that_is_added_at_delivery_stands_in_nobodys_way(stage, inject_on):
+    name, settings = f"again-on-{inject_on}", {"TRACEHOP_POLICY_INJECT_ON": inject_on}
+    with stage.beside(name, **settings) as own_stage:
+        cast = Cast(own_stage, Mode())
+        run_hold_twice(cast)
+        sends = {span.attributes["messaging.message.id"]: span for span in cast.sends()}
+        for run in cast.runs():
+            assert run["traceparent"][3:35] == sends[run["id"]].trace_id
+        for send in sends.values():
+            settlements = [span.attributes["tracehop.settlement"] for span in cast.deliveries(send, 2)]
+            assert settlements[1] == "acknowledged"
+
+
+def run_hold_twice(cast):
+    """Has one worker killed in the middle of two tasks and another one run them to their end."""
+    with cast.worker("first") as first:
+        first.ready()
+        cast.publish("hold")
+        eventually(lambda: len(cast.runs()) == 2, "the first worker runs both tasks")
+        first.kill()
+    for tag in cast.tags:
+        cast.stage.notes.client.set(f"release:{tag}", "now")
+    with cast.worker("second", **HEIR) as second:
+        second.ready()
+        eventually(lambda: len(cast.runs()) == 4, "the second worker runs them again")
+        assert cast.answers() == ["released", "released"]
+        eventually(cast.stage.server.idle, "nothing waits any longer")
+    assert len(cast.runs()) == 4
 
 
 def judge(cast, first):

@@ -8,12 +8,28 @@ what the flow came to, and when it was asked for and had been published.
 import json
 import sys
 import time
+import uuid
 
 from celery import chain, chord, group
-from celery.exceptions import ChordError
+from celery.exceptions import ChordError, TaskRevokedError
 from kombu.common import Broadcast
 
-from tasks import QUEUE, add, app, failing, flaky, gate, held, parent, picky, replaced, told, total
+from tasks import (
+    QUEUE,
+    add,
+    app,
+    failing,
+    flaky,
+    gate,
+    held,
+    parent,
+    picky,
+    replaced,
+    tally,
+    told,
+    total,
+    unwanted,
+)
 from tracing import span, start_tracing
 
 
@@ -33,6 +49,10 @@ def broken_context(tag):
     """As a sender writes it that formats ids in upper case."""
     context = "00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01"
     return add.apply_async((1, 2), {"tag": tag}, headers={"traceparent": context})
+
+
+def with_headers(tag, headers):
+    return add.apply_async((1, 2), {"tag": tag}, headers=headers)
 
 
 def compressed_pickle(tag):
@@ -64,6 +84,11 @@ def chord_of_two(tag):
     return chord([add.s(1, 2, tag=tag), add.s(3, 4, tag=tag)])(total.s(tag=tag))
 
 
+def polled_chord(tag):
+    body = tally.s(tag=tag)
+    return chord([add.s(1, 2, tag=tag), add.s(3, 4, tag=tag)])(body, countdown=0, interval=0.1)
+
+
 def chain_with_group(tag):
     return chain(add.s(1, 2, tag=tag), group(add.s(1, tag=tag), add.s(2, tag=tag)), total.s(tag=tag))()
 
@@ -91,6 +116,30 @@ def priorities(tag):
 
 def requeue(tag):
     return picky.delay(tag=tag)
+
+
+def linger(tag):
+    return gate.delay(tag=tag)
+
+
+def revoked(tag, host):
+    """A task that its worker is told to forget before it comes."""
+    task_id = str(uuid.uuid4())
+    app.control.revoke(task_id, destination=[host], reply=True, limit=1, timeout=30)
+    return add.apply_async((1, 2), {"tag": tag}, task_id=task_id)
+
+
+def expired(tag):
+    """A task that is too old when it comes. So told, RabbitMQ does not throw it away itself."""
+    return add.apply_async((1, 2), {"tag": tag}, headers={"expires": "2020-01-01T00:00:00+00:00"})
+
+
+def ignored(tag):
+    return add.apply_async((1, 2), {"tag": tag}, ignore_result=True)
+
+
+def reject(tag):
+    return unwanted.delay(tag=tag)
 
 
 def hold(tag):
@@ -126,7 +175,7 @@ def outcome(result):
     """What a flow came to; of a task that fails, the name of its error."""
     try:
         return result.get(timeout=60)
-    except (ValueError, ChordError) as error:
+    except (ValueError, ChordError, TaskRevokedError) as error:
         return type(error).__name__
 
 

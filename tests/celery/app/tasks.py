@@ -26,6 +26,7 @@ NOTES = redis.Redis.from_url(os.environ["REDIS"], decode_responses=True)
 QUEUE = os.environ["QUEUE"]
 
 app = Celery("tests", broker=os.environ["BROKER"], backend=os.environ["RESULTS"])
+app.loader.override_backends = {"redis": "polling:PollingBackend"}
 app.conf.update(
     task_default_queue=QUEUE,
     broker_connection_retry_on_startup=True,
@@ -41,11 +42,12 @@ def trace_pool_child(**_):
     start_tracing("worker")
 
 
-@task_prerun.connect(sender="celery.chord_unlock")
+@task_prerun.connect
 def note_looking(task, args, **_):
-    """Celery's own task that waits for a group, where the result backend does not."""
-    group_id, callback = args[:2]
-    note(task, callback["kwargs"]["tag"], ends=None, awaited=group_id)
+    """Notes Celery's own task that waits for a group, where the result backend does not."""
+    if task.name == "celery.chord_unlock":
+        group_id, callback = args[:2]
+        note(task, callback["kwargs"]["tag"], ends=None, awaited=group_id)
 
 
 @worker_ready.connect
@@ -84,6 +86,13 @@ def add(self, x, y, tag):
 
 @app.task(bind=True, name="total")
 def total(self, numbers, tag):
+    note(self, tag)
+    return sum(numbers)
+
+
+@app.task(bind=True, name="tally")
+def tally(self, numbers, tag):
+    """What a chord ends with for whose members Celery waits by looking again and again."""
     note(self, tag)
     return sum(numbers)
 
@@ -138,6 +147,12 @@ def released(tag):
     while not NOTES.exists(f"release:{tag}"):
         time.sleep(0.02)
     return "released"
+
+
+@app.task(bind=True, name="unwanted", acks_late=True)
+def unwanted(self, tag):
+    note(self, tag, ends="failed")
+    raise Reject("never", requeue=False)
 
 
 @app.task(bind=True, name="failing")
