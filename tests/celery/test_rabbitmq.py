@@ -5,7 +5,7 @@ import pytest
 
 from harness import APP, CURRENT, Process, RabbitMQ, Tracehop, Worker
 from harness import eventually, free_port, python
-from laws import holds_all
+from laws import due, holds_all, milliseconds
 from stage import Mode, Stage, legs, new_tag
 
 PLAIN, TRACED = Mode(), Mode(producer=True, worker=True)
@@ -132,6 +132,10 @@ def test_a_message_that_waits_in_rabbitmq_for_its_eta_is_one_hop(quorum, mode):
     assert send.attributes["messaging.destination.name"] == f"celery_delayed_27:{run['queue']}"
     context = send.parent_id if mode.producer else send.span_id
     assert run["traceparent"][:52] == f"00-{send.trace_id}-{context}"
+    (receive,) = quorum.receiver.wait(lambda spans: legs(spans, "receive", {run["id"]}), 30)
+    taken_up = min(due(run), receive.end)
+    assert receive.attributes["tracehop.delay_ms"] == milliseconds(taken_up - send.start) > 0
+    assert receive.attributes["tracehop.dwell_ms"] == milliseconds(receive.end - taken_up)
 
 
 # Restarts
