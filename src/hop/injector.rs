@@ -302,15 +302,13 @@ impl Injector {
             _ => decision.stamp.is_some(),
         };
         // Of another's context the span of the run is not known before it is delivered.
-        let process = message
-            .span("process")
-            .filter(|_| self.spans.process && is_ours);
+        let process = (self.spans.process && is_ours).then(|| message.span("process"));
         let seen = Remembered {
             trace_id: hop.context.trace_id,
             flags: hop.context.flags,
             hop: hop.context.span_id,
             parent: hop.parent,
-            cause: process.unwrap_or(hop.context.span_id),
+            cause: process.flatten().unwrap_or(hop.context.span_id),
             attempt: message.attempt(),
             at: message.now,
             is_published: true,

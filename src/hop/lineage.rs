@@ -2,6 +2,7 @@
 //! workflow.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use crate::celery::Task;
 use crate::hop::Origin;
@@ -28,8 +29,9 @@ pub(super) struct Message<'a> {
     attempt: Attempt,
     /// What memory holds of the same task.
     seen: Option<Remembered>,
-    /// The span id of its publication when the context is ours; `None` without a task id.
-    send_span: Option<SpanId>,
+    /// The span id of its publication when the context is ours, once it has been asked for;
+    /// `None` without a task id.
+    send_span: OnceCell<Option<SpanId>>,
 }
 
 /// The trace and the parent of a span.
@@ -66,16 +68,14 @@ impl<'a> Message<'a> {
             retries: task.retries,
             replaced: task.replaced,
         };
-        let mut message = Self {
+        Self {
             task,
             tracestate,
             now,
             attempt,
             seen: known(&task.id).and_then(|id| memory.task(id, now)),
-            send_span: None,
-        };
-        message.send_span = message.span("send");
-        message
+            send_span: OnceCell::new(),
+        }
     }
 
     pub(super) const fn attempt(&self) -> Attempt {
@@ -88,8 +88,8 @@ impl<'a> Message<'a> {
     }
 
     /// The span of its publication when the context is ours.
-    pub(super) const fn send_span(&self) -> Option<SpanId> {
-        self.send_span
+    pub(super) fn send_span(&self) -> Option<SpanId> {
+        *self.send_span.get_or_init(|| self.span("send"))
     }
 
     /// What memory holds of this very attempt.
@@ -100,7 +100,7 @@ impl<'a> Message<'a> {
     /// The context was written for this very attempt: by a proxy before this one, or at an
     /// earlier publication of the same attempt.
     pub(super) fn is_of_this_attempt(&self, carried: TraceContext) -> bool {
-        self.send_span == Some(carried.span_id)
+        self.send_span() == Some(carried.span_id)
     }
 
     /// The context was written by one of us for another attempt, and came along when the

@@ -23,14 +23,21 @@ impl Leg {
     /// The spans of this leg, as far as they are `wanted` and its trace is recorded.
     pub fn spans(&self, wanted: Spans) -> impl Iterator<Item = Span> {
         let spans = match self {
+            _ if !self.judgement().context.flags.is_sampled() => [None, None],
             Self::Sent(sent) => [wanted.send.then(|| sent.send_span()), None],
             Self::Taken(taken) => [
                 wanted.receive.then(|| taken.receive_span()),
                 wanted.process.then(|| taken.process_span()),
             ],
         };
-        let spans = spans.into_iter().flatten();
-        spans.filter(|span| span.context.flags.is_sampled())
+        spans.into_iter().flatten()
+    }
+
+    fn judgement(&self) -> &Judgement {
+        match self {
+            Self::Sent(sent) => &sent.publication.judgement,
+            Self::Taken(taken) => &taken.delivery.judgement,
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Ids that follow from the message, so that every replica finds the same ones.
 
+use std::fmt;
+use std::fmt::Write;
+
 use sha2::Digest;
 use sha2::Sha256;
 use uuid::Uuid;
@@ -27,7 +30,10 @@ pub fn derived_trace_id(id: &str) -> (TraceId, TraceFlags) {
         };
         return (trace_id, flags);
     }
-    (TraceId::nonzero(sha256(id)), TraceFlags::default())
+    (
+        TraceId::nonzero(sha256(format_args!("{id}"))),
+        TraceFlags::default(),
+    )
 }
 
 /// The span of one leg (`send`, `receive`, `process`) of one attempt of a task.
@@ -36,7 +42,7 @@ pub fn derived_trace_id(id: &str) -> (TraceId, TraceFlags) {
 /// number of retries, and is an attempt of its own all the same.
 #[must_use]
 pub fn derived_span_id(leg: &str, task_id: &str, retries: u32, replaced: u32) -> SpanId {
-    SpanId::nonzero(sha256(&format!("{leg}:{task_id}:{retries}:{replaced}")))
+    SpanId::nonzero(sha256(format_args!("{leg}:{task_id}:{retries}:{replaced}")))
 }
 
 /// A short key for an id of any length: the UUID itself, or a digest.
@@ -46,9 +52,23 @@ pub fn key_of(id: &str) -> [u8; 16] {
 }
 
 /// The first `N` bytes of the SHA-256 of `text`; `N` is at most 32.
-fn sha256<const N: usize>(text: &str) -> [u8; N] {
-    let digest = Sha256::digest(text.as_bytes());
+fn sha256<const N: usize>(text: fmt::Arguments<'_>) -> [u8; N] {
+    let mut digested = Digested::default();
+    // It takes whatever it is given.
+    let _ = digested.write_fmt(text);
+    let digest = digested.0.finalize();
     std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default())
+}
+
+/// Text is digested as it is written: what is told by a digest needs no string of its own.
+#[derive(Default)]
+struct Digested(Sha256);
+
+impl Write for Digested {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

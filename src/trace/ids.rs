@@ -131,30 +131,43 @@ pub(super) fn lower_hex_digits(text: &str, count: usize) -> Option<&str> {
     hex_digits(text, count).filter(|digits| is_lower && digits.len() == count)
 }
 
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+/// Writes all digits at once: ids are written several times for each message, and one by one
+/// they would cost as much as reading it.
+fn write_hex<const DIGITS: usize>(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let digit = |nibble| {
+        if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'a' + nibble - 10
+        }
+    };
+    let mut digits = [b'0'; DIGITS];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+    f.write_str(str::from_utf8(&digits).unwrap_or_default())
 }
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        write_hex::<32>(f, &self.0)
     }
 }
 
 impl fmt::Debug for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        write_hex::<16>(f, &self.0)
     }
 }
 
 impl fmt::Debug for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        fmt::Display::fmt(self, f)
     }
 }

@@ -173,6 +173,9 @@ impl OurMember {
     pub fn lead(span_id: SpanId, sent: Option<Timestamp>, others: &str) -> String {
         let sent_millis = sent.map_or(0, Timestamp::as_millis);
         let ours = format!("{OUR_KEY}={span_id}-{sent_millis:x}");
+        if others.is_empty() {
+            return ours;
+        }
         let mut members = tracestate_members(others);
         members.retain(|member| !is_ours(member));
         members.truncate(MEMBERS_MAX - 1);
