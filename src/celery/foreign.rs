@@ -64,10 +64,10 @@ impl<'a> Foreign<'a> {
     pub(super) fn take(
         &mut self,
         place: Place,
-        name: &str,
+        name: impl AsRef<[u8]>,
         value: impl FnOnce() -> HeaderValue<'a>,
     ) {
-        let Some(name) = Name::of(name, place) else {
+        let Some(name) = Name::of(name.as_ref(), place) else {
             return;
         };
         self.fields
@@ -82,10 +82,10 @@ impl<'a> Foreign<'a> {
 
 impl Name {
     /// As HTTP has it, these names are the same in upper and in lower case.
-    fn of(name: &str, place: Place) -> Option<Self> {
+    fn of(name: &[u8], place: Place) -> Option<Self> {
         let (_, found) = NAMES
             .into_iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+            .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))?;
         let is_w3c = matches!(found, Self::Traceparent | Self::Tracestate);
         (place == Place::Nested || !is_w3c).then_some(found)
     }

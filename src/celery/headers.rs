@@ -131,45 +131,46 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Takes one header. What its value says is only looked at where the name matters.
-    pub fn take(&mut self, name: &str, value: impl Into<HeaderValue<'a>>) {
+    /// Takes one header. What its value says is only looked at where the name matters; what
+    /// is no text is no name that does.
+    pub fn take(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) {
         let value = || value.into();
-        match name {
-            "traceparent" => self.traceparent = value().into_carried(),
-            "tracestate" => self.tracestate = value().into_carried(),
-            "compression" => self.compression = value().into_text(),
-            "task" => {
+        match name.as_ref() {
+            b"traceparent" => self.traceparent = value().into_carried(),
+            b"tracestate" => self.tracestate = value().into_carried(),
+            b"compression" => self.compression = value().into_text(),
+            b"task" => {
                 self.has_task = true;
                 self.task = value().into_text();
             }
-            "id" => {
+            b"id" => {
                 self.has_id = true;
                 self.id = value().into_text();
             }
-            "root_id" => self.facts.root_id = value().into_text(),
-            "parent_id" => self.facts.parent_id = value().into_text(),
-            "group" => self.facts.group = value().into_text(),
-            "group_index" => self.facts.group_index = value().into_index(),
-            "eta" => self.facts.eta = value().into_text(),
-            "expires" => self.facts.expires = value().into_text(),
-            "origin" => {
+            b"root_id" => self.facts.root_id = value().into_text(),
+            b"parent_id" => self.facts.parent_id = value().into_text(),
+            b"group" => self.facts.group = value().into_text(),
+            b"group_index" => self.facts.group_index = value().into_index(),
+            b"eta" => self.facts.eta = value().into_text(),
+            b"expires" => self.facts.expires = value().into_text(),
+            b"origin" => {
                 let host = value().into_text().map(host);
                 self.facts.origin = host.filter(|host| !host.is_empty());
             }
-            "ignore_result" => self.facts.ignores_result = value() == HeaderValue::Truth(true),
-            "retries" => self.facts.retries = value().into_count(),
-            "replaced_task_nesting" => self.facts.replaced = value().into_count(),
+            b"ignore_result" => self.facts.ignores_result = value() == HeaderValue::Truth(true),
+            b"retries" => self.facts.retries = value().into_count(),
+            b"replaced_task_nesting" => self.facts.replaced = value().into_count(),
             // Of other tasks it is not looked at. RabbitMQ can have sorted the headers, so
             // that the name of the task comes later.
-            "argsrepr" if self.task.as_deref().is_none_or(|name| name == CHORD_UNLOCK) => {
+            b"argsrepr" if self.task.as_deref().is_none_or(|name| name == CHORD_UNLOCK) => {
                 self.facts.awaited_group = value().into_text().and_then(first_text);
             }
-            _ => self.foreign.take(Place::Flat, name, value),
+            name => self.foreign.take(Place::Flat, name, value),
         }
     }
 
     /// Takes one header of the object that the flat header `headers` is.
-    pub fn take_nested(&mut self, name: &str, value: impl Into<HeaderValue<'a>>) {
+    pub fn take_nested(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) {
         self.foreign.take(Place::Nested, name, || value.into());
     }
 

@@ -103,6 +103,7 @@ impl Pieces {
     ) -> (usize, Result<(), &'static str>) {
         // Advanced together with writing, so that it holds after a panic, too.
         let mut left = 0;
+        to.reserve(input.len());
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut at = 0;
             while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {

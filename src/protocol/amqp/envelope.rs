@@ -133,17 +133,12 @@ impl<'a> Envelope<'a> {
                 b"x-first-death-reason" => self.past.first_reason = text(&field.value),
                 _ => {}
             }
-            // Names that are no text are none that matter.
-            if let Ok(name) = str::from_utf8(field.name) {
-                self.headers.take(name, field.value);
-            }
+            self.headers.take(field.name, field.value);
         }
         if let Some(mut nested) = nested {
             // What cannot be read in there is nobody's loss: nothing outside depends on it.
             while let Ok(Some(field)) = next_field(&mut nested) {
-                if let Ok(name) = str::from_utf8(field.name) {
-                    self.headers.take_nested(name, field.value);
-                }
+                self.headers.take_nested(field.name, field.value);
             }
         }
         Ok(())

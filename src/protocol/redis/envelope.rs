@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use memchr::memchr2;
 
 use crate::celery::Headers;
 use crate::celery::Task;
@@ -143,7 +144,10 @@ impl<'a> Envelope<'a> {
     /// The queue that the message is pushed to. kombu spreads the priorities of a queue over
     /// several keys, by a suffix that can be configured.
     pub(super) fn queue<'k>(&self, key: &'k str) -> &'k str {
-        if let Some((queue, _)) = key.split_once(PRIORITY_SEPARATOR) {
+        // Hardly a key has even the first byte of it, which is found much sooner.
+        if key.as_bytes().contains(&b'\x06')
+            && let Some((queue, _)) = key.split_once(PRIORITY_SEPARATOR)
+        {
             return queue;
         }
         if let Some(queue) = self
@@ -162,50 +166,81 @@ impl<'a> Envelope<'a> {
     /// Writes the envelope with the context of `stamp` in its headers, and every other byte
     /// as it came. What is inserted is formatted as kombu would have.
     pub(super) fn write_stamped(&self, text: &[u8], stamp: &Stamp, out: &mut Vec<u8>) {
-        let traceparent = quoted(&stamp.traceparent);
-        let tracestate = quoted(stamp.tracestate.as_deref().unwrap_or_default());
-        let mut inserted = Vec::with_capacity(2);
-        let mut edits: Vec<(Range<usize>, Cow<'_, str>)> = Vec::with_capacity(3);
-        match &self.places.traceparent {
-            Some(value) => edits.push((value.clone(), Cow::Borrowed(&traceparent))),
-            None => inserted.push(format!("\"traceparent\": {traceparent}")),
-        }
-        match &self.places.tracestate {
+        let traceparent = Some(&*stamp.traceparent);
+        let tracestate = stamp.tracestate.as_deref();
+        let Places { headers, .. } = &self.places;
+        // What is there is replaced in its place, and what is not goes where headers begin.
+        let is_missing = |place: &Option<_>| place.is_none();
+        let members = [
+            (
+                "traceparent",
+                traceparent.filter(|_| is_missing(&self.places.traceparent)),
+            ),
+            (
+                "tracestate",
+                tracestate.filter(|_| is_missing(&self.places.tracestate)),
+            ),
+        ];
+        let has_members = members.iter().any(|(_, value)| value.is_some());
+        let mut edits = [
+            has_members.then(|| (headers.place(text), None)),
+            self.places
+                .traceparent
+                .clone()
+                .map(|place| (place, traceparent)),
             // An empty list stands for none.
-            Some(value) => edits.push((value.clone(), Cow::Borrowed(&tracestate))),
-            None if stamp.tracestate.is_some() => {
-                inserted.push(format!("\"tracestate\": {tracestate}"));
-            }
-            None => {}
-        }
-        if !inserted.is_empty() {
-            let members = inserted.join(", ");
-            edits.push(match &self.places.headers {
-                HeadersPlace::Object {
-                    inside,
-                    is_empty: true,
-                } => (*inside..*inside, Cow::Owned(members)),
-                HeadersPlace::Object { inside, .. } => {
-                    (*inside..*inside, Cow::Owned(members + ", "))
-                }
-                HeadersPlace::Null(value) => (value.clone(), Cow::Owned(format!("{{{members}}}"))),
-                HeadersPlace::Missing => {
-                    let start = text.iter().position(|byte| *byte == b'{').unwrap_or(0) + 1;
-                    (
-                        start..start,
-                        Cow::Owned(format!("\"headers\": {{{members}}}, ")),
-                    )
-                }
-            });
-        }
-        edits.sort_by_key(|(range, _)| range.start);
+            self.places
+                .tracestate
+                .clone()
+                .map(|place| (place, Some(tracestate.unwrap_or_default()))),
+        ];
+        edits.sort_by_key(|edit| edit.as_ref().map(|(place, _)| place.start));
+        out.reserve(text.len() + STAMP_BYTES);
         let mut from = 0;
-        for (range, new) in edits {
-            out.extend_from_slice(text.get(from..range.start).unwrap_or_default());
-            out.extend_from_slice(new.as_bytes());
-            from = range.end;
+        for (place, value) in edits.into_iter().flatten() {
+            out.extend_from_slice(text.get(from..place.start).unwrap_or_default());
+            match value {
+                Some(value) => quote(value, out),
+                None => headers.write_members(members, out),
+            }
+            from = place.end;
         }
         out.extend_from_slice(text.get(from..).unwrap_or_default());
+    }
+}
+
+impl HeadersPlace {
+    /// What members that are new stand in place of.
+    fn place(&self, text: &[u8]) -> Range<usize> {
+        match self {
+            Self::Object { inside, .. } => *inside..*inside,
+            Self::Null(value) => value.clone(),
+            Self::Missing => {
+                let start = text.iter().position(|byte| *byte == b'{').unwrap_or(0) + 1;
+                start..start
+            }
+        }
+    }
+
+    fn write_members(&self, members: [(&str, Option<&str>); 2], out: &mut Vec<u8>) {
+        let (before, behind) = match self {
+            Self::Object { is_empty: true, .. } => ("", ""),
+            Self::Object { .. } => ("", ", "),
+            Self::Null(_) => ("{", "}"),
+            Self::Missing => ("\"headers\": {", "}, "),
+        };
+        out.extend_from_slice(before.as_bytes());
+        let mut separator = "";
+        for (name, value) in members {
+            if let Some(value) = value {
+                out.extend_from_slice(separator.as_bytes());
+                quote(name, out);
+                out.extend_from_slice(b": ");
+                quote(value, out);
+                separator = ", ";
+            }
+        }
+        out.extend_from_slice(behind.as_bytes());
     }
 }
 
@@ -266,18 +301,18 @@ fn read_headers<'a>(
     let mut is_empty = true;
     while let Some(key) = scan.next_key()? {
         is_empty = false;
-        let Some(name) = key.text() else {
+        let Some(name) = key.name() else {
             continue;
         };
-        if name == "headers" {
+        if *name == *b"headers" {
             read_nested_headers(scan, headers)?;
             continue;
         }
         let value = scan.value()?;
         match &*name {
-            "traceparent" => places.traceparent = Some(value.range.clone()),
-            "tracestate" => places.tracestate = Some(value.range.clone()),
-            "hostname" => places.names_a_host = true,
+            b"traceparent" => places.traceparent = Some(value.range.clone()),
+            b"tracestate" => places.tracestate = Some(value.range.clone()),
+            b"hostname" => places.names_a_host = true,
             _ => {}
         }
         headers.take(&name, value);
@@ -297,7 +332,7 @@ fn read_nested_headers<'a>(
     }
     while let Some(key) = scan.next_key()? {
         let value = scan.value()?;
-        if let Some(name) = key.text() {
+        if let Some(name) = key.name() {
             headers.take_nested(&name, value);
         }
     }
@@ -340,10 +375,23 @@ fn read_delivery_info<'a>(scan: &mut Scan<'a>) -> Result<DeliveryInfo<'a>, Unrea
     Ok(info)
 }
 
-/// A JSON string. What is written here is ASCII without control characters.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+/// Writes a JSON string. What is written here is ASCII without control characters.
+fn quote(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some((plain, [special, behind @ ..])) =
+        memchr2(b'"', b'\\', rest).and_then(|at| rest.split_at_checked(at))
+    {
+        out.extend_from_slice(plain);
+        out.extend_from_slice(&[b'\\', *special]);
+        rest = behind;
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
 }
+
+/// Room for what is inserted, most of the time.
+const STAMP_BYTES: usize = 160;
 
 /// kombu's default `sep` between a queue's name and the priority step.
 pub const PRIORITY_SEPARATOR: &str = "\u{6}\u{16}";

@@ -39,7 +39,8 @@ pub(super) fn fate(there: &[u8], length: usize, may_hold: impl FnOnce(usize) -> 
 /// Makes the value in `patch` a bulk string.
 pub(super) fn frame(patch: &mut Vec<u8>) {
     let head = format!("${}\r\n", patch.len());
-    patch.splice(..0, head.bytes());
+    patch.extend_from_slice(head.as_bytes());
+    patch.rotate_right(head.len());
     patch.extend_from_slice(b"\r\n");
 }
 
