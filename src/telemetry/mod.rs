@@ -18,6 +18,7 @@ mod process;
 mod quality;
 pub mod recent;
 mod repeats;
+mod sightings;
 mod threads;
 mod watch;
 
@@ -41,12 +42,13 @@ pub use metrics::SpanCounts;
 pub use otlp::Probe;
 pub use otlp::StartError;
 pub use otlp::Unusable;
-pub use pipeline::Sightings;
 pub use pipeline::now;
 pub use quality::QualityReport;
 pub use quality::Report;
 pub use repeats::QuietSdk;
 pub use repeats::Repeats;
+pub use sightings::Queue;
+pub use sightings::Sightings;
 pub use threads::Threads;
 pub use watch::Watch;
 

@@ -6,7 +6,6 @@ use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
-use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use tokio::time::sleep;
@@ -26,38 +25,13 @@ use crate::telemetry::metrics::PANIC;
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::quality::QualityReport;
 use crate::telemetry::repeats::Repeats;
+use crate::telemetry::sightings::Queue;
 use crate::telemetry::watch::Watch;
 use crate::trace::Timestamp;
 
-/// Where sessions leave their sightings. Cheap to clone; never blocks.
-#[derive(Clone, Debug)]
-pub struct Sightings {
-    queue: mpsc::Sender<Sighting>,
-    metrics: Arc<Metrics>,
-}
-
-impl Sightings {
-    /// A queue of at most `sightings_max`, and its other end.
-    #[must_use]
-    pub fn queue(sightings_max: usize, metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Sighting>) {
-        let (queue, receiver) = mpsc::channel(sightings_max.max(1));
-        (Self { queue, metrics }, receiver)
-    }
-
-    /// Takes what was seen, in order, and leaves the list empty. Full queue: dropped and
-    /// counted.
-    pub fn record(&self, sightings: &mut Vec<Sighting>) {
-        for sighting in sightings.drain(..) {
-            if self.queue.try_send(sighting).is_err() {
-                self.metrics.sightings_dropped.inc();
-            }
-        }
-    }
-}
-
 /// What reads the sightings.
 pub(super) struct Pipeline {
-    pub(super) queue: mpsc::Receiver<Sighting>,
+    pub(super) queue: Queue,
     pub(super) ledger: Ledger,
     /// Those that are exported.
     pub(super) spans: Spans,
@@ -85,11 +59,12 @@ impl Pipeline {
                 biased;
                 () = self.stop.cancelled(), if !self.queue.is_closed() => self.queue.close(),
                 _ = expiry.tick() => self.ledger.expire(now(), &mut ended),
-                received = self.queue.recv_many(&mut seen, ROUND_MAX) => {
-                    if received == 0 {
+                are_there = self.queue.take(&mut seen) => {
+                    if !are_there {
                         break;
                     }
                     self.book(&mut seen, &mut ended);
+                    seen.shrink_to(KEPT_SIGHTINGS_MAX);
                 }
             }
             self.end(&mut ended).await;
@@ -227,8 +202,9 @@ pub fn now() -> Timestamp {
 }
 
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
-const REST: Duration = Duration::from_millis(1);
-const ROUND_MAX: usize = 4096;
+const REST: Duration = Duration::from_millis(5);
+/// The room that is kept for the next round.
+const KEPT_SIGHTINGS_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {

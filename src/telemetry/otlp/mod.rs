@@ -19,6 +19,7 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -200,7 +201,12 @@ impl Batches {
         let due = tokio::time::Instant::now() + self.schedule_delay;
         while batch.len() < self.batch_max {
             let room = self.batch_max - batch.len();
-            match timeout_at(due, self.queue.recv_many(batch, room)).await {
+            let more = async {
+                // They come many at a time: not to be woken for each of them.
+                sleep(REST).await;
+                self.queue.recv_many(batch, room).await
+            };
+            match timeout_at(due, more).await {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => break,
             }
@@ -242,7 +248,7 @@ impl Batches {
         self.failed(spans, why, &error);
         if was_failing {
             tokio::select! {
-                () = tokio::time::sleep(self.schedule_delay) => {}
+                () = sleep(self.schedule_delay) => {}
                 () = self.stop.cancelled() => {}
             }
         }
@@ -271,3 +277,6 @@ impl Batches {
         }
     }
 }
+
+/// How long a batch waits, at least, for more spans.
+const REST: Duration = Duration::from_millis(1);
