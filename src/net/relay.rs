@@ -203,11 +203,7 @@ impl<'a> Relay<'a> {
 
     /// Reads once from a side that may be read, and has the session act on it.
     fn read(&mut self, from: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        let waiting = match from {
-            Side::Client => &self.out.to_broker,
-            Side::Broker => &self.out.to_client,
-        };
-        if waiting.len() >= self.buffer_bytes_max {
+        if self.waiting(from).len() >= self.buffer_bytes_max {
             return Ok(false);
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -224,6 +220,7 @@ impl<'a> Relay<'a> {
                     {
                         return Err(Ending::Hello);
                     }
+                    lend(self.waiting(from));
                     self.metrics.received(from == Side::Client, bytes.len());
                     self.ask(|session, now, out| session.receive(from, bytes, now, out))?;
                 }
@@ -237,6 +234,14 @@ impl<'a> Relay<'a> {
         match to {
             Side::Client => self.client.tell(&mut self.out.to_client, cx),
             Side::Broker => self.broker.tell(&mut self.out.to_broker, cx),
+        }
+    }
+
+    /// What `from` has sent and the other side has not got yet.
+    const fn waiting(&mut self, from: Side) -> &mut BytesMut {
+        match from {
+            Side::Client => &mut self.out.to_broker,
+            Side::Broker => &mut self.out.to_client,
         }
     }
 
@@ -331,6 +336,8 @@ impl Peer {
         }
         if bytes.is_empty() {
             self.flush(cx);
+            // The session may keep what it was lent this room for.
+            release(bytes);
             return false;
         }
         match self.stream.poll_write(cx, bytes) {
@@ -383,11 +390,19 @@ impl Peer {
     }
 }
 
-/// Gives the room of an empty buffer back, unless it is small.
+/// Gives a buffer without room that of this thread.
+fn lend(bytes: &mut BytesMut) {
+    if bytes.capacity() == 0 {
+        *bytes = SPARE.take();
+    }
+}
+
+/// Takes the room of an empty buffer back, for whichever connection needs it next.
 fn release(bytes: &mut BytesMut) {
+    let mut room = take(bytes);
     // Its capacity is only what lies behind what was written: ask for all there is.
-    if bytes.try_reclaim(KEPT_BYTES_MAX + 1) {
-        *bytes = BytesMut::new();
+    if room.try_reclaim(1) && !room.try_reclaim(SPARE_BYTES_MAX + 1) {
+        SPARE.set(room);
     }
 }
 
@@ -395,15 +410,19 @@ thread_local! {
     /// Where the bytes of one read stay until the session has acted on them, which it does
     /// without waiting. One per thread and not per connection, so that idle ones hold none.
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES_MAX]);
+
+    /// Room for what is written at once, most of the time: idle connections hold none of
+    /// that, either.
+    static SPARE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
 /// Enough to make the cost of a system call small against that of copying.
 const READ_BYTES_MAX: usize = 64 << 10;
 
-/// The room that an empty buffer may keep for the next message.
-const KEPT_BYTES_MAX: usize = 4 << 10;
+/// The room that each thread may keep for what is to be written.
+const SPARE_BYTES_MAX: usize = 1 << 20;
 
-/// The same for the list of sightings.
+/// The room that a connection may keep for its next sightings.
 const KEPT_SIGHTINGS_MAX: usize = 16;
 
 /// How often a session is asked whether it may part while nothing moves.
@@ -417,12 +436,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_buffer_is_given_back_when_all_is_written() {
-        for (length, kept) in [(KEPT_BYTES_MAX / 2, true), (READ_BYTES_MAX, false)] {
+    fn the_room_of_an_empty_buffer_is_lent_to_the_next_unless_it_is_large() {
+        for (length, lent) in [
+            (10, true),
+            (READ_BYTES_MAX, true),
+            (SPARE_BYTES_MAX + 1, false),
+        ] {
             let mut bytes = BytesMut::from(&vec![0; length][..]);
             bytes.advance(length);
             release(&mut bytes);
-            assert_eq!(bytes.try_reclaim(length), kept);
+            assert!(!bytes.try_reclaim(1));
+            lend(&mut bytes);
+            assert_eq!(bytes.try_reclaim(length), lent);
         }
     }
 }
