@@ -80,6 +80,21 @@ need_nft() {
     apt_install "nft or ip is not installed" nftables iproute2
 }
 
+need_haproxy() {
+    command -v haproxy >/dev/null || install_server "HAProxy is not installed" haproxy
+}
+
+need_valgrind() {
+    command -v valgrind >/dev/null || apt_install "valgrind is not installed" valgrind
+}
+
+# bench_tools OPTION…: builds what is in tests/bench with those options of cargo.
+bench_tools() {
+    # With the very dependencies that the proxy has.
+    cp Cargo.lock tests/bench/Cargo.lock
+    quietly cargo build --manifest-path tests/bench/Cargo.toml --target-dir target "$@"
+}
+
 # install_server WHY SERVER PACKAGE…: Debian's package would start a server of its own. We
 # start ours, on other ports, so the package is told not to; a server that is already there is
 # left alone.
