@@ -65,6 +65,7 @@ rust_part() {
     need_python # of which RabbitMQ's launcher takes free ports
     need_rabbitmq
     tests crate cargo test --no-fail-fast
+    check instructions tests/bench/instructions.sh
 }
 
 celery_part() {

@@ -286,6 +286,6 @@ fn per_message() {
 const MESSAGE_BYTES: usize = 1024;
 const READ_BYTES: usize = 64 << 10;
 const WARM_UP: usize = 200;
-const ROUNDS: usize = 400;
+const ROUNDS: usize = 1000;
 /// A delivery tag that stands for another one.
 const TAG: u64 = 0x0102_0304_0506_0708;
