@@ -28,8 +28,10 @@ check() {
     shift
     say "$name: $*"
     names+=("$name")
+    # There before `tail` looks for it.
+    : >"$logs/$name.log"
     # Not through a pipe: that would wait for whatever a failed test left running.
-    "$@" >"$logs/$name.log" 2>&1 &
+    "$@" >>"$logs/$name.log" 2>&1 &
     running=$!
     tail --pid=$running --lines=+1 --sleep-interval=0.2 --follow "$logs/$name.log"
     if wait $running; then
