@@ -319,15 +319,18 @@ async fn what_is_not_sampled_is_counted_and_not_exported() {
 }
 
 #[tokio::test]
-async fn a_hop_that_is_open_at_the_end_is_not_made_up() {
+async fn a_hop_that_is_open_at_the_end_is_told_as_what_it_is() {
     let collector = Collector::start(HttpProtobuf);
     let telemetry = start(&to(HttpProtobuf, collector.address));
     let sightings = telemetry.sightings();
     sightings.record(&mut vec![Sighting::Published(publication(1))]);
     let metrics = telemetry.metrics();
     telemetry.flush(GRACE).await;
-    assert_eq!(collector.requests(), 0);
-    assert_eq!(value(&metrics, "tracehop_open_hops"), 1);
+    let [span] = &collector.spans()[..] else {
+        panic!("one hop was open");
+    };
+    assert_eq!(attribute(span, "tracehop.answer"), Some(&text("expired")));
+    assert_eq!(value(&metrics, "tracehop_open_hops"), 0);
 
     // Sessions that outlive telemetry do no harm.
     sightings.record(&mut vec![answered(1, Answer::Lost)]);

@@ -239,9 +239,9 @@ impl Telemetry {
         }
     }
 
-    /// Takes no more sightings, books those that were left, and exports the spans; what is
-    /// not out within `grace` is dropped and counted. Hops whose sessions have not told of
-    /// their end are not made up. Without it the spans that are queued are lost.
+    /// Takes no more sightings, books those that were left, ends what is still open as far as
+    /// it was seen, and exports the spans; what is not out within `grace` is dropped and
+    /// counted. Without it the spans that are queued are lost.
     pub async fn flush(mut self, grace: Duration) {
         let began = Instant::now();
         self.stop.cancel();
