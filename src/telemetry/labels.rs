@@ -170,6 +170,10 @@ impl Pairs {
 
 /// `name` with a question mark for each control character, and cut where it is too long.
 pub(super) fn printable(name: &str) -> Cow<'_, str> {
+    // Almost all are.
+    if name.len() <= CHARACTERS_MAX && name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(name);
+    }
     let end = name
         .char_indices()
         .nth(CHARACTERS_MAX)
