@@ -8,11 +8,13 @@ use std::mem;
 use fastrand::Rng;
 
 use tracehop::hop::Answer;
+use tracehop::hop::Settlement;
 use tracehop::hop::Verdict;
 use tracehop::protocol::Side;
 
 use super::message::FRAME_BYTES_MIN;
 use super::message::Message;
+use super::message::Task;
 use super::message::message;
 use super::methods;
 use crate::laws::Exchange;
@@ -40,10 +42,25 @@ pub(super) struct Stage {
 #[derive(Default)]
 struct Channel {
     manner: Manner,
-    gets: usize,
-    consumes: usize,
+    /// What `basic.get` has asked for and the broker has not answered.
+    gets: VecDeque<Source>,
+    /// The consumers that the broker has not answered, with their tags.
+    asked: VecDeque<(String, Source)>,
+    consumers: BTreeMap<String, Source>,
+    /// The delivery tag before.
+    last_delivery: u64,
+    /// The deliveries to be seen that nobody has settled: their places among the expected.
+    unsettled: BTreeMap<u64, usize>,
     /// The broker has closed it, and the client has not heard of that.
     closed: Option<&'static str>,
+}
+
+/// Where messages are taken from, and how.
+#[derive(Clone, Copy)]
+struct Source {
+    /// Empty where it is not named.
+    queue: &'static str,
+    no_ack: bool,
 }
 
 #[derive(Default)]
@@ -123,18 +140,12 @@ impl Stage {
         if !self.channels.contains_key(&number) {
             self.open_channel(number);
         }
-        match self.random.u8(..16) {
+        match self.random.u8(..20) {
             0..6 => self.publish(number),
             6..8 => self.answer(number),
             8 => {
                 let channel = self.random.u16(..2) * number;
                 let frame = methods::of_client(&mut self.random, channel);
-                let is_acknowledgement = matches!(frame.payload[..4], [0, 60, 0, 80 | 90 | 120]);
-                if let Manner::Transactional { is_touched, .. } = &mut self.channel(number).manner
-                    && is_acknowledgement
-                {
-                    *is_touched = true;
-                }
                 self.frame(Side::Client, &frame);
             }
             9 => {
@@ -142,11 +153,13 @@ impl Stage {
                 let frame = methods::of_broker(&mut self.random, channel);
                 self.frame(Side::Broker, &frame);
             }
-            10 => self.deliver(number),
+            10 | 15 => self.deliver(number),
             11 => self.get(number),
             12 => self.consume(number),
             13 => self.end_transaction(number),
             14 => self.close_channel(number),
+            16..18 => self.settle(number),
+            18 => self.cancel(number),
             _ => {
                 let side = [Side::Client, Side::Broker][self.random.usize(..2)];
                 self.frame(side, &Frame::heartbeat());
@@ -436,44 +449,184 @@ impl Stage {
         }
     }
 
+    /// The broker sends something to one of the consumers, or to one that it alone knows.
     fn deliver(&mut self, number: u16) {
-        let arguments = [&short_string(b"tag")[..], &[0; 9], &[1, b'e', 1, b'k']].concat();
+        let mut random = self.random.clone();
+        let is_known = random.u8(..8) > 0;
+        let consumers = &self.channel(number).consumers;
+        let consumer = random.choice(consumers).filter(|_| is_known);
+        let (tag, source) = match consumer {
+            Some((tag, source)) => (tag.clone(), *source),
+            None => ("unknown".to_owned(), Source::UNKNOWN),
+        };
+        self.deliver_to(number, &tag, source);
+    }
+
+    fn deliver_to(&mut self, number: u16, tag: &str, source: Source) {
+        let handover = self.handover(number, source);
+        let arguments = [short_string(tag.as_bytes()), handover.arguments()].concat();
         self.frame(Side::Broker, &Frame::method(number, 60, 60, arguments));
-        self.any_content(number);
+        self.hand_over(number, &handover);
     }
 
     fn get(&mut self, number: u16) {
-        let get = [&[0, 0][..], &short_string(b"queue"), &[1]].concat();
-        self.frame(Side::Client, &Frame::method(number, 60, 70, get));
-        match self.random.u8(..3) {
-            0 => self.channel(number).gets += 1,
-            1 => self.frame(Side::Broker, &Frame::method(number, 60, 72, vec![0])),
-            _ => {
-                let arguments = [&[0; 9][..], &[1, b'e', 1, b'k', 0, 0, 0, 0]].concat();
-                self.frame(Side::Broker, &Frame::method(number, 60, 71, arguments));
-                self.any_content(number);
+        if self.channel(number).gets.len() < GETS_MAX {
+            let source = Source::any(&mut self.random);
+            let queue = short_string(source.queue.as_bytes());
+            let get = [&[0, 0][..], &queue, &[u8::from(source.no_ack)]].concat();
+            self.frame(Side::Client, &Frame::method(number, 60, 70, get));
+            self.channel(number).gets.push_back(source);
+        }
+        let answer = self.random.u8(..3);
+        if answer == 0 {
+            return;
+        }
+        let channel = self.channel(number);
+        let source = channel.gets.pop_front().expect("one is not answered");
+        if answer == 1 {
+            return self.frame(Side::Broker, &Frame::method(number, 60, 72, vec![0]));
+        }
+        let handover = self.handover(number, source);
+        let arguments = [handover.arguments(), vec![0; 4]].concat();
+        self.frame(Side::Broker, &Frame::method(number, 60, 71, arguments));
+        self.hand_over(number, &handover);
+    }
+
+    fn handover(&mut self, number: u16, source: Source) -> Handover {
+        let redelivered = self.random.bool();
+        let channel = self.channel(number);
+        channel.last_delivery += 1;
+        Handover {
+            tag: channel.last_delivery,
+            redelivered,
+            source,
+        }
+    }
+
+    /// The content of a delivery, which is to be settled if it is to be seen.
+    fn hand_over(&mut self, number: u16, handover: &Handover) {
+        self.number += 1;
+        let message = message(&mut self.random, self.number);
+        let header = message.header.frame(number);
+        let span = self.content(number, &header, &message.body);
+        let task = match message.seen(header.bytes().len(), span) {
+            Ok(Some(task)) => task,
+            Ok(None) => return,
+            Err(LeftAlone) => return self.expected.push(Expected::LeftAlone),
+        };
+        self.expected.push(Expected::Delivered {
+            id: task.id.clone(),
+            destination: match handover.source.queue {
+                "" => ROUTING_KEY.to_owned(),
+                queue => queue.to_owned(),
+            },
+            redelivered: handover.redelivered,
+            settlement: None,
+        });
+        if !handover.source.no_ack {
+            let place = self.expected.len() - 1;
+            let unsettled = &mut self.channel(number).unsettled;
+            unsettled.insert(handover.tag, place);
+        }
+    }
+
+    /// The client settles what it was sent, or what nobody has sent.
+    fn settle(&mut self, number: u16) {
+        let mut random = self.random.clone();
+        let channel = self.channel(number);
+        let tag = random.u64(0..=channel.last_delivery + 1);
+        let id = [80, 80, 90, 120, 120, 100, 110][random.usize(..7)];
+        let bits = random.u8(..4);
+        let (requeue, multiple) = match id {
+            80 => (false, bits & 1 != 0),
+            90 => (bits & 1 != 0, false),
+            120 => (bits & 2 != 0, bits & 1 != 0),
+            _ => (true, true),
+        };
+        let settlement = match (id, requeue) {
+            (80, _) => Settlement::Acknowledged,
+            (_, true) => Settlement::Requeued,
+            (_, false) => Settlement::Rejected,
+        };
+        let is_recovery = matches!(id, 100 | 110);
+        if let Manner::Transactional { is_touched, .. } = &mut channel.manner
+            && !is_recovery
+        {
+            *is_touched = true;
+        }
+        let is_meant = |it: u64| match (is_recovery, multiple) {
+            // Without the bit nothing is put back.
+            (true, _) => bits & 1 != 0,
+            (false, true) => tag == 0 || it <= tag,
+            (false, false) => it == tag,
+        };
+        let (settled, left) = mem::take(&mut channel.unsettled)
+            .into_iter()
+            .partition(|(it, _)| is_meant(*it));
+        channel.unsettled = left;
+        let arguments = match is_recovery {
+            true => vec![bits],
+            false => [&tag.to_be_bytes()[..], &[bits]].concat(),
+        };
+        self.frame(Side::Client, &Frame::method(number, 60, id, arguments));
+        self.settled(&settled, settlement);
+    }
+
+    fn settled(&mut self, deliveries: &BTreeMap<u64, usize>, settled: Settlement) {
+        for place in deliveries.values() {
+            if let Expected::Delivered { settlement, .. } = &mut self.expected[*place] {
+                *settlement = Some(settled);
             }
         }
     }
 
     fn consume(&mut self, number: u16) {
-        let bits = self.random.u8(..16);
+        self.number += 1;
+        let tag = format!("tag-{}", self.number);
+        let source = Source::any(&mut self.random);
+        let nowait = self.random.bool();
+        let bits = self.random.u8(..16) & !10 | u8::from(source.no_ack) << 1;
         let arguments = [
             &[0, 0][..],
-            &short_string(b"queue"),
-            &short_string(b"tag"),
-            &[bits, 0, 0, 0, 0],
+            &short_string(source.queue.as_bytes()),
+            &short_string(tag.as_bytes()),
+            &[bits | u8::from(nowait) << 3, 0, 0, 0, 0],
         ];
         let arguments = arguments.concat();
         self.frame(Side::Client, &Frame::method(number, 60, 20, arguments));
-        if bits & 8 == 0 {
-            match self.random.bool() {
-                true => self.channel(number).consumes += 1,
-                false if self.channel(number).consumes == 0 => {
-                    let answer = Frame::method(number, 60, 21, short_string(b"tag"));
-                    self.frame(Side::Broker, &answer);
+        let channel = self.channel(number);
+        if nowait {
+            channel.consumers.insert(tag, source);
+            return;
+        }
+        channel.asked.push_back((tag, source));
+        while self.random.bool()
+            && let Some((tag, source)) = self.channel(number).asked.pop_front()
+        {
+            let answer = Frame::method(number, 60, 21, short_string(tag.as_bytes()));
+            self.frame(Side::Broker, &answer);
+            self.channel(number).consumers.insert(tag, source);
+        }
+    }
+
+    /// A consumer is to end: because the broker says so, or because the client does, who may
+    /// be sent something until that is heard.
+    fn cancel(&mut self, number: u16) {
+        let Some((tag, source)) = self.channel(number).consumers.pop_first() else {
+            return;
+        };
+        let name = short_string(tag.as_bytes());
+        let cancel = |nowait| Frame::method(number, 60, 30, [&name[..], &[nowait]].concat());
+        match self.random.u8(..4) {
+            0 => self.frame(Side::Broker, &cancel(1)),
+            1 => self.frame(Side::Client, &cancel(1)),
+            _ => {
+                self.frame(Side::Client, &cancel(0));
+                if self.random.bool() {
+                    self.deliver_to(number, &tag, source);
                 }
-                false => self.channel(number).consumes += 1,
+                let cancelled = Frame::method(number, 60, 31, name);
+                self.frame(Side::Broker, &cancelled);
             }
         }
     }
@@ -504,6 +657,7 @@ impl Stage {
 
     /// A channel is no more: what became of all that waits there.
     fn end(&mut self, channel: Channel, answer: &Answer) {
+        self.settled(&channel.unsettled, Settlement::Abandoned);
         let waiting: Vec<Sent> = match channel.manner {
             Manner::Plain => Vec::new(),
             Manner::Confirming { waiting, .. } => waiting.into_values().collect(),
@@ -529,21 +683,21 @@ impl Stage {
         };
     }
 
-    fn any_content(&mut self, number: u16) {
-        self.number += 1;
-        let message = message(&mut self.random, self.number);
-        let header = message.header.frame(number);
-        self.content(number, &header, &message.body);
-    }
-
-    fn content(&mut self, number: u16, header: &Frame, body: &[u8]) {
+    /// How long it is, from the content header to the end of the body, if nothing else is on
+    /// that way.
+    fn content(&mut self, number: u16, header: &Frame, body: &[u8]) -> Option<usize> {
         self.frame(Side::Broker, header);
+        let mut span = Some(header.bytes().len());
         for part in body.chunks(self.frame_bytes_max - 8) {
             if self.random.u8(..4) == 0 {
                 self.frame(Side::Broker, &Frame::heartbeat());
+                span = None;
             }
-            self.frame(Side::Broker, &Frame::body(number, part));
+            let part = Frame::body(number, part);
+            self.frame(Side::Broker, &part);
+            span = span.map(|span| span + part.bytes().len());
         }
+        span
     }
 
     fn channel(&mut self, number: u16) -> &mut Channel {
@@ -587,7 +741,57 @@ impl Channel {
                 is_touched, ended, ..
             } => !is_touched && ended.is_empty(),
         };
-        owes_nothing && self.gets == 0 && self.consumes == 0
+        owes_nothing && self.gets.is_empty() && self.asked.is_empty()
+    }
+}
+
+impl Source {
+    /// That of a consumer which was never asked for.
+    const UNKNOWN: Self = Self {
+        queue: "",
+        no_ack: false,
+    };
+
+    fn any(random: &mut Rng) -> Self {
+        Self {
+            queue: ["queue", "other", ""][random.usize(..3)],
+            no_ack: random.u8(..3) == 0,
+        }
+    }
+}
+
+/// What is said of a message that the broker hands over.
+struct Handover {
+    tag: u64,
+    redelivered: bool,
+    source: Source,
+}
+
+impl Handover {
+    fn arguments(&self) -> Vec<u8> {
+        [
+            &self.tag.to_be_bytes()[..],
+            &[u8::from(self.redelivered)],
+            &short_string(b"e"),
+            &short_string(ROUTING_KEY.as_bytes()),
+        ]
+        .concat()
+    }
+}
+
+/// The message passes unread, which is told.
+struct LeftAlone;
+
+impl Message {
+    /// The task that is to be seen, when the frame of the content header and the way to the
+    /// end of the body are so long, if nothing else is on that.
+    fn seen(&self, header: usize, span: Option<usize>) -> Result<Option<&Task>, LeftAlone> {
+        let is_too_long = header > HOLD_BYTES_MAX;
+        let is_body_out_of_reach = span.is_none_or(|span| span > HOLD_BYTES_MAX);
+        if is_too_long || self.is_unreadable || self.needs_body && is_body_out_of_reach {
+            return Err(LeftAlone);
+        }
+        Ok(self.task.as_ref())
     }
 }
 
@@ -596,17 +800,12 @@ impl Publication {
     /// are so long, if nothing else is on that; `fits` says whether more than the smallest
     /// frame does.
     fn expected(&self, header: usize, span: Option<usize>, fits: bool) -> Vec<Expected> {
-        let message = &self.message;
-        if header > HOLD_BYTES_MAX || message.is_unreadable {
-            return vec![Expected::LeftAlone];
-        }
-        if message.needs_body && span.is_none_or(|span| span > HOLD_BYTES_MAX) {
-            return vec![Expected::LeftAlone];
-        }
-        let Some(task) = &message.task else {
-            return vec![];
+        let task = match self.message.seen(header, span) {
+            Ok(Some(task)) => task,
+            Ok(None) => return vec![],
+            Err(LeftAlone) => return vec![Expected::LeftAlone],
         };
-        let is_stampable = fits || !message.is_brimful;
+        let is_stampable = fits || !self.message.is_brimful;
         let published = Expected::Published(ExpectedPublication {
             id: task.id.clone(),
             task: task.name.clone(),
@@ -626,3 +825,8 @@ impl Publication {
         }
     }
 }
+
+/// What each delivery is routed by.
+const ROUTING_KEY: &str = "k";
+/// Of more wishes on one channel it is not known what they asked for.
+const GETS_MAX: usize = 8;
