@@ -20,6 +20,7 @@ use tracehop::protocol::Side;
 use generate::exchange;
 use generate::hostile;
 use generate::hurtful;
+use generate::rig;
 use laws::Rig;
 use laws::Turn;
 use wire::Frame;
@@ -51,7 +52,7 @@ proptest! {
 
     #[test]
     fn traffic_leaves_as_it_came(protocol in protocol(), exchange in exchange()) {
-        laws::transparent(Rig::new(protocol), &exchange.turns);
+        laws::transparent(rig(protocol), &exchange.turns);
     }
 
     #[test]
@@ -65,7 +66,7 @@ proptest! {
         exchange in exchange(),
         seed in any::<u64>(),
     ) {
-        laws::indifferent_to_chunking(Rig::new(protocol), &exchange.turns, seed);
+        laws::indifferent_to_chunking(rig(protocol), &exchange.turns, seed);
     }
 
     #[test]
@@ -79,7 +80,7 @@ proptest! {
 
     #[test]
     fn traffic_is_understood_and_reads_back(protocol in protocol(), exchange in exchange()) {
-        laws::comprehending(Rig::new(protocol), &exchange);
+        laws::comprehending(rig(protocol), &exchange);
     }
 
     #[test]

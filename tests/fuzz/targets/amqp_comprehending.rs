@@ -13,8 +13,6 @@ mod wire;
 use libfuzzer_sys::fuzz_target;
 use tracehop::config::Protocol;
 
-use laws::Rig;
-
 fuzz_target!(|input: &[u8]| {
     // Each step grows from four bytes of its own, so that the fuzzer can move, drop and double it.
     let (seeds, _) = input.as_chunks::<4>();
@@ -23,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
         .take(STEPS_MAX)
         .map(|seed| u32::from_le_bytes(*seed))
         .collect();
-    laws::comprehending(Rig::new(Protocol::Amqp), &generate::played(&seeds));
+    laws::comprehending(generate::rig(Protocol::Amqp), &generate::played(&seeds));
 });
 
 const STEPS_MAX: usize = 40;

@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 
+use tracehop::celery::TaskState;
 use tracehop::hop::Verdict;
 use tracehop::trace::SpanId;
 use tracehop::trace::TraceId;
@@ -19,12 +20,20 @@ pub(super) struct Message {
     pub(super) header: Header,
     pub(super) body: Vec<u8>,
     pub(super) task: Option<Task>,
+    pub(super) saying: Saying,
     /// Nobody can tell without the body.
     pub(super) needs_body: bool,
     /// A field of a type that nobody knows.
     pub(super) is_unreadable: bool,
     /// The content header fills the smallest frame that peers agree on, to the last byte.
     pub(super) is_brimful: bool,
+}
+
+/// What a message that is no task's tells of runs when it is published.
+pub(super) enum Saying {
+    Nothing,
+    Result(TaskState),
+    Events(Vec<TaskState>),
 }
 
 /// What a task message says.
@@ -49,15 +58,8 @@ pub(super) fn message(random: &mut Rng, number: usize) -> Message {
         0..5 => protocol_2(random, number),
         5 => brimful(random, number),
         6..9 => protocol_1(random, number),
-        9 => other(
-            JSON,
-            vec![],
-            br#"{"status": "SUCCESS", "result": 1}"#.to_vec(),
-        ),
-        10 => {
-            let events = vec![Field::text("hostname", "w1@host1")];
-            other(JSON, events, br#"[{"type": "task-sent"}]"#.to_vec())
-        }
+        9 => result(random, number),
+        10 => events(random, number),
         11 => {
             let fields = fields(random);
             let size = random.usize(..6000);
@@ -127,6 +129,7 @@ fn protocol_2(random: &mut Rng, number: usize) -> Message {
         task: Some(task(context)),
         header: header(random, JSON, &id, headers, body.len()),
         body,
+        saying: Saying::Nothing,
         needs_body: false,
         is_unreadable: false,
         is_brimful: false,
@@ -157,6 +160,7 @@ fn brimful(random: &mut Rng, number: usize) -> Message {
         header,
         body: Vec::new(),
         task: Some(task),
+        saying: Saying::Nothing,
         needs_body: false,
         is_unreadable: false,
         is_brimful: true,
@@ -185,11 +189,81 @@ fn protocol_1(random: &mut Rng, number: usize) -> Message {
             trace_id,
             parent,
         }),
+        saying: Saying::Nothing,
         needs_body: true,
         is_unreadable: false,
         is_brimful: false,
     }
 }
+
+/// A result as it is sent by rpc; the state stands in front, whatever follows.
+fn result(random: &mut Rng, number: usize) -> Message {
+    let (status, state) = RESULTS[random.usize(..RESULTS.len())];
+    let (id, padding) = (id(random, number), padding(random));
+    let body = format!(r#"{{"status": "{status}", "result": "{padding}", "task_id": "{id}"}}"#);
+    let mut message = other(JSON, vec![], body.into_bytes());
+    // Without it nobody waits for a result.
+    if random.u8(..4) > 0 {
+        let correlation_id = (CORRELATION_ID, short_string(id.as_bytes()));
+        message.header.properties.push(correlation_id);
+        message.saying = state.map_or(Saying::Nothing, Saying::Result);
+    }
+    message
+}
+
+/// One event, or a list of them.
+fn events(random: &mut Rng, number: usize) -> Message {
+    let count = random.usize(..4);
+    let chosen: Vec<_> = (0..count.max(1))
+        .map(|_| EVENTS[random.usize(..EVENTS.len())])
+        .collect();
+    let padding = padding(random);
+    let events: Vec<String> = chosen
+        .iter()
+        .map(|(kind, _)| {
+            format!(r#"{{"type": "{kind}", "args": "{padding}", "uuid": "id-{number}"}}"#)
+        })
+        .collect();
+    let body = match count {
+        0 => events.concat(),
+        _ => format!("[{}]", events.join(", ")),
+    };
+    let hostname = vec![Field::text("hostname", "w1@host1")];
+    Message {
+        saying: Saying::Events(chosen.iter().filter_map(|(_, state)| *state).collect()),
+        ..other(JSON, hostname, body.into_bytes())
+    }
+}
+
+fn padding(random: &mut Rng) -> String {
+    match random.u8(..3) {
+        0 => "x".repeat(random.usize(500..5000)),
+        _ => String::new(),
+    }
+}
+
+/// The statuses of results.
+const RESULTS: [(&str, Option<TaskState>); 7] = [
+    ("STARTED", Some(TaskState::Started)),
+    ("SUCCESS", Some(TaskState::Succeeded)),
+    ("FAILURE", Some(TaskState::Failed)),
+    ("RETRY", Some(TaskState::Retried)),
+    ("REVOKED", Some(TaskState::Revoked)),
+    ("REJECTED", Some(TaskState::Rejected)),
+    ("PENDING", None),
+];
+
+/// The types of events.
+const EVENTS: [(&str, Option<TaskState>); 8] = [
+    ("task-started", Some(TaskState::Started)),
+    ("task-succeeded", Some(TaskState::Succeeded)),
+    ("task-failed", Some(TaskState::Failed)),
+    ("task-retried", Some(TaskState::Retried)),
+    ("task-revoked", Some(TaskState::Revoked)),
+    ("task-rejected", Some(TaskState::Rejected)),
+    ("task-sent", None),
+    ("worker-heartbeat", None),
+];
 
 fn other(content_type: &str, headers: Vec<Field>, body: Vec<u8>) -> Message {
     let header = Header {
@@ -199,6 +273,7 @@ fn other(content_type: &str, headers: Vec<Field>, body: Vec<u8>) -> Message {
     };
     Message {
         header,
+        saying: Saying::Nothing,
         needs_body: content_type == JSON && !body.is_empty(),
         body,
         task: None,
@@ -243,7 +318,7 @@ fn header(
 }
 
 /// Puts a context among the headers, or none, and all sorts of fields around it. What is to
-/// be made of it: the verdict, and trace and parent where it is valid.
+/// be made of it: the verdict, and trace and parent where one is valid, in whichever spelling.
 fn with_context(
     random: &mut Rng,
     facts: Vec<Field>,
@@ -281,16 +356,19 @@ fn with_context(
         5 => (vec![Field::text("tracestate", "a=1")], Verdict::Added),
         _ => (vec![], Verdict::Added),
     };
-    let parsed = match verdict {
-        Verdict::Kept => {
-            let last = context.iter().rfind(|field| field.name == b"traceparent");
-            let text = last.and_then(Field::as_text).expect("it is text");
-            parse_traceparent(&text).ok()
-        }
-        _ => None,
-    };
+    let last = context.iter().rfind(|field| field.name == b"traceparent");
+    let mut continued = last
+        .filter(|_| verdict == Verdict::Kept)
+        .and_then(Field::as_text);
+    let mut foreign = Vec::new();
+    if random.u8(..3) == 0 {
+        let (trace_id, span_id) = (random.u128(1 << 64..), random.u64(1..));
+        foreign = in_another_spelling(random, trace_id, span_id);
+        continued.get_or_insert_with(|| format!("00-{trace_id:032x}-{span_id:016x}-00"));
+    }
+    let parsed = continued.and_then(|context| parse_traceparent(&context).ok());
     let mut headers = fields(random);
-    for field in [facts, context].concat() {
+    for field in [facts, context, foreign].concat() {
         headers.push(field);
         if random.u8(..3) == 0 {
             headers.extend(fields(random));
@@ -299,6 +377,28 @@ fn with_context(
     let trace_id = parsed.map(|context| context.trace_id);
     let parent = parsed.map(|context| context.span_id);
     (headers, (verdict, trace_id, parent))
+}
+
+/// The context as other vendors write it.
+fn in_another_spelling(random: &mut Rng, trace_id: u128, span_id: u64) -> Vec<Field> {
+    let ids = format!("{trace_id:032x}-{span_id:016x}");
+    match random.u8(..4) {
+        0 => vec![Field::text("sentry-trace", &format!("{ids}-1"))],
+        1 => vec![Field::text("b3", &format!("{ids}-0"))],
+        2 => {
+            let ids = ids.replace('-', ":");
+            vec![Field::text("uber-trace-id", &format!("{ids}:0:1"))]
+        }
+        _ => {
+            let lower_half = trace_id & u128::from(u64::MAX);
+            let upper_half = trace_id >> 64;
+            vec![
+                Field::text("x-datadog-trace-id", &lower_half.to_string()),
+                Field::text("x-datadog-parent-id", &span_id.to_string()),
+                Field::text("x-datadog-tags", &format!("_dd.p.tid={upper_half:016x}")),
+            ]
+        }
+    }
 }
 
 /// Fields of any type with names that mean nothing, or are no text at all.

@@ -9,10 +9,26 @@ mod stage;
 
 use proptest::prelude::*;
 
+use tracehop::config::Protocol;
+use tracehop::config::Spans;
+
 use crate::laws::Exchange;
+use crate::laws::Rig;
 
 pub(crate) use hostile::hostile;
 pub(crate) use hostile::hurtful;
+
+/// What sees all that is foretold of a conversation: what is said of runs, too.
+pub(crate) fn rig(protocol: Protocol) -> Rig {
+    let spans = Spans {
+        process: true,
+        ..Spans::default()
+    };
+    Rig {
+        spans,
+        ..Rig::new(protocol)
+    }
+}
 
 /// Any conversation of a client with a broker.
 pub(crate) fn exchange() -> impl Strategy<Value = Exchange> {

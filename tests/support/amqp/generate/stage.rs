@@ -14,6 +14,7 @@ use tracehop::protocol::Side;
 
 use super::message::FRAME_BYTES_MIN;
 use super::message::Message;
+use super::message::Saying;
 use super::message::Task;
 use super::message::message;
 use super::methods;
@@ -92,6 +93,7 @@ struct Sent {
 struct Publication {
     message: Message,
     destination: String,
+    is_to_events: bool,
     /// Exchange and routing key, where it is mandatory.
     route: Option<Vec<u8>>,
 }
@@ -282,10 +284,7 @@ impl Stage {
     fn publication(&mut self, channel: u16) -> (VecDeque<Frame>, Publication) {
         self.number += 1;
         let message = message(&mut self.random, self.number);
-        let (exchange, routing_key) = *self
-            .random
-            .choice([("", "celery"), ("topic", "a.b"), ("fanout", ""), ("", "")].as_slice())
-            .expect("some");
+        let (exchange, routing_key) = *self.random.choice(ROUTES.as_slice()).expect("some");
         let destination = match (exchange, routing_key) {
             ("", "") => "amq.default".to_owned(),
             ("", name) | (name, "") => name.to_owned(),
@@ -315,6 +314,7 @@ impl Stage {
         let publication = Publication {
             message,
             destination,
+            is_to_events: exchange == EVENTS,
             route: is_mandatory.then(|| route.concat()),
         };
         (frames, publication)
@@ -328,6 +328,7 @@ impl Stage {
         frames: &[(Frame, usize)],
         index: usize,
     ) {
+        self.expected.extend(publication.told());
         let id = publication.message.task.as_ref().map(|task| &task.id);
         let expected = self
             .expected
@@ -451,7 +452,7 @@ impl Stage {
 
     /// The broker sends something to one of the consumers, or to one that it alone knows.
     fn deliver(&mut self, number: u16) {
-        let mut random = self.random.clone();
+        let mut random = self.random.fork();
         let is_known = random.u8(..8) > 0;
         let consumers = &self.channel(number).consumers;
         let consumer = random.choice(consumers).filter(|_| is_known);
@@ -532,7 +533,7 @@ impl Stage {
 
     /// The client settles what it was sent, or what nobody has sent.
     fn settle(&mut self, number: u16) {
-        let mut random = self.random.clone();
+        let mut random = self.random.fork();
         let channel = self.channel(number);
         let tag = random.u64(0..=channel.last_delivery + 1);
         let id = [80, 80, 90, 120, 120, 100, 110][random.usize(..7)];
@@ -796,6 +797,20 @@ impl Message {
 }
 
 impl Publication {
+    /// What it tells of runs, when all of it has left.
+    fn told(&self) -> Vec<Expected> {
+        let message = &self.message;
+        let states = match &message.saying {
+            Saying::Result(state) => vec![*state],
+            // Of events all has to be held to be read.
+            Saying::Events(states) if self.is_to_events && message.body.len() <= HOLD_BYTES_MAX => {
+                states.clone()
+            }
+            Saying::Events(_) | Saying::Nothing => Vec::new(),
+        };
+        states.into_iter().map(Expected::Told).collect()
+    }
+
     /// What is to be seen of it, when its header's frame and the way to the end of its body
     /// are so long, if nothing else is on that; `fits` says whether more than the smallest
     /// frame does.
@@ -830,3 +845,13 @@ impl Publication {
 const ROUTING_KEY: &str = "k";
 /// Of more wishes on one channel it is not known what they asked for.
 const GETS_MAX: usize = 8;
+/// Exchanges and routing keys that are published to.
+const ROUTES: [(&str, &str); 5] = [
+    ("", "celery"),
+    ("topic", "a.b"),
+    ("fanout", ""),
+    ("", ""),
+    (EVENTS, "task.multi"),
+];
+/// Where workers publish events.
+const EVENTS: &str = "celeryev";
