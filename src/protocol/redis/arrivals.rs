@@ -13,6 +13,7 @@ use crate::protocol::redis::pairing::Pairing;
 use crate::protocol::redis::reply;
 use crate::protocol::redis::reply::Place;
 use crate::protocol::redis::reply::Want;
+use crate::protocol::redis::session::tell_answers;
 use crate::protocol::redis::settling::receipt;
 use crate::protocol::redis::value::Hold;
 use crate::trace::Timestamp;
@@ -105,6 +106,14 @@ impl reply::Listener for Arrivals<'_> {
     }
 
     fn end(&mut self) -> Result<(), Unreadable> {
-        self.pairing.end()
+        let ended = self.pairing.end();
+        // Told at once, as with requests: before a delivery that came together with it.
+        tell_answers(
+            self.pairing,
+            &self.setup.connection,
+            self.now,
+            self.sightings,
+        );
+        ended
     }
 }

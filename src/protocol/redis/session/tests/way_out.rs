@@ -131,6 +131,18 @@ fn a_pop_that_finds_nothing_delivers_nothing() {
 }
 
 #[test]
+fn an_answer_is_told_before_the_delivery_that_comes_together_with_it() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["LPUSH", "celery", &task()]));
+    spoken.client(&command(&["BRPOP", "other", "1"]));
+    spoken.broker(&format!(":1\r\n*2\r\n{}{}", bulk("other"), bulk(&task())));
+    assert_eq!(
+        spoken.seen(),
+        ["added 0 to celery", "0 confirmed", "delivered other"]
+    );
+}
+
+#[test]
 fn only_what_was_popped_is_read() {
     for request in [
         &["GET", "k"][..],
