@@ -294,7 +294,7 @@ fn pieces(turns: &[Turn], length: &mut dyn FnMut() -> usize) -> Vec<Turn> {
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) turns: Vec<Turn>,
-    /// In the order in which the client sent it.
+    /// In the order in which it is to be seen.
     pub(crate) expected: Vec<Expected>,
     /// Where, in what each side says, something complete ends: nothing may be held there.
     pub(crate) client_marks: BTreeSet<usize>,

@@ -171,14 +171,15 @@ fn extra_header() -> impl Strategy<Value = (String, Json)> {
     let nested = Json::Object(vec![
         ("traceparent".to_owned(), Json::text(FOREIGN)),
         ("x-datadog-trace-id".to_owned(), Json::text("7")),
+        ("x-datadog-parent-id".to_owned(), Json::text("8")),
     ]);
     prop::sample::select(vec![
         ("flat".to_owned(), Json::text("f")),
         ("X-Tenant".to_owned(), Json::raw(-1.5e-3)),
-        ("headers".to_owned(), nested),
+        (NESTED.to_owned(), nested),
         (
-            "sentry-trace".to_owned(),
-            Json::text("0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1"),
+            SENTRY_TRACE.to_owned(),
+            Json::text(format!("{}-1", &SENTRY[3..52])),
         ),
         ("baggage".to_owned(), Json::text("a=b,c=\u{4e16}\u{1f600}")),
         ("ratio".to_owned(), Json::raw("NaN")),
@@ -242,6 +243,45 @@ fn context() -> impl Strategy<Value = Context> {
 }
 
 pub(super) const FOREIGN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// Of another trace, in Sentry's spelling.
+const SENTRY: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The header in which Datadog nests [`FOREIGN`].
+const NESTED: &str = "headers";
+const SENTRY_TRACE: &str = "sentry-trace";
+
+impl Message {
+    /// The context that it carries in another vendor's spelling: a `traceparent` that is
+    /// nested counts before Sentry's.
+    fn translated(&self) -> Option<TraceContext> {
+        let has = |name| self.extra.iter().any(|(other, _)| other == name);
+        let text = match (has(NESTED), has(SENTRY_TRACE)) {
+            (true, _) => FOREIGN,
+            (false, true) => SENTRY,
+            (false, false) => return None,
+        };
+        Some(parse_traceparent(text).expect("it is valid"))
+    }
+
+    /// The span that it continues, where one of its contexts says so. `carried` is what its
+    /// `traceparent` says.
+    pub(super) fn continued(
+        &self,
+        carried: Option<TraceContext>,
+        facts: &Facts,
+    ) -> Option<TraceContext> {
+        let (Some(carried), Some(translated)) = (carried, self.translated()) else {
+            return carried.or_else(|| self.translated());
+        };
+        // On a retry Datadog's worker makes what was nested flat, and nests what is new. A
+        // context of our making for the attempt before is told by itself.
+        let is_retry = facts.retries > 0 || facts.replaced > 0;
+        let is_before = matches!(self.context, Context::OursBefore) && facts.retries > 0;
+        let is_newer = is_retry && !is_before && translated.trace_id == carried.trace_id;
+        Some(if is_newer { translated } else { carried })
+    }
+}
 
 impl Context {
     /// The headers that carry it, what is made of it, and what it says where it is valid.

@@ -9,6 +9,7 @@ use proptest::sample::Index;
 use tracehop::config::OnValid;
 use tracehop::config::Policy;
 use tracehop::hop::Answer;
+use tracehop::hop::Settlement;
 use tracehop::hop::Verdict;
 use tracehop::protocol::Side;
 use tracehop::trace::TraceContext;
@@ -33,6 +34,7 @@ use super::message::pad;
 use super::step::End;
 use super::step::Inner;
 use super::step::Kind;
+use super::step::Pop;
 use super::step::Publish;
 use super::step::PublishOutcome;
 use super::step::Push;
@@ -50,9 +52,9 @@ pub(super) struct Stage {
     ends: Vec<usize>,
     /// What the broker says.
     broker: Vec<Saying>,
-    expected: Vec<Expected>,
-    /// For each thing expected, the reply that answers it.
-    answered_by: Vec<Option<usize>>,
+    expected: Vec<Thing>,
+    /// The tags of what was delivered and is not settled.
+    taken: Vec<String>,
     /// The tasks seen so far, and their traces as far as foretold.
     known: Vec<String>,
     traces: HashMap<String, Option<TraceId>>,
@@ -68,6 +70,51 @@ pub(super) struct Stage {
     transaction_open: bool,
     ended: bool,
     vanished: usize,
+}
+
+/// One thing that must be seen.
+struct Thing {
+    expected: Expected,
+    at: At,
+    /// The reply that answers it.
+    answered_by: Option<usize>,
+    /// The tag of a delivery, or of what is settled.
+    tag: Option<String>,
+}
+
+/// Where something is seen: as soon as so much has come.
+#[derive(Clone, Copy)]
+enum At {
+    /// So many bytes of what the client says.
+    Client(usize),
+    /// All but so many bytes of this saying of the broker.
+    Broker { saying: usize, but: usize },
+}
+
+/// A message as it stands on the wire.
+struct Written {
+    bytes: Vec<u8>,
+    facts: Facts,
+    verdict: Verdict,
+    /// The span that it continues, where one of its contexts says so.
+    continued: Option<TraceContext>,
+    tag: String,
+}
+
+impl Written {
+    fn is_too_large(&self) -> bool {
+        self.bytes.len() > HOLD_BYTES_MAX
+    }
+
+    /// How much need not have come of what ends with it: it is seen when it is whole, and
+    /// that it is too large when it begins.
+    fn not_needed(&self) -> usize {
+        if self.is_too_large() {
+            self.bytes.len() - 1 + "\r\n".len()
+        } else {
+            0
+        }
+    }
 }
 
 struct Saying {
@@ -87,7 +134,7 @@ impl Stage {
             ends: Vec::new(),
             broker: Vec::new(),
             expected: Vec::new(),
-            answered_by: Vec::new(),
+            taken: Vec::new(),
             known: Vec::new(),
             traces: HashMap::new(),
             messages: 0,
@@ -120,7 +167,12 @@ impl Stage {
             Step::Publish(publish) => self.publish(publish),
             Step::Transaction { watch, inner, end } => self.transaction(*watch, inner, *end),
             Step::Restore { message, at_head } => self.restore(message, *at_head),
-            Step::Pop { message } => self.pop(message.as_ref()),
+            Step::Pop {
+                pop,
+                message,
+                redelivered,
+            } => self.pop(*pop, message.as_ref(), *redelivered),
+            Step::Settle { which, atomic } => self.settle(which, *atomic),
             Step::Subscribe { kind, names } => self.subscribe(*kind, names),
             Step::Unsubscribe { kind, names } => self.unsubscribe(*kind, names),
             Step::Message { which, message } => self.message(which, message.as_ref()),
@@ -248,11 +300,7 @@ impl Stage {
             None => self.outcome(&publish.outcome),
         };
         let saying = heard.then(|| self.say(&reply, true));
-        self.answer(
-            &things,
-            if heard { answer } else { Answer::Unanswered },
-            saying,
-        );
+        self.answer(&things, if heard { answer } else { Answer::Unread }, saying);
     }
 
     /// Sends it; says which of the things expected it brought, and whether it is answered.
@@ -266,30 +314,48 @@ impl Stage {
         let mut arguments = vec![publish.command.as_bytes().to_vec(), key.to_vec()];
         let mut things = Vec::new();
         for value in &publish.values {
-            arguments.push(match value {
-                Value::Other(bytes) => bytes.clone(),
+            match value {
+                Value::Other(bytes) => arguments.push(bytes.clone()),
                 Value::Task(message) => {
-                    let (bytes, expected) = self.envelope(message, destination);
-                    things.push(self.expect(expected));
-                    bytes
+                    let (written, expected) = self.envelope(message, destination);
+                    let but = written.not_needed();
+                    arguments.push(written.bytes);
+                    things.push((arguments.len(), but, expected));
                 }
-            });
+            }
         }
         let heard = self.send(&arguments, true);
-        (things, heard)
+        let things = things.into_iter().map(|(place, but, expected)| {
+            let behind = arguments[place..].iter().map(Resp::bulk);
+            let behind: usize = behind.map(|argument| argument.bytes().len()).sum();
+            self.expect(expected, At::Client(self.client.len() - behind - but))
+        });
+        (things.collect(), heard)
     }
 
-    fn expect(&mut self, expected: Expected) -> usize {
-        self.expected.push(expected);
-        self.answered_by.push(None);
+    fn expect(&mut self, expected: Expected, at: At) -> usize {
+        self.expected.push(Thing {
+            expected,
+            at,
+            answered_by: None,
+            tag: None,
+        });
         self.expected.len() - 1
+    }
+
+    /// What the client has said last settles something.
+    fn expect_settled(&mut self, tag: String, settlement: Settlement) {
+        let at = At::Client(self.client.len());
+        let thing = self.expect(Expected::Settled(settlement), at);
+        self.expected[thing].tag = Some(tag);
     }
 
     fn answer(&mut self, things: &[usize], answer: Answer, by: Option<usize>) {
         for thing in things {
-            if let Some(Expected::Published(publication)) = self.expected.get_mut(*thing) {
+            let thing = &mut self.expected[*thing];
+            if let Expected::Published(publication) = &mut thing.expected {
                 publication.answer = answer.clone();
-                self.answered_by[*thing] = by;
+                thing.answered_by = by;
             }
         }
     }
@@ -317,13 +383,14 @@ impl Stage {
     }
 
     /// The text of a message, and what is to be seen when it is published.
-    fn envelope(&mut self, message: &Message, destination: &str) -> (Vec<u8>, Expected) {
-        let (bytes, facts, verdict, carried) = self.written(message);
-        if bytes.len() > HOLD_BYTES_MAX {
-            return (bytes, Expected::LeftAlone);
+    fn envelope(&mut self, message: &Message, destination: &str) -> (Written, Expected) {
+        let written = self.written(message, false);
+        if written.is_too_large() {
+            return (written, Expected::LeftAlone);
         }
-        let trace_id = match carried {
-            Some(carried) => Some(carried.trace_id),
+        let facts = written.facts.clone();
+        let trace_id = match written.continued {
+            Some(continued) => Some(continued.trace_id),
             None => self.foretold(&facts, message.protocol_1),
         };
         self.known.push(facts.id.clone());
@@ -333,15 +400,15 @@ impl Stage {
             task: facts.name,
             retries: facts.retries,
             destination: destination.to_owned(),
-            verdict,
+            verdict: written.verdict,
             trace_id,
-            parent: carried.map(|carried| carried.span_id),
+            parent: written.continued.map(|continued| continued.span_id),
             answer: Answer::Lost,
         };
-        (bytes, Expected::Published(publication))
+        (written, Expected::Published(publication))
     }
 
-    fn written(&mut self, message: &Message) -> (Vec<u8>, Facts, Verdict, Option<TraceContext>) {
+    fn written(&mut self, message: &Message, redelivered: bool) -> Written {
         self.messages += 1;
         let id = match message.id {
             IdShape::Uuid => self.uuid(),
@@ -383,8 +450,16 @@ impl Stage {
         }
         envelope.layout = message.layout;
         envelope.rotation = message.rotation;
+        envelope.redelivered = redelivered;
+        envelope.delivery_tag = self.uuid();
         pad(&mut envelope, message.padding);
-        (envelope.bytes(), facts, verdict, carried)
+        Written {
+            bytes: envelope.bytes(),
+            continued: message.continued(carried, &facts),
+            facts,
+            verdict,
+            tag: envelope.delivery_tag,
+        }
     }
 
     /// The trace of a message that carries none, where that is beyond doubt.
@@ -396,7 +471,8 @@ impl Stage {
         let root = facts.root_id.as_ref().and_then(|id| self.traces.get(id));
         match parent.or(root) {
             Some(trace_id) => *trace_id,
-            None if facts.group.is_some() => None,
+            // Named after the group, whose first member may have been seen with a context.
+            None if facts.group.is_some() || facts.name == CHORD_UNLOCK => None,
             None => facts
                 .root_id
                 .as_ref()
@@ -496,9 +572,9 @@ impl Stage {
         };
         for (things, answer) in open {
             let answer = match (by, end) {
-                _ if quiet => Answer::Unanswered,
+                _ if quiet => Answer::Unread,
                 (_, End::Quit | End::Open) => Answer::Lost,
-                (None, _) => Answer::Unanswered,
+                (None, _) => Answer::Unread,
                 (Some(_), _) if answered => answer,
                 (Some(_), End::Exec) => Answer::Refused(EXECABORT.into()),
                 (Some(_), _) => Answer::Discarded,
@@ -511,15 +587,9 @@ impl Stage {
         if self.is_restricted() {
             return;
         }
-        let (bytes, facts, ..) = self.written(message);
-        let mut envelope = Envelope::protocol_2(&facts);
-        envelope.redelivered = true;
-        let bytes = if bytes.len() > HOLD_BYTES_MAX {
-            bytes
-        } else {
-            envelope.bytes()
-        };
-        let expected = if bytes.len() > HOLD_BYTES_MAX {
+        let written = self.written(message, true);
+        let tag = &written.tag;
+        let expected = if written.is_too_large() {
             Expected::LeftAlone
         } else {
             Expected::Redelivered {
@@ -528,40 +598,106 @@ impl Stage {
         };
         self.call(&["WATCH", "unacked"], Resp::ok());
         self.call(
-            &["HGET", "unacked", "tag"],
+            &["HGET", "unacked", tag],
             Resp::bulk("[…, \"\", \"celery\"]"),
         );
         self.call(&["MULTI"], Resp::ok());
         let queued = Resp::Simple("QUEUED".to_owned());
-        self.call(&["ZREM", "unacked_index", "tag"], queued.clone());
-        self.call(&["HDEL", "unacked", "tag"], queued.clone());
-        self.expect(expected);
+        self.call(&["ZREM", "unacked_index", tag], queued.clone());
+        self.call(&["HDEL", "unacked", tag], queued.clone());
         let command: &[u8] = if at_head { b"RPUSH" } else { b"LPUSH" };
-        if self.send(&[command, b"celery".as_slice(), &bytes], true) {
+        let heard = self.send(&[command, b"celery".as_slice(), &written.bytes], true);
+        self.expect(
+            expected,
+            At::Client(self.client.len() - written.not_needed()),
+        );
+        if heard {
             self.say(&queued, true);
         }
         let one = Resp::Integer(1);
         self.call(&["EXEC"], Resp::Array(vec![one.clone(), one.clone(), one]));
+        self.expect_settled(written.tag, Settlement::Requeued);
     }
 
-    fn pop(&mut self, message: Option<&Message>) {
-        let reply = match message {
-            Some(message) => {
-                let bytes = self.delivered(message);
-                Resp::Array(vec![Resp::bulk("celery"), Resp::bulk(bytes)])
-            }
-            None => self.null(),
+    fn pop(&mut self, pop: Pop, message: Option<&Message>, redelivered: bool) {
+        let written = message.map(|message| self.written(message, redelivered));
+        let value = written.as_ref().map(|written| Resp::bulk(&written.bytes));
+        let nothing = match pop {
+            Pop::From if !self.resp3 => Resp::NullBulk,
+            _ => self.null(),
         };
-        self.call(&["BRPOP", "celery", "celery\x06\x163", "1"], reply);
+        let key = "celery\x06\x163";
+        let arguments: &[&str] = match pop {
+            Pop::Named(command) => &[command, "other", key, "1"],
+            Pop::From => &["RPOP", key],
+            Pop::FromMany => &["LPOP", key, "2"],
+            Pop::NamedMany => &["BLMPOP", "1", "1", key, "RIGHT"],
+        };
+        let reply = value.map_or(nothing, |value| match pop {
+            Pop::Named(_) => Resp::Array(vec![Resp::bulk(key), value]),
+            Pop::From => value,
+            Pop::FromMany => Resp::Array(vec![Resp::bulk("no task"), value]),
+            Pop::NamedMany => Resp::Array(vec![Resp::bulk(key), Resp::Array(vec![value])]),
+        });
+        let is_refused = self.is_restricted();
+        if let Some(saying) = self.call(arguments, reply).filter(|_| !is_refused)
+            && let Some(written) = written
+        {
+            self.expect_delivered(written, "celery", redelivered, saying);
+        }
     }
 
-    /// A message on its way to the client. What it carries may be remembered, and the next
-    /// publication may be on its way before, so its trace foretells nothing.
-    fn delivered(&mut self, message: &Message) -> Vec<u8> {
-        let (bytes, facts, ..) = self.written(message);
-        self.known.push(facts.id.clone());
-        self.traces.insert(facts.id, None);
-        bytes
+    /// A message on its way to the client, at the end of `saying`. What it carries may be
+    /// remembered, and the next publication may be on its way before, so its trace foretells
+    /// nothing.
+    fn expect_delivered(
+        &mut self,
+        written: Written,
+        destination: &str,
+        redelivered: bool,
+        saying: usize,
+    ) {
+        let but = written.not_needed();
+        let at = At::Broker { saying, but };
+        if written.is_too_large() {
+            self.expect(Expected::LeftAlone, at);
+            return;
+        }
+        let id = written.facts.id;
+        self.known.push(id.clone());
+        self.traces.insert(id.clone(), None);
+        self.taken.push(written.tag.clone());
+        let delivered = Expected::Delivered {
+            id,
+            destination: destination.to_owned(),
+            redelivered,
+            settlement: None,
+        };
+        let thing = self.expect(delivered, at);
+        self.expected[thing].tag = Some(written.tag);
+    }
+
+    /// A worker acknowledges what was delivered: here or, where nothing was, elsewhere.
+    fn settle(&mut self, which: &Index, atomic: bool) {
+        if self.is_restricted() {
+            return;
+        }
+        let tag = if self.taken.is_empty() {
+            self.uuid()
+        } else {
+            self.taken.swap_remove(which.index(self.taken.len()))
+        };
+        let one = Resp::Integer(1);
+        let queued = || Resp::Simple("QUEUED".to_owned());
+        if atomic {
+            self.call(&["MULTI"], Resp::ok());
+            self.call(&["ZREM", "unacked_index", &tag], queued());
+            self.call(&["HDEL", "unacked", &tag], queued());
+            self.call(&["EXEC"], Resp::Array(vec![one.clone(), one]));
+        } else {
+            self.call(&["HDEL", "unacked", &tag], one);
+        }
+        self.expect_settled(tag, Settlement::Acknowledged);
     }
 
     // Publish and subscribe.
@@ -635,16 +771,25 @@ impl Stage {
         }
         let (kind, name) = *which.get(&all);
         let mut items = vec![Resp::bulk(kind.word("message")), Resp::bulk(name)];
+        let channel = match kind {
+            Kind::Pattern => "a channel",
+            Kind::Channel | Kind::Shard => name,
+        };
         if kind == Kind::Pattern {
-            items.push(Resp::bulk("a channel"));
+            items.push(Resp::bulk(channel));
         }
-        items.push(match message {
-            Some(message) => Resp::bulk(self.written(message).0),
+        let written = message.map(|message| self.written(message, false));
+        items.push(match &written {
+            Some(written) => Resp::bulk(&written.bytes),
             // What a redirected invalidation looks like.
             None => Resp::Array(vec![Resp::bulk("key")]),
         });
         let saying = self.out_of_band(items);
-        self.say(&saying, false);
+        let saying = self.say(&saying, false);
+        // Where results are published nobody publishes tasks.
+        if let Some(written) = written.filter(|_| !channel.contains("celery-task-meta-")) {
+            self.expect_delivered(written, channel, false, saying);
+        }
     }
 
     fn push(&mut self, push: &Push) {
@@ -769,13 +914,16 @@ impl Stage {
 
     pub(super) fn into_exchange(mut self) -> Exchange {
         let heard = self.broker.len() - self.vanished.min(self.broker.len());
-        for (expected, by) in self.expected.iter_mut().zip(&self.answered_by) {
-            if let (Expected::Published(publication), Some(by)) = (expected, by)
-                && *by >= heard
+        for thing in &mut self.expected {
+            if let (Expected::Published(publication), Some(by)) =
+                (&mut thing.expected, thing.answered_by)
+                && by >= heard
             {
                 publication.answer = Answer::Lost;
             }
         }
+        self.expected
+            .retain(|thing| !matches!(thing.at, At::Broker { saying, .. } if saying >= heard));
         let reply_owed = self.broker.drain(heard..).any(|saying| saying.is_reply);
         let mut broker_marks = BTreeSet::new();
         let mut said = 0;
@@ -783,13 +931,56 @@ impl Stage {
             said += saying.bytes.len();
             broker_marks.insert(said);
         }
+        let turns = self.turns();
         Exchange {
-            turns: self.turns(),
-            expected: self.expected,
+            expected: self.in_order(&turns),
+            turns,
             client_marks: self.client_marks,
             broker_marks,
             unsettled: reply_owed || self.transaction_open,
         }
+    }
+
+    /// What is to be seen, in the order in which these turns bring it.
+    fn in_order(&mut self, turns: &[Turn]) -> Vec<Expected> {
+        let mut ends = Vec::new();
+        let mut said = 0;
+        for saying in &self.broker {
+            said += saying.bytes.len();
+            ends.push(said);
+        }
+        let turn_of = |at: At| {
+            let (side, needed) = match at {
+                At::Client(needed) => (Side::Client, needed),
+                At::Broker { saying, but } => (Side::Broker, ends[saying] - but),
+            };
+            let mut said = 0;
+            turns.iter().position(|Turn(speaker, bytes)| {
+                let speaks = *speaker == side;
+                said += if speaks { bytes.len() } else { 0 };
+                speaks && said >= needed
+            })
+        };
+        let mut things = std::mem::take(&mut self.expected);
+        things.sort_by_key(|thing| turn_of(thing.at));
+        let mut seen: Vec<Thing> = Vec::new();
+        for thing in things {
+            // What becomes of a delivery that was seen stands beside it.
+            if let Expected::Settled(by) = thing.expected
+                && let Some(settlement) =
+                    seen.iter_mut().find_map(|seen| match &mut seen.expected {
+                        Expected::Delivered { settlement, .. } if seen.tag == thing.tag => {
+                            Some(settlement)
+                        }
+                        _ => None,
+                    })
+            {
+                *settlement = Some(by);
+            } else {
+                seen.push(thing);
+            }
+        }
+        seen.into_iter().map(|thing| thing.expected).collect()
     }
 
     /// Has both sides take turns as they like, as long as no reply overtakes its request.
@@ -832,6 +1023,9 @@ impl Stage {
         turns
     }
 }
+
+/// It says among its arguments which group it waits for.
+const CHORD_UNLOCK: &str = "celery.chord_unlock";
 
 const EXECABORT: &str = "EXECABORT Transaction discarded because of previous errors.";
 

@@ -34,7 +34,14 @@ pub(crate) enum Step {
         at_head: bool,
     },
     Pop {
+        pop: Pop,
         message: Option<Message>,
+        redelivered: bool,
+    },
+    /// A worker acknowledges, in a transaction or by one command.
+    Settle {
+        which: Index,
+        atomic: bool,
     },
     Subscribe {
         kind: Kind,
@@ -84,6 +91,19 @@ pub(crate) struct Publish {
     pub(super) queue: Queue,
     pub(super) values: Vec<Value>,
     pub(super) outcome: PublishOutcome,
+}
+
+/// The commands that pop, by what their replies look like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pop {
+    /// A list's name and a value.
+    Named(&'static str),
+    /// A value.
+    From,
+    /// Values.
+    FromMany,
+    /// A list's name, and values.
+    NamedMany,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +213,14 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         ReplyMode::Skip,
         ReplyMode::Wrong,
     ]);
+    let pop = prop::sample::select(vec![
+        Pop::Named("BRPOP"),
+        Pop::Named("BRPOP"),
+        Pop::Named("BLPOP"),
+        Pop::From,
+        Pop::FromMany,
+        Pop::NamedMany,
+    ]);
     let nothing: Vec<&'static [u8]> = vec![b"\r\n", b"\n", b"  \r\n", b"*0\r\n", b"*-1\r\n"];
     prop_oneof![
         8 => call(),
@@ -201,7 +229,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(watch, inner, end)| Step::Transaction { watch, inner, end }),
         2 => (message(), any::<bool>())
             .prop_map(|(message, at_head)| Step::Restore { message, at_head }),
-        2 => prop::option::of(message()).prop_map(|message| Step::Pop { message }),
+        4 => (pop, prop::option::weighted(0.8, message()), prop::bool::weighted(0.2))
+            .prop_map(|(pop, message, redelivered)| Step::Pop { pop, message, redelivered }),
+        2 => (any::<Index>(), any::<bool>())
+            .prop_map(|(which, atomic)| Step::Settle { which, atomic }),
         2 => (kind(), names()).prop_map(|(kind, names)| Step::Subscribe { kind, names }),
         2 => (kind(), prop_oneof![Just(Vec::new()), names()])
             .prop_map(|(kind, names)| Step::Unsubscribe { kind, names }),
