@@ -280,13 +280,13 @@ def summary(row):
 def tell(row):
     print(f"\n{row.name}")
     print(f"  {'':14}{'per s':>10}{'±':>6}{'MiB/s':>9}{'of direct':>11}{'of HAProxy':>12}"
-          f"{'p50 µs':>10}{'p99':>9}{'p99.9':>9}{'CPU µs':>9}")
+          f"{'p50 µs':>11}{'p99':>11}{'p99.9':>11}{'CPU µs':>11}")
     for target, at in summary(row).items():
         def shown(name, form):
             return format(at[name], form) if at[name] else "–"
         print(f"  {target:14}{at['rate']:10,.0f}{at['spread']:6.0%}{at['bytes_rate'] / MIB:9,.0f}"
-              f"{at['of_direct']:11.2f}{at['of_haproxy']:12.2f}{shown('p50', ',.0f'):>10}"
-              f"{shown('p99', ',.0f'):>9}{shown('p999', ',.0f'):>9}{shown('cpu_us', ',.2f'):>9}",
+              f"{at['of_direct']:11.2f}{at['of_haproxy']:12.2f}{shown('p50', ',.0f'):>11}"
+              f"{shown('p99', ',.0f'):>11}{shown('p999', ',.0f'):>11}{shown('cpu_us', ',.2f'):>11}",
               flush=True)
         if at["delivered_rate"]:
             print(f"  {'':14}{at['delivered_rate']:10,.0f} delivered per s")
@@ -346,13 +346,15 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         try:
             stage = Stage(directory, open_part, {row.broker for row in table}, descriptors)
+            if not chosen.only:
+                # First, as memory that load has left behind would hide what they take.
+                idling = idle(stage, min(1000 if chosen.quick else 10_000, descriptors // 2 - 500))
             for each in range(rounds):
                 print(f"round {each + 1} of {rounds}", file=sys.stderr)
                 for row in table:
                     for target in rotated(row.targets, each):
                         measure(row, target, stage, seconds)
             if not chosen.only:
-                idling = idle(stage, min(1000 if chosen.quick else 10_000, descriptors // 2 - 500))
                 delay(stage, rounds, 300 if chosen.quick else 1500, delays)
         finally:
             for part in reversed(parts):
