@@ -5,7 +5,7 @@ import pytest
 
 from harness import eventually
 from laws import carried
-from stage import Mode, legs, new_tag
+from stage import Mode, delivered_at, legs, new_tag
 
 # Takes over what another worker has held for three seconds; RabbitMQ needs no such settings.
 HEIR = {
@@ -53,12 +53,15 @@ class Cast:
 
     def deliveries(self, send, count):
         """The receive spans of a message that was delivered so often, in order."""
+        return self.way_out("receive", send, count)
+
+    def way_out(self, leg, send, count):
         ids = {send.attributes["messaging.message.id"]}
         receiver = self.stage.receiver
-        receiver.wait(lambda spans: len(legs(spans, "receive", ids)) >= count, 30)
-        receives = legs(receiver.spans(), "receive", ids)
-        assert len(receives) == count, receives
-        return sorted(receives, key=lambda span: span.end)
+        receiver.wait(lambda spans: len(legs(spans, leg, ids)) >= count, 30)
+        found = legs(receiver.spans(), leg, ids)
+        assert len(found) == count, found
+        return sorted(found, key=delivered_at)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
@@ -67,6 +70,21 @@ def test_a_task_of_a_killed_worker_runs_again_in_its_hop(own_stage, mode):
     run_hold_twice(cast)
     # RabbitMQ sees at once that a worker is gone. Redis does not: another worker puts it back.
     judge(cast, {"redis": "requeued", "rabbitmq": "abandoned"}[own_stage.server.system])
+
+
+def test_followed_to_its_end_a_task_of_a_killed_worker_is_one_trace_with_both_runs(stage):
+    with stage.beside("killed", TRACEHOP_SPANS_PROCESS="true") as killed:
+        cast = Cast(killed, Mode())
+        run_hold_twice(cast)
+        first = {"redis": "requeued", "rabbitmq": "abandoned"}[stage.server.system]
+        judge(cast, first)
+        for send in cast.sends():
+            receives, runs = cast.deliveries(send, 2), cast.way_out("process", send, 2)
+            assert [run.start for run in runs] == [receive.end for receive in receives]
+            for run in runs:
+                assert (run.trace_id, run.parent_id) == (send.trace_id, carried(send))
+            told = [(run.attributes["celery.state"], run.error) for run in runs]
+            assert told == [("unknown", first == "abandoned"), ("succeeded", False)]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
