@@ -102,6 +102,43 @@ def test_only_what_the_rollout_names_is_edited(stage):
             assert (run["traceparent"] is None) == (run["task"] == "total")
 
 
+# By task, and by the protocol of the worker to whose queue it goes: the flow that sends it.
+SENT = {("add", 2): "delay", ("picky", 2): "requeue", ("add", 1): "delay"}
+ROLLOUTS = {
+    "queues": ("QUEUES_ALLOW", "*-plain-2-*", [("add", 2), ("picky", 2)]),
+    "tasks": ("TASKS_ALLOW", "ad?", [("add", 2), ("add", 1)]),
+    "no-trace": ("INJECT_RATIO", "0", []),
+    "every-trace": ("INJECT_RATIO", "1", SENT),
+}
+
+
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+def test_what_a_rollout_does_not_name_is_told_and_not_edited(following, rollout):
+    """The workers are behind another proxy, which edits nothing that is delivered."""
+    stage, modes = following, {protocol: Mode(protocol=protocol) for protocol in (1, 2)}
+    for worker in [stage.worker(mode) for mode in modes.values()]:
+        worker.ready()
+    setting, value, named = ROLLOUTS[rollout]
+    with stage.proxy(rollout, **{f"TRACEHOP_ROLLOUT_{setting}": value}) as hop:
+        env = stage.env(modes[2], False, broker=hop.url)
+        with stage.new_producer(rollout, env) as producer:
+            for (task, protocol), flow in SENT.items():
+                tag, queue = new_tag(), stage.queue(modes[protocol])
+                ids = {producer.order(flow, tag, queue=queue)["id"]}
+                runs = stage.notes.runs(tag)
+                is_named = (task, protocol) in named
+                (send,) = stage.receiver.wait(lambda spans: legs(spans, "send", ids), 30)
+                verdict = send.attributes["tracehop.context.verdict"]
+                assert verdict == ("added" if is_named else "missing")
+                context = f"00-{send.trace_id}-{send.span_id}" if is_named else None
+                for run in runs:
+                    assert (run["traceparent"] and run["traceparent"][:52]) == context
+                told = lambda spans: legs(spans, "process", ids)  # noqa: E731
+                stage.receiver.wait(lambda spans: len(told(spans)) == len(runs), 30)
+                traces = [span.trace_id for span in told(stage.receiver.spans())]
+                assert traces == [send.trace_id] * len(runs)
+
+
 # What a producer writes into the headers, and how good that is as a context.
 CONTEXTS = {
     "valid": {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
