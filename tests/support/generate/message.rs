@@ -173,10 +173,10 @@ fn extra_header() -> impl Strategy<Value = (String, Json)> {
         ("x-datadog-trace-id".to_owned(), Json::text("7")),
         ("x-datadog-parent-id".to_owned(), Json::text("8")),
     ]);
-    prop::sample::select(vec![
+    let nested = (NESTED.to_owned(), nested);
+    let other = prop::sample::select(vec![
         ("flat".to_owned(), Json::text("f")),
         ("X-Tenant".to_owned(), Json::raw(-1.5e-3)),
-        (NESTED.to_owned(), nested),
         (
             SENTRY_TRACE.to_owned(),
             Json::text(format!("{}-1", &SENTRY[3..52])),
@@ -189,7 +189,8 @@ fn extra_header() -> impl Strategy<Value = (String, Json)> {
         ),
         ("redelivered".to_owned(), Json::raw(true)),
         ("\"\\".to_owned(), Json::text("{\"traceparent\": [")),
-    ])
+    ]);
+    prop_oneof![1 => Just(nested), 2 => other]
 }
 
 fn context() -> impl Strategy<Value = Context> {
@@ -234,8 +235,8 @@ fn context() -> impl Strategy<Value = Context> {
         5 => Just(Context::Missing),
         3 => valid,
         2 => invalid,
-        1 => Just(Context::OursBefore),
-        1 => Just(Context::OursNow),
+        2 => Just(Context::OursBefore),
+        2 => Just(Context::OursNow),
         1 => Just(Context::StateAlone),
         1 => Just(Context::Elsewhere),
         1 => Just(Context::Twice),
