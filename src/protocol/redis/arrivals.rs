@@ -28,6 +28,16 @@ pub(super) struct Arrivals<'a> {
     pub(super) now: Timestamp,
 }
 
+impl Arrivals<'_> {
+    /// Tells what replies before this one have answered, even if they came together with it,
+    /// and then what is seen now.
+    fn see(&mut self, sighting: Sighting) {
+        let connection = &self.setup.connection;
+        tell_answers(self.pairing, connection, self.now, self.sightings);
+        self.sightings.push(sighting);
+    }
+}
+
 impl reply::Listener for Arrivals<'_> {
     fn begin(&mut self, type_byte: u8, text: &[u8]) {
         self.pairing.begin(type_byte, text);
@@ -44,7 +54,7 @@ impl reply::Listener for Arrivals<'_> {
     fn may_read(&mut self, length: usize, held: usize) -> bool {
         let reserved = self.hold.reserve(length, held, self.setup);
         if let Err(why) = reserved {
-            self.sightings.push(Sighting::LeftAlone {
+            self.see(Sighting::LeftAlone {
                 connection: Arc::clone(&self.setup.connection),
                 why,
             });
@@ -80,7 +90,7 @@ impl reply::Listener for Arrivals<'_> {
         if let Some(stamp) = &decision.stamp {
             envelope.write_stamped(value, stamp, patch);
         }
-        self.sightings.push(Sighting::Delivered(Box::new(Delivery {
+        self.see(Sighting::Delivered(Box::new(Delivery {
             receipt: envelope
                 .delivery_tag
                 .as_deref()
@@ -106,14 +116,6 @@ impl reply::Listener for Arrivals<'_> {
     }
 
     fn end(&mut self) -> Result<(), Unreadable> {
-        let ended = self.pairing.end();
-        // Told at once, as with requests: before a delivery that came together with it.
-        tell_answers(
-            self.pairing,
-            &self.setup.connection,
-            self.now,
-            self.sightings,
-        );
-        ended
+        self.pairing.end()
     }
 }
