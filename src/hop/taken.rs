@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::celery::Task;
@@ -108,8 +107,9 @@ pub(super) struct OpenTaken {
     follows_runs: bool,
     /// Workers have told of runs by events.
     events_come: bool,
-    /// Tasks of whose runs nobody tells the end, by name.
-    silent: HashSet<Box<str>>,
+    /// Tasks of whose runs nobody tells the end, by name, each with the one delivery that is
+    /// waited for all the same: a worker that died says nothing either, and those after it may.
+    silent: HashMap<Box<str>, Option<u64>>,
 }
 
 impl OpenTaken {
@@ -124,7 +124,7 @@ impl OpenTaken {
             age_max: limits.delivery_age_max,
             follows_runs: spans.process,
             events_come: false,
-            silent: HashSet::new(),
+            silent: HashMap::new(),
         }
     }
 
@@ -155,11 +155,14 @@ impl OpenTaken {
             finished: None,
             is_expired: false,
         };
-        if self.is_over(&taken) {
-            return self.end(taken, ended);
-        }
         let number = self.next;
         self.next += 1;
+        if let Some(waited_for @ None) = self.silent.get_mut(&*taken.delivery.task.name) {
+            *waited_for = Some(number);
+        }
+        if self.is_over(number, &taken) {
+            return self.end(taken, ended);
+        }
         self.deadlines.insert((self.deadline(&taken), number));
         self.receipts
             .extend(taken.delivery.receipt.map(|receipt| (receipt, number)));
@@ -294,9 +297,13 @@ impl OpenTaken {
         };
         if let Some(mut taken) = self.remove(number) {
             taken.is_expired = true;
-            let is_silent = taken.settled.is_some() && taken.finished.is_none();
+            // Of a broadcast, only the first worker to end it may write a result.
+            let is_silent = taken.settled.is_some()
+                && taken.finished.is_none()
+                && !taken.delivery.passage.broadcast;
             if is_silent && self.silent.len() < SILENT_MAX {
-                self.silent.insert(taken.delivery.task.name.as_ref().into());
+                let name = taken.delivery.task.name.as_ref();
+                self.silent.entry(name.into()).or_default();
             }
             self.end(taken, ended);
         }
@@ -306,7 +313,7 @@ impl OpenTaken {
         if self
             .open
             .get(&number)
-            .is_some_and(|taken| self.is_over(taken))
+            .is_some_and(|taken| self.is_over(number, taken))
             && let Some(taken) = self.remove(number)
         {
             self.end(taken, ended);
@@ -314,20 +321,22 @@ impl OpenTaken {
     }
 
     /// Whether nothing more is to be expected of a delivery.
-    fn is_over(&self, taken: &Taken) -> bool {
+    fn is_over(&self, number: u64, taken: &Taken) -> bool {
         match taken.settled {
             None => false,
             Some((Settlement::Acknowledged | Settlement::Automatic, _)) => {
-                !self.follows_runs || taken.finished.is_some() || self.is_silent(taken)
+                !self.follows_runs || taken.finished.is_some() || self.is_silent(number, taken)
             }
             Some(_) => true,
         }
     }
 
     /// Whether nobody will tell how the run has ended.
-    fn is_silent(&self, taken: &Taken) -> bool {
+    fn is_silent(&self, number: u64, taken: &Taken) -> bool {
         let task = &taken.delivery.task;
-        task.ignores_result && !self.events_come || self.silent.contains(&*task.name)
+        let waited_for = self.silent.get(&*task.name);
+        task.ignores_result && !self.events_come
+            || waited_for.is_some_and(|waited_for| *waited_for != Some(number))
     }
 
     fn remove(&mut self, number: u64) -> Option<Taken> {
@@ -337,6 +346,11 @@ impl OpenTaken {
             self.receipts.remove(&(receipt, number));
         }
         self.tasks.remove(&(taken.task(), number));
+        if let Some(waited_for) = self.silent.get_mut(&*taken.delivery.task.name)
+            && *waited_for == Some(number)
+        {
+            *waited_for = None;
+        }
         Some(taken)
     }
 
