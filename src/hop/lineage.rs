@@ -130,16 +130,18 @@ impl<'a> Message<'a> {
 
     /// The span that published this attempt, which carries our context of the one before.
     pub(super) fn cause_before(&self, carried: TraceContext, ties: Ties<'_>) -> SpanId {
-        if let Some(seen) = self.seen
-            && seen.attempt != self.attempt
-            && seen.trace_id == carried.trace_id
-        {
-            return seen.cause;
+        let before = self
+            .seen
+            .filter(|seen| seen.attempt != self.attempt && seen.trace_id == carried.trace_id);
+        match before {
+            Some(seen) if seen.hop == carried.span_id => seen.cause,
+            // It may be that an earlier one was seen here, and the one before elsewhere.
+            _ if self.span_before("send") == Some(carried.span_id) => {
+                self.span_before(ties.cause).unwrap_or(carried.span_id)
+            }
+            Some(seen) => seen.cause,
+            None => carried.span_id,
         }
-        if self.span_before("send") == Some(carried.span_id) {
-            return self.span_before(ties.cause).unwrap_or(carried.span_id);
-        }
-        carried.span_id
     }
 
     /// Where the span of a message belongs that carries no context. First that holds wins.

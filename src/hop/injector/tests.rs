@@ -148,6 +148,21 @@ fn a_retry_that_brings_our_context_along_is_renewed() {
 }
 
 #[test]
+fn a_retry_follows_from_the_attempt_before_though_only_an_earlier_one_was_seen() {
+    let injector = injector(|_| {});
+    let first = decide(&injector, &task(ROOT), &headers(&[]));
+    let elsewhere = Injector::new(Policy::default(), Sampler::default(), &Limits::default());
+    let mut retry = task(ROOT);
+    retry.retries = 1;
+    retry.parent_id = Some(ROOT.into());
+    let second = decide(&elsewhere, &retry, &carrying(&first));
+    retry.retries = 2;
+    let third = decide(&injector, &retry, &carrying(&second));
+    let parent = second.judgement.context.span_id;
+    assert_eq!(third.judgement.parent, Some(parent));
+}
+
+#[test]
 fn a_retry_that_lost_our_context_is_the_child_of_the_attempt_before() {
     let injector = injector(|_| {});
     let first = decide(&injector, &task(ROOT), &headers(&[]));
