@@ -93,8 +93,9 @@ def test_a_task_that_a_stopping_worker_gives_back_is_still_in_its_hop(own_stage,
     server = own_stage.server
     with cast.worker("first") as first:
         first.ready()
-        cast.publish("countdown", seconds=4)
-        eventually(lambda: server.unsettled(own_stage.queue(mode)) == 2, "the worker holds both tasks")
+        cast.publish("countdown", seconds=6)
+        # Sooner than the broker would tell: it has to be before they run.
+        eventually(lambda: first.log.read_text().count("] received") == 2, "the worker holds both tasks")
         assert first.stop() == 0
     assert server.waiting(own_stage.queue(mode)) == 2, "both are back in the queue"
     assert cast.runs() == []
