@@ -122,6 +122,7 @@ export const ORIGINS = {
 export const EVIDENCE = {
   result: "the worker's result",
   event: "the worker's event",
+  publication: "the sending of the next attempt",
   acknowledgement: "the acknowledgement",
 };
 
