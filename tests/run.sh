@@ -89,7 +89,9 @@ celery_part() {
     check build cargo build
     venv demo deploy/demo/requirements.txt
     check demo env HOP_BINARY=target/debug/tracehop deploy/demo.sh --once
-    tests celery .cache/venv/celery-5.7/bin/python -m pytest tests/celery "$@"
+    # Three at a time: they wait more than they work.
+    tests celery .cache/venv/celery-5.7/bin/python -m pytest tests/celery \
+        --numprocesses 3 --dist loadgroup "$@"
 }
 
 deploy_part() {

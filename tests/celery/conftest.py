@@ -1,3 +1,6 @@
+from functools import partial
+from itertools import count
+
 import pytest
 
 from harness import RabbitMQ, Redis, Tracehop, free_port, missing_tools
@@ -10,18 +13,25 @@ def pytest_sessionstart(session):
         pytest.exit("run tests/run.sh: " + "; ".join(missing), returncode=2)
 
 
-FIGURES = []
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Those that share a stage run in one process, and so do the others of a file."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        item.add_marker(pytest.mark.xdist_group(params.get("stage", item.path.stem)))
 
 
 @pytest.fixture
-def figures():
-    """What is put here is printed at the end."""
-    return FIGURES
+def figure(record_property):
+    """What it is called with is printed at the end."""
+    return partial(record_property, "figure")
 
 
 def pytest_terminal_summary(terminalreporter):
-    for figure in FIGURES:
-        terminalreporter.write_line(figure)
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figure":
+                terminalreporter.write_line(value)
 
 
 BROKERS = {"redis": Redis, "rabbitmq": RabbitMQ}
@@ -44,11 +54,14 @@ def following(stage):
 NARROW = {"worker_prefetch_multiplier": 2}
 
 
-@pytest.fixture(params=BROKERS)
-def own_stage(request, tmp_path):
-    """A stage for one test, which may do harm to it."""
-    with Stage(tmp_path, BROKERS[request.param]) as stage:
-        yield stage
+NUMBERS = count(1)
+
+
+@pytest.fixture
+def own_stage(stage):
+    """A stage for one test, which may do harm to all of it but the broker."""
+    with stage.beside(f"own-{next(NUMBERS)}") as own_stage:
+        yield own_stage
 
 
 @pytest.fixture

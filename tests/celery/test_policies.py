@@ -10,11 +10,11 @@ from laws import (
     is_one_trace,
     runs_as_without_the_proxy,
 )
-from stage import Mode, Stage, legs, new_tag
+from stage import Mode, legs, new_tag
 
 
-def test_restamp_puts_the_hop_between_producer_and_worker(tmp_path):
-    with Stage(tmp_path, TRACEHOP_POLICY_ON_VALID="restamp") as stage:
+def test_restamp_puts_the_hop_between_producer_and_worker(stage):
+    with stage.beside("restamp", TRACEHOP_POLICY_ON_VALID="restamp") as stage:
         journey = stage.play("retry", Mode(producer=True, worker=True), 3)
         runs_as_without_the_proxy(journey)
         for message in journey.messages:
@@ -26,8 +26,8 @@ def test_restamp_puts_the_hop_between_producer_and_worker(tmp_path):
         is_one_trace(journey)
 
 
-def test_observe_reports_and_changes_nothing(tmp_path):
-    with Stage(tmp_path, TRACEHOP_POLICY_MODE="observe") as stage:
+def test_observe_reports_and_changes_nothing(stage):
+    with stage.beside("observe", TRACEHOP_POLICY_MODE="observe") as stage:
         journey = stage.play("chain_of_three", Mode(), 3)
         runs_as_without_the_proxy(journey)
         for message, run in journey.messages.items():
@@ -35,8 +35,8 @@ def test_observe_reports_and_changes_nothing(tmp_path):
             assert journey.send(message).attributes["tracehop.context.verdict"] == "missing"
 
 
-def test_what_is_not_sampled_is_not_recorded_by_anyone(tmp_path):
-    with Stage(tmp_path, OTEL_TRACES_SAMPLER="parentbased_always_off") as stage:
+def test_what_is_not_sampled_is_not_recorded_by_anyone(stage):
+    with stage.beside("unsampled", OTEL_TRACES_SAMPLER="parentbased_always_off") as stage:
         journey = stage.play("chain_of_three", Mode(worker=True), 3, recorded=False)
         runs_as_without_the_proxy(journey)
         for run in journey.runs:

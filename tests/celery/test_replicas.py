@@ -96,8 +96,9 @@ class Played:
         assert complete, f"each of {self.runs} has its spans: {self.spans}"
 
     def send(self, message):
-        (span,) = self.spans["send"][message]
-        return span
+        sends = self.spans["send"][message]
+        assert len(sends) == 1, f"{message} was sent once: {sends}, {self.runs}"
+        return sends[0]
 
     def is_one_trace_in_which_each_has_its_place(self):
         for message, run in self.runs.items():
@@ -192,6 +193,7 @@ def test_a_replica_may_be_replaced_between_the_steps_of_a_chain(pair):
     pair.worker("back", pair.back.url)
     pair.producer(pair.front.url).order("chain_after_a_gate", tag, queue="queue-back", wait=False)
     eventually(lambda: notes.runs(tag), "the first step runs")
+    eventually(lambda: not pair.stage.server.unsettled("queue-back"), "and is acknowledged")
     pair.back = pair.back.restart()
     notes.client.set(f"release:{tag}", "")
     pair.played(tag, 3).is_one_trace_in_which_each_has_its_place()

@@ -24,7 +24,7 @@ def test_a_value_of_64_mib_passes_unchanged_and_is_not_held(server, hop):
     assert hop.peak_bytes() < 64 * MIB
 
 
-def test_ten_thousand_idle_connections_are_cheap(tmp_path, figures):
+def test_ten_thousand_idle_connections_are_cheap(tmp_path, figure):
     # Each of them is two open files to the proxy.
     count = min(10_000, (files_allowed(21_000) - 200) // 2)
     assert count > 1000, "the limit of open files (ulimit -Hn) is too low"
@@ -41,7 +41,7 @@ def test_ten_thousand_idle_connections_are_cheap(tmp_path, figures):
                     assert connection.recv(64) == b"+PONG\r\n"
                 assert hop.metric("tracehop_connections") >= count
                 each = (hop.resident_bytes() - before) / count
-                figures.append(f"{each:.0f} bytes of memory for each of {count} idle connections")
+                figure(f"{each:.0f} bytes of memory for each of {count} idle connections")
                 assert each < 16 << 10
                 serves(hop)
             finally:
