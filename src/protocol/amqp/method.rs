@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::mem;
+use std::iter;
 
 use crate::celery::HeaderValue;
 use crate::protocol::amqp::cursor::Cursor;
@@ -277,17 +277,20 @@ impl Tags {
         }
     }
 
-    /// Takes out of `numbered` what is meant.
-    pub(super) fn take_from<T>(self, numbered: &mut BTreeMap<u64, T>) -> BTreeMap<u64, T> {
-        match (self.tag, self.multiple) {
-            (tag, false) => numbered.remove_entry(&tag).into_iter().collect(),
+    /// Takes what is meant out of `numbered`, one after another.
+    pub(super) fn take_from<T>(
+        self,
+        numbered: &mut BTreeMap<u64, T>,
+    ) -> impl Iterator<Item = (u64, T)> {
+        iter::from_fn(move || match (self.tag, self.multiple) {
+            (tag, false) => numbered.remove_entry(&tag),
             // Zero stands for all that there are.
-            (0, true) => mem::take(numbered),
+            (0, true) => numbered.pop_first(),
             (tag, true) => {
-                let later = numbered.split_off(&tag.saturating_add(1));
-                mem::replace(numbered, later)
+                let first = numbered.first_entry()?;
+                (*first.key() <= tag).then(|| first.remove_entry())
             }
-        }
+        })
     }
 }
 

@@ -45,10 +45,10 @@ impl Unsettled {
         settlement: Settlement,
         settlements: &mut Settlements,
     ) {
-        let settled = tags.take_from(&mut self.0);
-        settlements.leave(settled.len());
-        let told = settled.into_values().map(|number| (number, settlement));
-        settlements.told.extend(told);
+        for (_, number) in tags.take_from(&mut self.0) {
+            settlements.leave(1);
+            settlements.told.push((number, settlement));
+        }
     }
 
     /// This is what is told of all that wait.
