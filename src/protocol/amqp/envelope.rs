@@ -17,10 +17,12 @@ use crate::protocol::amqp::frame::Frame;
 use crate::protocol::amqp::frame::Halt;
 use crate::protocol::amqp::frame::Kind;
 use crate::protocol::amqp::frame::Unreadable;
+use crate::protocol::amqp::frame::write_long;
 use crate::protocol::amqp::method::Route;
+use crate::protocol::amqp::table::Value;
 use crate::protocol::amqp::table::next_field;
+use crate::protocol::amqp::table::write_name;
 use crate::protocol::amqp::table::write_text;
-use crate::protocol::amqp::table::write_text_value;
 
 /// A content header, read in place.
 #[derive(Debug)]
@@ -51,18 +53,11 @@ pub(super) struct Past<'a> {
 /// Where the headers stand in the payload.
 #[derive(Debug, Default)]
 struct Places {
-    headers: HeadersPlace,
+    /// The table with its length; empty, and where that would be, if there is none.
+    headers: Range<usize>,
     /// Type and value of the last `traceparent`, which is the one that counts.
     traceparent: Option<Range<usize>>,
     tracestate: Option<Range<usize>>,
-}
-
-#[derive(Debug)]
-enum HeadersPlace {
-    /// There are none; here they would be.
-    Missing(usize),
-    /// The table, without its length.
-    Table(Range<usize>),
 }
 
 impl<'a> Envelope<'a> {
@@ -86,11 +81,12 @@ impl<'a> Envelope<'a> {
             places: Places::default(),
         };
         for (flag, property) in PROPERTIES {
-            if property == Property::Headers {
-                envelope.places.headers = HeadersPlace::Missing(cursor.position());
-            }
+            let start = cursor.position();
             if flags & flag != 0 {
                 envelope.read_property(property, &mut cursor)?;
+            }
+            if property == Property::Headers {
+                envelope.places.headers = start..cursor.position();
             }
         }
         if cursor.is_at_end() {
@@ -110,7 +106,6 @@ impl<'a> Envelope<'a> {
             Property::Headers => {
                 let table = cursor.long_place()?;
                 self.read_headers(cursor.within(&table))?;
-                self.places.headers = HeadersPlace::Table(table);
             }
             Property::CorrelationId => self.correlation_id = cursor.short_string()?,
             Property::Octet => drop(cursor.octet()?),
@@ -128,9 +123,9 @@ impl<'a> Envelope<'a> {
                 b"tracestate" => self.places.tracestate = Some(field.place),
                 b"headers" => nested = nested_table(&cursor, &field.place),
                 b"hostname" => self.has_hostname = true,
-                b"x-delivery-count" => self.past.deliveries = count(&field.value),
-                b"x-first-death-queue" => self.past.first_queue = text(&field.value),
-                b"x-first-death-reason" => self.past.first_reason = text(&field.value),
+                b"x-delivery-count" => self.past.deliveries = count(field.value),
+                b"x-first-death-queue" => self.past.first_queue = text(field.value),
+                b"x-first-death-reason" => self.past.first_reason = text(field.value),
                 _ => {}
             }
             self.headers.take(field.name, field.value);
@@ -176,43 +171,42 @@ impl<'a> Envelope<'a> {
         stamp: &Stamp,
         out: &mut Vec<u8>,
     ) {
-        let mut added = Vec::new();
-        let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::with_capacity(4);
-        match &self.places.traceparent {
-            Some(place) => edits.push((place.clone(), text_value(&stamp.traceparent))),
-            None => write_text("traceparent", &stamp.traceparent, &mut added),
-        }
-        match (&self.places.tracestate, stamp.tracestate.as_deref()) {
-            // An empty list stands for none.
-            (Some(place), text) => {
-                edits.push((place.clone(), text_value(text.unwrap_or_default())));
-            }
-            (None, Some(text)) => write_text("tracestate", text, &mut added),
-            (None, None) => {}
-        }
-        match &self.places.headers {
-            HeadersPlace::Table(table) => {
-                let replaced: usize = edits.iter().map(|(place, _)| place.len()).sum();
-                let written: usize = edits.iter().map(|(_, new)| new.len()).sum();
-                let length = table.len() - replaced + written + added.len();
-                edits.push((table.start - 4..table.start, long(length)));
-                edits.push((table.end..table.end, added));
-            }
-            HeadersPlace::Missing(at) => {
-                let flags = self.flags | HEADERS_FLAG;
-                edits.push((FLAGS_PLACE, flags.to_be_bytes().to_vec()));
-                edits.push((*at..*at, [long(added.len()), added].concat()));
-            }
-        }
-        edits.sort_by_key(|(place, _)| place.start);
+        let Places {
+            headers,
+            traceparent,
+            tracestate,
+        } = &self.places;
+        let part = |from, to| payload.get(from..to).unwrap_or_default();
+        // What is not there yet is added at the end of the table.
+        let place =
+            |found: &Option<Range<usize>>| found.clone().unwrap_or(headers.end..headers.end);
+        // Where there is a list and should be none, an empty one stands for that.
+        let list = stamp.tracestate.as_deref();
+        let list = list.or_else(|| tracestate.as_ref().map(|_| ""));
+        let mut fields = [
+            ("traceparent", place(traceparent), Some(&*stamp.traceparent)),
+            ("tracestate", place(tracestate), list),
+        ];
+        fields.sort_by_key(|(_, place, _)| place.start);
+        out.reserve(payload.len() + ADDED_BYTES);
         Frame::write(Kind::Header, channel, out, |out| {
-            let mut from = 0;
-            for (place, new) in edits {
-                out.extend_from_slice(payload.get(from..place.start).unwrap_or_default());
-                out.extend_from_slice(&new);
-                from = place.end;
-            }
-            out.extend_from_slice(payload.get(from..).unwrap_or_default());
+            out.extend_from_slice(part(0, FLAGS_PLACE.start));
+            out.extend_from_slice(&(self.flags | HEADERS_FLAG).to_be_bytes());
+            out.extend_from_slice(part(FLAGS_PLACE.end, headers.start));
+            write_long(out, |out| {
+                let mut from = headers.end.min(headers.start + 4);
+                for (name, place, text) in fields {
+                    let Some(text) = text else { continue };
+                    out.extend_from_slice(part(from, place.start));
+                    if place.is_empty() {
+                        write_name(name, out);
+                    }
+                    write_text(text, out);
+                    from = place.end;
+                }
+                out.extend_from_slice(part(from, headers.end));
+            });
+            out.extend_from_slice(part(headers.end, payload.len()));
         });
     }
 }
@@ -227,23 +221,17 @@ fn nested_table<'a>(cursor: &Cursor<'a>, place: &Range<usize>) -> Option<Cursor<
     Some(cursor.within(&table))
 }
 
-fn count(value: &HeaderValue<'_>) -> Option<u32> {
-    match value {
-        HeaderValue::Integer(number) => u32::try_from(*number).ok(),
+fn count(value: Value<'_>) -> Option<u32> {
+    match value.into() {
+        HeaderValue::Integer(number) => u32::try_from(number).ok(),
         _ => None,
     }
 }
 
-fn text<'a>(value: &HeaderValue<'a>) -> Option<Cow<'a, str>> {
-    match value {
-        HeaderValue::Text(text) => Some(text.clone()),
+fn text(value: Value<'_>) -> Option<Cow<'_, str>> {
+    match value.into() {
+        HeaderValue::Text(text) => Some(text),
         _ => None,
-    }
-}
-
-impl Default for HeadersPlace {
-    fn default() -> Self {
-        Self::Missing(0)
     }
 }
 
@@ -261,19 +249,6 @@ pub(super) fn mark(route: Route<'_>, correlation_id: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     (route, correlation_id).hash(&mut hasher);
     hasher.finish()
-}
-
-fn text_value(text: &str) -> Vec<u8> {
-    let mut value = Vec::with_capacity(5 + text.len());
-    write_text_value(text, &mut value);
-    value
-}
-
-fn long(number: usize) -> Vec<u8> {
-    u32::try_from(number)
-        .unwrap_or(u32::MAX)
-        .to_be_bytes()
-        .to_vec()
 }
 
 /// What is to be seen of a property.
@@ -309,6 +284,8 @@ const HEADERS_FLAG: u16 = 1 << 13;
 const UNKNOWN_FLAGS: u16 = 0b11;
 /// Behind class, weight and body size.
 const FLAGS_PLACE: Range<usize> = 12..14;
+/// Room for what a stamp adds, as a rule.
+const ADDED_BYTES: usize = 256;
 /// As much of a content header as tells the size of the body.
 const BODY_SIZE_END: usize = 12;
 const JSON: &[u8] = b"application/json";

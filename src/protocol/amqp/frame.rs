@@ -252,14 +252,19 @@ impl Frame {
             Kind::Heartbeat => 8,
         });
         out.extend_from_slice(&channel.to_be_bytes());
-        let size_at = out.len();
-        out.extend_from_slice(&[0; 4]);
-        payload(out);
-        let size = out.len() - size_at - 4;
-        if let Some(place) = out.get_mut(size_at..size_at + 4) {
-            place.copy_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
-        }
+        write_long(out, payload);
         out.push(FRAME_END);
+    }
+}
+
+/// Writes what `content` writes behind its length: a payload, a table.
+pub(super) fn write_long(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
+    let length_at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    content(out);
+    let length = out.len() - length_at - 4;
+    if let Some(place) = out.get_mut(length_at..length_at + 4) {
+        place.copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
     }
 }
 

@@ -50,7 +50,7 @@ impl Greeting {
         };
         let mut properties = cursor.within(&properties);
         while let Some(field) = next_field(&mut properties)? {
-            let HeaderValue::Text(text) = field.value else {
+            let HeaderValue::Text(text) = field.value.into() else {
                 continue;
             };
             match field.name {

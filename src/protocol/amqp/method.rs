@@ -373,7 +373,9 @@ fn client_name<'a>(cursor: &mut Cursor<'a>) -> Option<Cow<'a, str>> {
     let length = usize::try_from(cursor.long().ok()?).ok()?;
     let mut properties = Cursor::new(cursor.up_to(length), "short_method");
     while let Ok(Some(property)) = next_field(&mut properties) {
-        if let (b"connection_name", HeaderValue::Text(name)) = (property.name, property.value) {
+        if property.name == b"connection_name"
+            && let HeaderValue::Text(name) = property.value.into()
+        {
             return (!name.is_empty()).then_some(name);
         }
     }

@@ -9,6 +9,7 @@ use std::ops::Range;
 use crate::celery::HeaderValue;
 use crate::protocol::amqp::cursor::Cursor;
 use crate::protocol::amqp::frame::Unreadable;
+use crate::protocol::amqp::frame::write_long;
 
 /// One entry of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,15 @@ pub(super) struct Field<'a> {
     pub(super) name: &'a [u8],
     /// Where type and value stand.
     pub(super) place: Range<usize>,
-    pub(super) value: HeaderValue<'a>,
+    pub(super) value: Value<'a>,
+}
+
+/// What stands for a value; what it says is only looked at where somebody wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Value<'a> {
+    kind: u8,
+    /// Without the length, where it has one.
+    bytes: &'a [u8],
 }
 
 /// Reads the next entry of the table that the cursor is bound to.
@@ -26,7 +35,7 @@ pub(super) fn next_field<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Field<'a>
     }
     let name = cursor.short_string()?;
     let start = cursor.position();
-    let value = value(cursor)?;
+    let value = Value::read(cursor)?;
     Ok(Some(Field {
         name,
         place: start..cursor.position(),
@@ -34,48 +43,77 @@ pub(super) fn next_field<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Field<'a>
     }))
 }
 
-/// Writes an entry whose value is a long string.
-pub(super) fn write_text(name: &str, text: &str, out: &mut Vec<u8>) {
+/// Writes the name of an entry.
+pub(super) fn write_name(name: &str, out: &mut Vec<u8>) {
     out.push(u8::try_from(name.len()).unwrap_or_default());
     out.extend_from_slice(name.as_bytes());
-    write_text_value(text, out);
 }
 
-/// Writes type and value of a long string.
-pub(super) fn write_text_value(text: &str, out: &mut Vec<u8>) {
+/// Writes type and value of a text.
+pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'S');
-    let length = u32::try_from(text.len()).unwrap_or_default();
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
+    write_long(out, |out| out.extend_from_slice(text.as_bytes()));
 }
 
-fn value<'a>(cursor: &mut Cursor<'a>) -> Result<HeaderValue<'a>, Unreadable> {
-    let integer = HeaderValue::Integer;
-    Ok(match cursor.octet()? {
-        b'S' => match str::from_utf8(cursor.long_string()?) {
-            Ok(text) => HeaderValue::Text(text.into()),
+impl<'a> Value<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Unreadable> {
+        let kind = cursor.octet()?;
+        let bytes = match kind {
+            b'V' => cursor.bytes(0)?,
+            b't' | b'b' | b'B' => cursor.bytes(1)?,
+            b's' | b'U' | b'u' => cursor.bytes(2)?,
+            b'I' | b'i' | b'f' => cursor.bytes(4)?,
+            b'D' => cursor.bytes(5)?,
+            b'l' | b'L' | b'd' | b'T' => cursor.bytes(8)?,
+            b'S' | b'x' | b'F' | b'A' => cursor.long_string()?,
+            _ => return Err("unknown_field_type"),
+        };
+        Ok(Self { kind, bytes })
+    }
+
+    /// The number that `read` makes of the bytes, of which there are as many as it takes.
+    fn number<const N: usize, T>(self, read: fn([u8; N]) -> T) -> HeaderValue<'a>
+    where
+        T: Into<i64>,
+    {
+        match self.bytes.try_into() {
+            Ok(bytes) => HeaderValue::Integer(read(bytes).into()),
             Err(_) => HeaderValue::Other,
-        },
-        b'b' => integer(i8::from_be_bytes(cursor.array()?).into()),
-        b'B' => integer(cursor.octet()?.into()),
-        b's' | b'U' => integer(i16::from_be_bytes(cursor.array()?).into()),
-        b'u' => integer(cursor.short()?.into()),
-        b'I' => integer(i32::from_be_bytes(cursor.array()?).into()),
-        b'i' => integer(cursor.long()?.into()),
-        b'l' | b'L' => integer(i64::from_be_bytes(cursor.array()?)),
-        b'f' => f64::from(f32::from_be_bytes(cursor.array()?)).into(),
-        b'd' => f64::from_be_bytes(cursor.array()?).into(),
-        b'V' => HeaderValue::Null,
-        b't' => HeaderValue::Truth(cursor.octet()? != 0),
-        b'D' => other(cursor.bytes(5)?),
-        b'T' => other(cursor.bytes(8)?),
-        b'x' | b'F' | b'A' => other(cursor.long_string()?),
-        _ => return Err("unknown_field_type"),
-    })
+        }
+    }
+
+    fn float<const N: usize, T>(self, read: fn([u8; N]) -> T) -> HeaderValue<'a>
+    where
+        T: Into<f64>,
+    {
+        match self.bytes.try_into() {
+            Ok(bytes) => HeaderValue::from(read(bytes).into()),
+            Err(_) => HeaderValue::Other,
+        }
+    }
 }
 
-const fn other(_skipped: &[u8]) -> HeaderValue<'static> {
-    HeaderValue::Other
+impl<'a> From<Value<'a>> for HeaderValue<'a> {
+    fn from(value: Value<'a>) -> Self {
+        match value.kind {
+            b'S' => match str::from_utf8(value.bytes) {
+                Ok(text) => Self::Text(text.into()),
+                Err(_) => Self::Other,
+            },
+            b'b' => value.number(i8::from_be_bytes),
+            b'B' => value.number(u8::from_be_bytes),
+            b's' | b'U' => value.number(i16::from_be_bytes),
+            b'u' => value.number(u16::from_be_bytes),
+            b'I' => value.number(i32::from_be_bytes),
+            b'i' => value.number(u32::from_be_bytes),
+            b'l' | b'L' => value.number(i64::from_be_bytes),
+            b'f' => value.float(f32::from_be_bytes),
+            b'd' => value.float(f64::from_be_bytes),
+            b'V' => Self::Null,
+            b't' => Self::Truth(value.bytes != [0]),
+            _ => Self::Other,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,7 +161,7 @@ mod tests {
             let fields = fields(&table).unwrap();
             assert_eq!(fields.len(), 2, "{value}");
             assert_eq!(fields[0].name, b"n");
-            assert_eq!(fields[0].value, expected, "{value}");
+            assert_eq!(HeaderValue::from(fields[0].value), expected, "{value}");
             assert_eq!(fields[0].place, 2..table.len() - 3, "{value}");
         }
     }
