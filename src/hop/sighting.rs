@@ -88,7 +88,7 @@ pub struct Publication {
     /// When the first byte of the publication was seen.
     pub at: Timestamp,
     /// The queue, or the topic of a broadcast.
-    pub destination: Box<str>,
+    pub destination: Arc<str>,
     pub task: Task<'static>,
     /// What the client calls itself on this connection; `None` where it has no name.
     pub client_name: Option<Arc<str>>,
@@ -108,7 +108,7 @@ pub struct Delivery {
     /// When the last byte that was needed to read it was seen.
     pub at: Timestamp,
     /// The queue, or the topic of a broadcast.
-    pub destination: Box<str>,
+    pub destination: Arc<str>,
     pub task: Task<'static>,
     /// What the client calls itself on this connection; `None` where it has no name.
     pub client_name: Option<Arc<str>>,

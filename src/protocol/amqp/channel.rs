@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use crate::hop::Answer;
 use crate::hop::Settlement;
@@ -39,6 +40,8 @@ pub(super) struct Channels {
     closed: Option<Box<str>>,
     /// No answer is read any more.
     lost: bool,
+    /// Where the last publication went: the next one mostly goes there, too.
+    target: Option<Arc<Target>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,9 +86,17 @@ pub(super) enum Publishing {
 #[derive(Debug)]
 pub(super) struct Publish {
     pub(super) at: Timestamp,
-    pub(super) exchange: Box<[u8]>,
-    pub(super) routing_key: Box<[u8]>,
+    pub(super) target: Arc<Target>,
     pub(super) mandatory: bool,
+}
+
+/// Where publications go.
+#[derive(Debug)]
+pub(super) struct Target {
+    exchange: Box<[u8]>,
+    routing_key: Box<[u8]>,
+    /// Known once somebody has asked for it.
+    destination: OnceLock<Arc<str>>,
 }
 
 /// What of a message to the client is to come next.
@@ -136,6 +147,7 @@ impl Channels {
             waiting_max,
             closed: None,
             lost: false,
+            target: None,
         }
     }
 
@@ -197,10 +209,13 @@ impl Channels {
         channel.interrupt(&Answer::Lost, &mut self.answers);
         match method {
             Method::Publish { route, mandatory } => {
+                let known = self.target.take();
+                let known = known.filter(|target| target.route() == *route);
+                let target = known.unwrap_or_else(|| Arc::new(Target::new(*route)));
+                self.target = Some(Arc::clone(&target));
                 channel.publishing = Publishing::Header(Publish {
                     at: now,
-                    exchange: route.exchange.into(),
-                    routing_key: route.routing_key.into(),
+                    target,
                     mandatory: *mandatory,
                 });
             }
@@ -426,12 +441,25 @@ impl Delivered {
     }
 }
 
-impl Publish {
+impl Target {
+    fn new(route: Route<'_>) -> Self {
+        Self {
+            exchange: route.exchange.into(),
+            routing_key: route.routing_key.into(),
+            destination: OnceLock::new(),
+        }
+    }
+
     pub(super) fn route(&self) -> Route<'_> {
         Route {
             exchange: &self.exchange,
             routing_key: &self.routing_key,
         }
+    }
+
+    pub(super) fn destination(&self) -> &Arc<str> {
+        self.destination
+            .get_or_init(|| self.route().destination().into())
     }
 }
 

@@ -138,7 +138,7 @@ impl Replies<'_> {
             connection,
             system: SYSTEM,
             at: self.now,
-            destination: (&*delivered.destination).into(),
+            destination: Arc::clone(&delivered.destination),
             task: task.into_owned(),
             client_name: self.state.client_name.clone(),
             size: content.size(),

@@ -132,7 +132,7 @@ impl Requests<'_> {
         };
         let mark = publish
             .mandatory
-            .then(|| mark(publish.route(), content.envelope.correlation_id));
+            .then(|| mark(publish.target.route(), content.envelope.correlation_id));
         let (hop, saying) = match content.task.take() {
             Some(task) => {
                 let hop = self.inject(publish, task, &content, frame, patch);
@@ -160,7 +160,7 @@ impl Requests<'_> {
         if !injector.follows_runs() {
             return None;
         }
-        Saying::of(publish.route(), &content.envelope, limits, budget)
+        Saying::of(publish.target.route(), &content.envelope, limits, budget)
     }
 
     fn desk(&mut self) -> Desk<'_> {
@@ -183,11 +183,11 @@ impl Requests<'_> {
     ) -> u64 {
         let setup = &mut *self.setup;
         let headers = &content.envelope.headers;
-        let destination = publish.route().destination();
+        let destination = publish.target.destination();
         let decision =
             setup
                 .injector
-                .publish(&task, headers, &destination, self.now, &mut setup.ids);
+                .publish(&task, headers, destination, self.now, &mut setup.ids);
         let tuning = self.state.tuning;
         let decision = self.desk().stamp(decision, content, frame, tuning, patch);
         let connection = Arc::clone(&self.setup.connection);
@@ -202,7 +202,7 @@ impl Requests<'_> {
                 connection,
                 system: SYSTEM,
                 at: publish.at,
-                destination,
+                destination: Arc::clone(destination),
                 task: task.into_owned(),
                 client_name: self.state.client_name.clone(),
                 size: content.size(),
