@@ -84,14 +84,14 @@ impl Name {
     /// As HTTP has it, these names are the same in upper and in lower case.
     fn of(name: &[u8], place: Place) -> Option<Self> {
         let (_, found) = NAMES
-            .into_iter()
+            .iter()
             .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))?;
         let is_w3c = matches!(found, Self::Traceparent | Self::Tracestate);
-        (place == Place::Nested || !is_w3c).then_some(found)
+        (place == Place::Nested || !is_w3c).then_some(*found)
     }
 }
 
-const NAMES: [(&str, Name); 13] = [
+static NAMES: [(&str, Name); 13] = [
     ("traceparent", Name::Traceparent),
     ("tracestate", Name::Tracestate),
     ("sentry-trace", Name::SentryTrace),
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn every_name_is_known_in_any_case() {
-        for (written, name) in NAMES {
+        for (written, name) in NAMES.iter().copied() {
             for written in [written.to_owned(), written.to_uppercase()] {
                 let foreign = taken(Place::Nested, &[(&written, text("a"))]);
                 assert_eq!(foreign.get(Place::Nested, name), Some("a"), "{written}");

@@ -153,7 +153,7 @@ impl<'a> Envelope<'a> {
         if let Some(queue) = self
             .routing_key
             .as_deref()
-            .filter(|queue| !queue.is_empty())
+            .filter(|queue| !queue.is_empty() && *queue != key)
             && let Some(start) = key.rfind(queue)
             && let Some((named, suffix)) = key.split_at_checked(start + queue.len())
             && suffix.ends_with(|last: char| last.is_ascii_digit())
@@ -234,8 +234,9 @@ impl HeadersPlace {
         for (name, value) in members {
             if let Some(value) = value {
                 out.extend_from_slice(separator.as_bytes());
-                quote(name, out);
-                out.extend_from_slice(b": ");
+                out.push(b'"');
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"\": ");
                 quote(value, out);
                 separator = ", ";
             }
