@@ -1,8 +1,5 @@
 //! Ids that follow from the message, so that every replica finds the same ones.
 
-use std::fmt;
-use std::fmt::Write;
-
 use sha2::Digest;
 use sha2::Sha256;
 use uuid::Uuid;
@@ -31,18 +28,29 @@ pub fn derived_trace_id(id: &str) -> (TraceId, TraceFlags) {
         return (trace_id, flags);
     }
     (
-        TraceId::nonzero(sha256(format_args!("{id}"))),
+        TraceId::nonzero(sha256(&[id.as_bytes()])),
         TraceFlags::default(),
     )
 }
 
-/// The span of one leg (`send`, `receive`, `process`) of one attempt of a task.
+/// The span of one leg (`send`, `receive`, `process`) of one attempt of a task: the first
+/// eight bytes of the SHA-256 of `leg:task_id:retries:replaced`.
 ///
 /// `replaced` is Celery's `replaced_task_nesting`: a replaced task keeps its id and its
 /// number of retries, and is an attempt of its own all the same.
 #[must_use]
 pub fn derived_span_id(leg: &str, task_id: &str, retries: u32, replaced: u32) -> SpanId {
-    SpanId::nonzero(sha256(format_args!("{leg}:{task_id}:{retries}:{replaced}")))
+    let mut digits = [itoa::Buffer::new(), itoa::Buffer::new()];
+    let [retries_digits, replaced_digits] = &mut digits;
+    SpanId::nonzero(sha256(&[
+        leg.as_bytes(),
+        b":",
+        task_id.as_bytes(),
+        b":",
+        retries_digits.format(retries).as_bytes(),
+        b":",
+        replaced_digits.format(replaced).as_bytes(),
+    ]))
 }
 
 /// A short key for an id of any length: the UUID itself, or a digest.
@@ -51,24 +59,14 @@ pub fn key_of(id: &str) -> [u8; 16] {
     derived_trace_id(id).0.to_bytes()
 }
 
-/// The first `N` bytes of the SHA-256 of `text`; `N` is at most 32.
-fn sha256<const N: usize>(text: fmt::Arguments<'_>) -> [u8; N] {
-    let mut digested = Digested::default();
-    // It takes whatever it is given.
-    let _ = digested.write_fmt(text);
-    let digest = digested.0.finalize();
-    std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default())
-}
-
-/// Text is digested as it is written: what is told by a digest needs no string of its own.
-#[derive(Default)]
-struct Digested(Sha256);
-
-impl Write for Digested {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.update(text);
-        Ok(())
+/// The first `N` bytes of the SHA-256 of `parts`; `N` is at most 32.
+fn sha256<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut sha256 = Sha256::new();
+    for part in parts {
+        sha256.update(part);
     }
+    let digest = sha256.finalize();
+    std::array::from_fn(|index| digest.get(index).copied().unwrap_or_default())
 }
 
 #[cfg(test)]

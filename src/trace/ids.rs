@@ -131,9 +131,11 @@ pub(super) fn lower_hex_digits(text: &str, count: usize) -> Option<&str> {
     hex_digits(text, count).filter(|digits| is_lower && digits.len() == count)
 }
 
-/// Writes all digits at once: ids are written several times for each message, and one by one
-/// they would cost as much as reading it.
-fn write_hex<const DIGITS: usize>(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+/// Lower-case hex digits, two for each byte; `DIGITS` is twice the number of bytes.
+///
+/// All at once: ids are written several times for each message, and digit by digit they would
+/// cost as much as reading it.
+pub(super) fn hex<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
     let digit = |nibble| {
         if nibble < 10 {
             b'0' + nibble
@@ -145,12 +147,17 @@ fn write_hex<const DIGITS: usize>(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> f
     for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
         *pair = [digit(byte >> 4), digit(byte & 15)];
     }
-    f.write_str(str::from_utf8(&digits).unwrap_or_default())
+    digits
+}
+
+/// What [`hex`] made, as text.
+pub(super) fn as_text(digits: &[u8]) -> &str {
+    str::from_utf8(digits).unwrap_or_default()
 }
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex::<32>(f, &self.0)
+        f.write_str(as_text(&hex::<32>(&self.0)))
     }
 }
 
@@ -162,7 +169,7 @@ impl fmt::Debug for TraceId {
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex::<16>(f, &self.0)
+        f.write_str(as_text(&hex::<16>(&self.0)))
     }
 }
 

@@ -10,6 +10,8 @@ use crate::trace::Timestamp;
 use crate::trace::TraceContext;
 use crate::trace::TraceFlags;
 use crate::trace::TraceId;
+use crate::trace::ids;
+use crate::trace::ids::as_text;
 
 /// The length of a version 00 `traceparent`, the only version that is written.
 pub const TRACEPARENT_LEN: usize = 55;
@@ -91,12 +93,14 @@ fn digit(character: u8) -> Result<u8, Invalid> {
 /// Writes a version 00 `traceparent`.
 #[must_use]
 pub fn format_traceparent(context: &TraceContext) -> String {
-    format!(
-        "00-{}-{}-{:02x}",
-        context.trace_id,
-        context.span_id,
-        context.flags.bits()
-    )
+    let mut text = String::with_capacity(TRACEPARENT_LEN);
+    text.push_str("00-");
+    text.push_str(as_text(&ids::hex::<32>(&context.trace_id.to_bytes())));
+    text.push('-');
+    text.push_str(as_text(&ids::hex::<16>(&context.span_id.to_bytes())));
+    text.push('-');
+    text.push_str(as_text(&ids::hex::<2>(&[context.flags.bits()])));
+    text
 }
 
 /// The members of a `tracestate` that follow the grammar, or none where it does not.
@@ -171,8 +175,11 @@ impl OurMember {
     /// on the right (level 2, section 3.3.1.5).
     #[must_use]
     pub fn lead(span_id: SpanId, sent: Option<Timestamp>, others: &str) -> String {
-        let sent_millis = sent.map_or(0, Timestamp::as_millis);
-        let ours = format!("{OUR_KEY}={span_id}-{sent_millis:x}");
+        let ours = Self {
+            span_id,
+            sent_millis: sent.map_or(0, Timestamp::as_millis),
+        }
+        .written();
         if others.is_empty() {
             return ours;
         }
@@ -193,6 +200,18 @@ impl OurMember {
         }
         members.insert(0, &ours);
         members.join(",")
+    }
+
+    fn written(self) -> String {
+        let millis = ids::hex::<16>(&self.sent_millis.to_be_bytes());
+        let millis = as_text(&millis).trim_start_matches('0');
+        let mut text = String::with_capacity(OUR_KEY.len() + 1 + 16 + 1 + 16);
+        text.push_str(OUR_KEY);
+        text.push('=');
+        text.push_str(as_text(&ids::hex::<16>(&self.span_id.to_bytes())));
+        text.push('-');
+        text.push_str(if millis.is_empty() { "0" } else { millis });
+        text
     }
 }
 

@@ -38,9 +38,12 @@ pub(super) fn fate(there: &[u8], length: usize, may_hold: impl FnOnce(usize) -> 
 
 /// Makes the value in `patch` a bulk string.
 pub(super) fn frame(patch: &mut Vec<u8>) {
-    let head = format!("${}\r\n", patch.len());
-    patch.extend_from_slice(head.as_bytes());
-    patch.rotate_right(head.len());
+    let length = patch.len();
+    patch.push(b'$');
+    patch.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    patch.extend_from_slice(b"\r\n");
+    let head = patch.len() - length;
+    patch.rotate_right(head);
     patch.extend_from_slice(b"\r\n");
 }
 
