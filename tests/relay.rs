@@ -469,6 +469,18 @@ async fn a_redis_that_is_killed_looks_as_it_does_without_the_proxy() {
         app.expect("+PONG\r\n").await;
         app.say("BRPOP celery 0\r\n").await;
     }
+    // What it has not read yet when it dies is answered by a reset.
+    let mut watcher = Peer::connect(redis.address).await;
+    patiently(async {
+        loop {
+            watcher.say("INFO clients\r\n").await;
+            let clients = watcher.next().await.unwrap();
+            if String::from_utf8_lossy(&clients).contains("blocked_clients:2") {
+                return;
+            }
+        }
+    })
+    .await;
     redis.kill();
     assert_eq!(
         through.next().await.map_err(|error| error.kind()),

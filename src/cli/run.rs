@@ -25,6 +25,7 @@ use crate::hop::Injector;
 use crate::net::Drained;
 use crate::net::Parts;
 use crate::net::Proxy;
+use crate::net::Workers;
 use crate::telemetry::Telemetry;
 
 /// Loads the configuration, then serves until told to stop.
@@ -36,8 +37,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     allow_descriptors(&loaded.config.limits);
-    let runtime = Builder::new_multi_thread()
-        .thread_name("tracehop")
+    let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
@@ -89,6 +89,7 @@ async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
         injector: Arc::clone(&injector),
         sightings: telemetry.sightings(),
         metrics: Arc::clone(&metrics),
+        workers: Workers::start().context("cannot start threads")?,
         repeat_interval: config.log.repeat_interval,
     };
     let proxy = Proxy::bind(&config.routes, config.limits, parts)?;

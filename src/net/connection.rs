@@ -36,6 +36,7 @@ use crate::net::tls::Failure;
 use crate::net::transparent;
 use crate::net::transparent::OwnConnections;
 use crate::net::upstream;
+use crate::net::workers::Workers;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
 use crate::protocol::Setup;
@@ -57,6 +58,7 @@ pub(super) struct Shared {
     pub(super) sessions: AtomicU64,
     pub(super) drain: Drain,
     pub(super) own: OwnConnections,
+    pub(super) workers: Workers,
 }
 
 /// A route of the configuration, with what is told about it.

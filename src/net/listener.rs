@@ -127,7 +127,16 @@ impl Listener {
         tune(&client);
         let (route, shared) = (Arc::clone(&self.route), Arc::clone(shared));
         let drain = &Arc::clone(&shared).drain;
-        drain.spawn(connection::serve(client, address, route, shared, place));
+        let (Some(worker), Ok(client)) = (shared.workers.least_busy(), client.into_std()) else {
+            return;
+        };
+        drain.spawn_on(&worker.handle().clone(), async move {
+            // Its events are told to the thread that serves it.
+            if let Ok(client) = TcpStream::from_std(client) {
+                connection::serve(client, address, route, shared, place).await;
+            }
+            drop(worker);
+        });
     }
 
     /// Tells of a failed accept, and says whether to pause before the next one.

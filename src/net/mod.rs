@@ -7,7 +7,8 @@
 //! proxy ─────► drain                            until both are done, or told to part
 //! ```
 //!
-//! One task per connection. What it waits for is only its own two sockets.
+//! One task per connection, on one of the workers. What it waits for is only its own two
+//! sockets.
 
 mod certificates;
 mod connection;
@@ -19,6 +20,7 @@ mod stream;
 mod tls;
 mod transparent;
 mod upstream;
+mod workers;
 
 pub use drain::Drained;
 pub use listener::BindError;
@@ -27,3 +29,4 @@ pub use proxy::Proxy;
 pub use proxy::Serving;
 pub use proxy::View;
 pub use tls::Failure as TlsFailure;
+pub use workers::Workers;

@@ -22,6 +22,7 @@ use crate::net::drain::Signal;
 use crate::net::listener::BindError;
 use crate::net::listener::Listener;
 use crate::net::transparent::OwnConnections;
+use crate::net::workers::Workers;
 use crate::protocol;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
@@ -38,6 +39,7 @@ pub struct Parts {
     pub injector: Arc<Injector>,
     pub sightings: Sightings,
     pub metrics: Arc<Metrics>,
+    pub workers: Workers,
     /// How long a failure that was logged stays silent.
     pub repeat_interval: Duration,
 }
@@ -76,6 +78,7 @@ impl Proxy {
             sessions: AtomicU64::new(0),
             drain: Drain::default(),
             own: OwnConnections::default(),
+            workers: parts.workers,
         };
         Ok(Self {
             listeners,

@@ -33,6 +33,7 @@ use tracehop::net::Parts;
 use tracehop::net::Proxy;
 use tracehop::net::Serving;
 use tracehop::net::View;
+use tracehop::net::Workers;
 use tracehop::protocol::Session;
 use tracehop::protocol::Setup;
 use tracehop::telemetry::Metrics;
@@ -186,6 +187,7 @@ pub fn parts() -> Parts {
         )),
         sightings,
         metrics,
+        workers: Workers::here(),
         repeat_interval: Duration::from_secs(60),
     }
 }

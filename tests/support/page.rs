@@ -26,6 +26,7 @@ use tracehop::config::Sources;
 use tracehop::hop::Injector;
 use tracehop::net::Parts;
 use tracehop::net::Proxy;
+use tracehop::net::Workers;
 use tracehop::telemetry::Metrics;
 use tracehop::telemetry::Telemetry;
 
@@ -61,6 +62,7 @@ pub(crate) fn subject(telemetry: &Telemetry, readiness: Readiness) -> Subject {
         injector: Arc::new(injector),
         sightings: telemetry.sightings(),
         metrics: telemetry.metrics(),
+        workers: Workers::here(),
         repeat_interval: Duration::from_secs(60),
     };
     let proxy = Proxy::bind(&config.routes, config.limits, parts).unwrap();
