@@ -50,6 +50,12 @@ pub enum Name {
 }
 
 impl<'a> Foreign<'a> {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// What the header of that name says in that place.
     #[must_use]
     pub fn get(&self, place: Place, name: Name) -> Option<&str> {

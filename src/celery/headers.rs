@@ -76,7 +76,7 @@ impl From<f64> for HeaderValue<'_> {
 
 impl<'a> From<Value<'a>> for HeaderValue<'a> {
     fn from(value: Value<'a>) -> Self {
-        match value.kind {
+        match value.kind() {
             Kind::String => value.text().map_or(Self::Other, Self::Text),
             Kind::Number => match value.integer() {
                 Some(number) => Self::Integer(number),

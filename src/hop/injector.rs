@@ -24,8 +24,8 @@ use crate::hop::Verdict;
 use crate::hop::lineage::Lineage;
 use crate::hop::lineage::Message;
 use crate::hop::lineage::Ties;
-use crate::hop::lineage::known;
 use crate::hop::lineage::known_or_none;
+use crate::hop::memory::Key;
 use crate::hop::memory::Memory;
 use crate::hop::memory::Remembered;
 use crate::hop::translate::Translated;
@@ -361,15 +361,14 @@ impl Injector {
     }
 
     fn remember(&self, message: &Message<'_>, seen: Remembered) {
-        let task = message.task;
-        if let Some(id) = known(&task.id) {
-            self.memory.remember_task(id, seen);
+        if let Some(key) = message.key() {
+            self.memory.remember(key, seen);
         }
         // The first member speaks for its group: its parent is the one that called the group.
-        if let Some(group) = known_or_none(&task.group)
-            && self.memory.group(group, message.now).is_none()
+        if let Some(group) = known_or_none(&message.task.group).map(Key::group)
+            && self.memory.recall(group, message.now).is_none()
         {
-            self.memory.remember_group(group, seen);
+            self.memory.remember(group, seen);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 use crate::celery::Task;
 use crate::hop::Origin;
 use crate::hop::memory::Attempt;
+use crate::hop::memory::Key;
 use crate::hop::memory::Memory;
 use crate::hop::memory::Remembered;
 use crate::hop::translate::Translated;
@@ -27,6 +28,8 @@ pub(super) struct Message<'a> {
     pub(super) tracestate: &'a str,
     pub(super) now: Timestamp,
     attempt: Attempt,
+    /// What the task is remembered by; `None` without a task id.
+    key: Option<Key>,
     /// What memory holds of the same task.
     seen: Option<Remembered>,
     /// The span id of its publication when the context is ours, once it has been asked for;
@@ -68,18 +71,25 @@ impl<'a> Message<'a> {
             retries: task.retries,
             replaced: task.replaced,
         };
+        let key = known(&task.id).map(Key::task);
         Self {
             task,
             tracestate,
             now,
             attempt,
-            seen: known(&task.id).and_then(|id| memory.task(id, now)),
+            key,
+            seen: key.and_then(|key| memory.recall(key, now)),
             send_span: OnceCell::new(),
         }
     }
 
     pub(super) const fn attempt(&self) -> Attempt {
         self.attempt
+    }
+
+    /// What the task is remembered by; `None` without a task id.
+    pub(super) const fn key(&self) -> Option<Key> {
+        self.key
     }
 
     /// The span of a leg of this attempt when the context is ours.
@@ -170,7 +180,7 @@ impl<'a> Message<'a> {
         let task = self.task;
         let ancestor = |id: &'a Option<Cow<'a, str>>| {
             let id = known_or_none(id).filter(|id| *id != task.id)?;
-            ties.memory.task(id, self.now)
+            ties.memory.recall(Key::task(id), self.now)
         };
         if let Some(seen) = ancestor(&task.parent_id) {
             return Lineage::inherited(Some(seen.cause), seen);
@@ -182,7 +192,8 @@ impl<'a> Message<'a> {
         // Members of one group are siblings: they share their parent, where it has one. So
         // does whoever waits for them.
         for group in [&task.group, &task.awaited_group] {
-            if let Some(seen) = known_or_none(group).and_then(|id| ties.memory.group(id, self.now))
+            if let Some(id) = known_or_none(group)
+                && let Some(seen) = ties.memory.recall(Key::group(id), self.now)
             {
                 return Lineage::inherited(seen.parent, seen);
             }
@@ -248,7 +259,7 @@ impl<'a> Message<'a> {
     /// A trace of its own, for a member of a group that has too many.
     fn split_off(&self, lineage: &Lineage, ties: Ties<'_>) -> Lineage {
         let first = known_or_none(&self.task.group)
-            .and_then(|id| ties.memory.group(id, self.now))
+            .and_then(|id| ties.memory.recall(Key::group(id), self.now))
             .map(|seen| seen.hop);
         let (trace_id, flags) = derived_trace_id(&self.task.id);
         Lineage {

@@ -46,11 +46,21 @@ pub(super) struct Attempt {
     pub(super) replaced: u32,
 }
 
-/// Task ids and group ids are kept apart.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Key {
+/// What a context is remembered by. Task ids and group ids are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
     Task([u8; 16]),
     Group([u8; 16]),
+}
+
+impl Key {
+    pub(super) fn task(id: &str) -> Self {
+        Self::Task(key_of(id))
+    }
+
+    pub(super) fn group(id: &str) -> Self {
+        Self::Group(key_of(id))
+    }
 }
 
 impl Memory {
@@ -61,25 +71,13 @@ impl Memory {
         }
     }
 
-    pub(super) fn task(&self, id: &str, now: Timestamp) -> Option<Remembered> {
-        self.recall(&Key::Task(key_of(id)), now)
+    pub(super) fn remember(&self, key: Key, seen: Remembered) {
+        self.contexts.insert(key, seen);
     }
 
-    pub(super) fn group(&self, id: &str, now: Timestamp) -> Option<Remembered> {
-        self.recall(&Key::Group(key_of(id)), now)
-    }
-
-    pub(super) fn remember_task(&self, id: &str, seen: Remembered) {
-        self.contexts.insert(Key::Task(key_of(id)), seen);
-    }
-
-    pub(super) fn remember_group(&self, id: &str, seen: Remembered) {
-        self.contexts.insert(Key::Group(key_of(id)), seen);
-    }
-
-    fn recall(&self, key: &Key, now: Timestamp) -> Option<Remembered> {
+    pub(super) fn recall(&self, key: Key, now: Timestamp) -> Option<Remembered> {
         self.contexts
-            .get(key)
+            .get(&key)
             .filter(|seen| now.since(seen.at) <= self.age_max)
     }
 }

@@ -47,6 +47,9 @@ impl From<ForeignContext> for Translated {
 /// libraries fall back to, Jaeger's for old peers alone. Of one spelling, what is nested
 /// counts before what is flat: on a retry the flat one is of the attempt before.
 pub(super) fn translate(foreign: &Foreign<'_>, wanted: Translate) -> Option<Translated> {
+    if foreign.is_empty() {
+        return None;
+    }
     let spellings: [(bool, Spelling); 5] = [
         (wanted.datadog, nested_w3c),
         (wanted.sentry, sentry),

@@ -133,21 +133,31 @@ pub(super) fn lower_hex_digits(text: &str, count: usize) -> Option<&str> {
 
 /// Lower-case hex digits, two for each byte; `DIGITS` is twice the number of bytes.
 ///
-/// All at once: ids are written several times for each message, and digit by digit they would
-/// cost as much as reading it.
+/// Four bytes at a time: ids are written several times for each message, and digit by digit
+/// they would cost as much as reading it.
 pub(super) fn hex<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
-    let digit = |nibble| {
-        if nibble < 10 {
-            b'0' + nibble
-        } else {
-            b'a' + nibble - 10
-        }
-    };
-    let mut digits = [b'0'; DIGITS];
-    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
-        *pair = [digit(byte >> 4), digit(byte & 15)];
+    const fn each(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
     }
-    digits
+    let mut hex = [b'0'; DIGITS];
+    for (digits, bytes) in hex.chunks_mut(8).zip(bytes.chunks(4)) {
+        let mut four = [0; 4];
+        four.iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from);
+        // One nibble for each byte.
+        let nibbles = u64::from(u32::from_be_bytes(four));
+        let nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
+        let nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+        let nibbles = (nibbles | nibbles << 4) & each(0x0f);
+        let is_letter = (nibbles + each(6)) >> 4 & each(1);
+        let written = nibbles + each(b'0') + is_letter * u64::from(b'a' - b'0' - 10);
+        digits
+            .iter_mut()
+            .zip(written.to_be_bytes())
+            .for_each(|(to, from)| *to = from);
+    }
+    hex
 }
 
 /// What [`hex`] made, as text.

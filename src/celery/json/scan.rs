@@ -101,9 +101,8 @@ impl<'a> Scan<'a> {
             _ => self.scalar(first)?,
         }
         self.due = self.due_after_value();
-        let range = start..self.position();
-        let raw = text.get(..range.len()).ok_or(Unreadable)?;
-        Ok(Value::new(range, raw, escaped))
+        let raw = text.get(..text.len() - self.rest.len());
+        Ok(Value::new(start, raw.ok_or(Unreadable)?, escaped))
     }
 
     /// The text is over: nothing but white space may follow.
@@ -474,7 +473,7 @@ mod tests {
         let mut scan = Scan::new(text);
         let value = scan.value()?;
         scan.end()?;
-        assert_eq!(text.get(value.range.clone()), Some(value.raw));
+        assert_eq!(text.get(value.range()), Some(value.raw));
         Ok(value)
     }
 
@@ -488,7 +487,7 @@ mod tests {
         while let Some(key) = scan.next_key()? {
             let value = scan.value()?;
             let name = key.text().ok_or(Unreadable)?;
-            members.push((name.into_owned(), value.raw, value.range.start));
+            members.push((name.into_owned(), value.raw, value.range().start));
         }
         scan.end()?;
         Ok(members)
@@ -636,7 +635,7 @@ mod tests {
     fn a_value_that_is_no_object_is_not_entered() {
         let mut scan = Scan::new(b" [{}]");
         assert_eq!(scan.enter_object(), Ok(false));
-        assert_eq!(scan.value().unwrap().kind, Kind::Array);
+        assert_eq!(scan.value().unwrap().kind(), Kind::Array);
         assert_eq!(scan.end(), Ok(()));
     }
 

@@ -45,10 +45,9 @@ impl<'a> Key<'a> {
 /// A value, stepped over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value<'a> {
-    /// Where it stands in the text, its quotes or brackets included.
-    pub range: Range<usize>,
-    pub kind: Kind,
-    /// The bytes of this range.
+    /// Where it begins in the text.
+    start: usize,
+    /// Its bytes, quotes or brackets included.
     pub raw: &'a [u8],
     /// Of a string, whether it holds escapes.
     escaped: bool,
@@ -56,13 +55,23 @@ pub struct Value<'a> {
 
 impl<'a> Value<'a> {
     #[inline]
-    pub(super) const fn new(range: Range<usize>, raw: &'a [u8], escaped: bool) -> Self {
+    pub(super) const fn new(start: usize, raw: &'a [u8], escaped: bool) -> Self {
         Self {
-            range,
-            kind: Kind::of(raw),
+            start,
             raw,
             escaped,
         }
+    }
+
+    /// Where it stands in the text, its quotes or brackets included.
+    #[must_use]
+    pub const fn range(&self) -> Range<usize> {
+        self.start..self.start + self.raw.len()
+    }
+
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        Kind::of(self.raw)
     }
 
     /// What a string says, unless that is no Unicode text; borrowed where nothing in it is
@@ -78,7 +87,7 @@ impl<'a> Value<'a> {
     /// The integer, if it was written as one and fits. `None` for any other kind.
     #[must_use]
     pub fn integer(&self) -> Option<i64> {
-        if self.kind != Kind::Number {
+        if self.kind() != Kind::Number {
             return None;
         }
         str::from_utf8(self.raw).ok()?.parse().ok()
@@ -87,7 +96,7 @@ impl<'a> Value<'a> {
     /// The number, as near as a float comes to it. `None` for any other kind.
     #[must_use]
     pub fn float(&self) -> Option<f64> {
-        if self.kind != Kind::Number {
+        if self.kind() != Kind::Number {
             return None;
         }
         str::from_utf8(self.raw).ok()?.parse().ok()
@@ -160,7 +169,7 @@ mod tests {
             ("[[], NaN]", Kind::Array),
         ] {
             for text in [text.to_owned(), format!(" \t\r\n{text}\n")] {
-                assert_eq!(read(text.as_bytes()).kind, kind, "{text}");
+                assert_eq!(read(text.as_bytes()).kind(), kind, "{text}");
             }
         }
     }

@@ -291,11 +291,11 @@ fn read_headers<'a>(
 ) -> Result<(), Unreadable> {
     if !scan.enter_object()? {
         let value = scan.value()?;
-        if value.kind != Kind::Null {
+        if value.kind() != Kind::Null {
             // No worker could read headers like that; they are not ours to mend.
             return Err(Unreadable);
         }
-        places.headers = HeadersPlace::Null(value.range);
+        places.headers = HeadersPlace::Null(value.range());
         return Ok(());
     }
     let inside = scan.position();
@@ -311,8 +311,8 @@ fn read_headers<'a>(
         }
         let value = scan.value()?;
         match &*name {
-            b"traceparent" => places.traceparent = Some(value.range.clone()),
-            b"tracestate" => places.tracestate = Some(value.range.clone()),
+            b"traceparent" => places.traceparent = Some(value.range()),
+            b"tracestate" => places.tracestate = Some(value.range()),
             b"hostname" => places.names_a_host = true,
             _ => {}
         }
@@ -366,7 +366,7 @@ fn read_delivery_info<'a>(scan: &mut Scan<'a>) -> Result<DeliveryInfo<'a>, Unrea
     }
     while let Some(key) = scan.next_key()? {
         if key.is("redelivered") {
-            info.redelivered = scan.value()?.kind == Kind::True;
+            info.redelivered = scan.value()?.kind() == Kind::True;
         } else if key.is("exchange") {
             info.exchange = scan.value()?.text();
         } else if key.is("routing_key") {
