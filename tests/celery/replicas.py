@@ -29,6 +29,7 @@ class Balancer:
     """Takes connections for a pair of replicas, and gives them to either in turn."""
 
     def __init__(self, pair):
+        self._pair = pair
         self._ports, self._connections = cycle([pair.front.port, pair.back.port]), []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = url_of(pair.stage.server.system, self._listener.getsockname()[1])
@@ -50,6 +51,8 @@ class Balancer:
         return self
 
     def __exit__(self, *_):
+        # They take leave through us.
+        self._pair.end_apps()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for connection in self._connections:

@@ -37,10 +37,16 @@ class Pair:
         return self
 
     def __exit__(self, *_):
+        self.end_apps()
+        self.front.close()
+        self.back.close()
+
+    def end_apps(self):
         for process in self._started.values():
             process.signal(15)
-        for process in [*self._started.values(), self.front, self.back]:
+        for process in self._started.values():
             process.close()
+        self._started.clear()
 
     def env(self, broker, queue):
         """Results go straight to Redis; what becomes of runs the worker tells by events."""
