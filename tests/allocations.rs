@@ -87,8 +87,8 @@ impl Talk {
                 Sampler::default(),
                 &limits,
             )),
-            limits,
             budget: HoldBudget::new(limits.hold_total_bytes_max),
+            limits: Arc::new(limits),
             ids: IdSource::seeded(1),
         };
         Self {

@@ -47,7 +47,7 @@ use crate::trace::IdSource;
 
 /// What all connections share.
 pub(super) struct Shared {
-    pub(super) limits: Limits,
+    pub(super) limits: Arc<Limits>,
     pub(super) injector: Arc<Injector>,
     pub(super) sightings: Sightings,
     pub(super) open_session: OpenSession,
@@ -296,7 +296,7 @@ fn open_session(
     let setup = Setup {
         connection: Arc::new(connection),
         injector: Arc::clone(&shared.injector),
-        limits: shared.limits,
+        limits: Arc::clone(&shared.limits),
         budget: Arc::clone(&shared.budget),
         ids: IdSource::from_entropy(),
     };

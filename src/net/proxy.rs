@@ -69,7 +69,7 @@ impl Proxy {
             .collect::<Result<_, _>>()?;
         let places = limits.connections_max.min(Semaphore::MAX_PERMITS);
         let shared = Shared {
-            limits,
+            limits: Arc::new(limits),
             injector: parts.injector,
             sightings: parts.sightings,
             open_session: Arc::new(protocol::session),

@@ -134,7 +134,7 @@ mod tests {
                 Sampler::default(),
                 &limits,
             )),
-            limits,
+            limits: Arc::new(limits),
             budget: HoldBudget::new(1),
             ids: IdSource::seeded(1),
         });

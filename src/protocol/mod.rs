@@ -63,7 +63,7 @@ pub struct Outbox {
 pub struct Setup {
     pub connection: Arc<Connection>,
     pub injector: Arc<Injector>,
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     pub budget: Arc<HoldBudget>,
     pub ids: IdSource,
 }

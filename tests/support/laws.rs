@@ -121,7 +121,7 @@ impl Rig {
         let setup = Setup {
             connection: Arc::new(connection),
             injector: Arc::clone(injector),
-            limits: self.limits,
+            limits: Arc::new(self.limits),
             budget: Arc::clone(budget),
             ids: IdSource::seeded(number),
         };

@@ -202,8 +202,8 @@ impl Talk {
         let setup = Setup {
             connection: Arc::new(connection),
             injector: Arc::new(Injector::new(policy, sampler, &limits)),
-            limits,
             budget: HoldBudget::new(limits.hold_total_bytes_max),
+            limits: Arc::new(limits),
             ids: IdSource::seeded(1),
         };
         Self {

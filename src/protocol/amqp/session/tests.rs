@@ -48,7 +48,7 @@ impl Spoken {
                     Sampler::default(),
                     &limits,
                 )),
-                limits,
+                limits: Arc::new(limits),
                 budget: HoldBudget::new(1 << 20),
                 ids: IdSource::seeded(1),
             }),

@@ -44,7 +44,7 @@ impl Spoken {
                     Rollout::default(),
                     spans,
                 )),
-                limits,
+                limits: Arc::new(limits),
                 budget: HoldBudget::new(1 << 20),
                 ids: IdSource::seeded(1),
             }),
@@ -154,7 +154,7 @@ fn a_refusal_does_not_repeat_what_was_sent() {
 #[test]
 fn a_length_alone_costs_nothing_of_the_budget() {
     let mut spoken = Spoken::new();
-    spoken.session.setup.limits.hold_bytes_max = 1 << 20;
+    Arc::make_mut(&mut spoken.session.setup.limits).hold_bytes_max = 1 << 20;
     let large = format!("{}{}", task(), " ".repeat(500_000));
     let sent = command(&["LPUSH", "celery", &large]);
     spoken.client(&sent[..100]);
@@ -172,7 +172,7 @@ fn a_length_alone_costs_nothing_of_the_budget() {
 fn a_message_beyond_the_budget_passes_unedited() {
     let mut spoken = Spoken::new();
     spoken.session.setup.budget = HoldBudget::new(20_000);
-    spoken.session.setup.limits.hold_bytes_max = 1 << 20;
+    Arc::make_mut(&mut spoken.session.setup.limits).hold_bytes_max = 1 << 20;
     let large = format!("{}{}", task(), " ".repeat(100_000));
     let sent = command(&["LPUSH", "celery", &large]);
     let (first, rest) = sent.split_at(50_000);

@@ -24,7 +24,7 @@ fn inject_on(spoken: &mut Spoken, inject_on: InjectOn) {
         inject_on,
         ..Policy::default()
     };
-    let limits = spoken.session.setup.limits;
+    let limits = *spoken.session.setup.limits;
     let injector = Injector::new(policy, Sampler::default(), &limits);
     spoken.session.setup.injector = Arc::new(injector);
 }

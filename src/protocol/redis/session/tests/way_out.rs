@@ -283,7 +283,7 @@ fn a_delivery_over_the_limit_passes_in_parts() {
 #[test]
 fn a_delivery_beyond_the_budget_passes_and_one_that_is_held_is_paid_for() {
     let mut spoken = injecting_at_delivery();
-    spoken.session.setup.limits.hold_bytes_max = 1 << 20;
+    Arc::make_mut(&mut spoken.session.setup.limits).hold_bytes_max = 1 << 20;
     let large = format!("{}{}", task(), " ".repeat(100_000));
     let reply = format!("*2\r\n{}{}", bulk("celery"), bulk(&large));
     let (first, rest) = reply.split_at(50_000);
