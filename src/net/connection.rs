@@ -146,9 +146,11 @@ pub(super) async fn serve(
     let Some(client) = greet(client, address, &route, &shared, &signal).await else {
         return;
     };
-    let Some((client, broker, upstream)) =
-        reach_broker(client, address, upstreams, &route, &shared, &signal).await
-    else {
+    // Boxed, as is a handshake: a connection takes no room for them once they are over.
+    let reached = Box::pin(reach_broker(
+        client, address, upstreams, &route, &shared, &signal,
+    ));
+    let Some((client, broker, upstream)) = reached.await else {
         return;
     };
     let _own = match route.transparent {
@@ -158,7 +160,7 @@ pub(super) async fn serve(
     let session = open_session(address, upstream, &route, &shared);
     // Where an app does not know of us it cannot be told to leave TLS out: it passes unread.
     let refuses_tls = !route.transparent;
-    let relay = Relay::new(
+    let mut relay = Relay::new(
         client,
         broker,
         session,
@@ -167,6 +169,7 @@ pub(super) async fn serve(
         &shared,
     );
     let ending = relay.run(&signal).await;
+    relay.end(ending);
     shared.drain.book(ending);
     tell(ending, address, upstream, &route);
 }
@@ -215,7 +218,7 @@ async fn greet(
     let greeted = tokio::select! {
         biased;
         () = signal.begun() => return None,
-        greeted = tls::accept(client, certificates.current(), limit) => greeted?,
+        greeted = Box::pin(tls::accept(client, certificates.current(), limit)) => greeted?,
     };
     match greeted {
         Ok(client) => Some(client),

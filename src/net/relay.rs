@@ -117,12 +117,12 @@ impl<'a> Relay<'a> {
     }
 
     /// Relays until there is nothing more to relay, or until `signal` says so.
-    pub(super) async fn run(mut self, signal: &Signal) -> Ending {
+    pub(super) async fn run(&mut self, signal: &Signal) -> Ending {
         let mut begun = pin!(signal.begun());
         let mut cut = pin!(signal.cut());
         let mut asking = None;
         let mut patience = None;
-        let ending = poll_fn(|cx| {
+        poll_fn(|cx| {
             self.draining = self.draining || begun.as_mut().poll(cx).is_ready();
             if self.draining {
                 if cut.as_mut().poll(cx).is_ready() {
@@ -151,9 +151,7 @@ impl<'a> Relay<'a> {
             }
             Poll::Pending
         })
-        .await;
-        self.end(ending);
-        ending
+        .await
     }
 
     /// Moves bytes until neither side can go on, but not for ever: others want their turn.
@@ -281,7 +279,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Lets the session book what stays open, and closes the sockets as the ending calls for.
-    fn end(mut self, ending: Ending) {
+    pub(super) fn end(mut self, ending: Ending) {
         for side in [Side::Client, Side::Broker] {
             if self.peer(side).speaking && ending != Ending::Panicked {
                 // The connection ends either way.

@@ -65,7 +65,7 @@ async fn reach(
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
     };
     let limit = limits.handshake_timeout;
-    Ok(tls::connect(broker, certificates.current(), name, limit).await?)
+    Ok(Box::pin(tls::connect(broker, certificates.current(), name, limit)).await?)
 }
 
 async fn resolve(upstream: &Upstream, limit: Duration) -> io::Result<Vec<SocketAddr>> {
