@@ -3,6 +3,7 @@
 //! Traffic never waits for any of it. Every queue is bounded; what finds it full is dropped
 //! and counted.
 
+mod books;
 #[cfg(test)]
 mod captured;
 mod finding;
@@ -10,6 +11,7 @@ pub mod flow;
 mod health;
 mod labels;
 pub mod live;
+mod log;
 mod metrics;
 mod millis;
 mod otlp;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Builder;
 
+pub use books::Books;
 pub use health::Count;
 pub use health::Failure;
 pub use health::Health;
@@ -55,13 +58,11 @@ pub use watch::Watch;
 pub use crate::trace::Timestamp;
 
 use crate::config;
-use crate::hop::Ledger;
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::otlp::Reports;
 use crate::telemetry::otlp::Settings;
 use crate::telemetry::otlp::Signal;
 use crate::telemetry::pipeline::Pipeline;
-use crate::telemetry::pipeline::SightingLog;
 use crate::trace::IdSource;
 use crate::trace::Span;
 
@@ -142,7 +143,8 @@ impl Telemetry {
         }
         // One for the sightings, one for the batches.
         let threads = Threads::start("telemetry", 2).map_err(StartError::Threads)?;
-        let metrics = Arc::new(Metrics::new(limits.label_values_max));
+        let books = Books::new(limits, spans, admin.listen.is_some(), log.repeat_interval);
+        let metrics = Arc::clone(&books.metrics);
         for (key, limit) in [
             ("limits.connections_max", limits.connections_max),
             ("limits.hold_total_bytes_max", limits.hold_total_bytes_max),
@@ -152,9 +154,9 @@ impl Telemetry {
         ] {
             metrics.limit(key, limit);
         }
-        let quality = QualityReport::new(limits.quality_entries_max);
-        let watch = Watch::new(limits);
-        let health = Health::default();
+        let quality = books.quality.clone();
+        let watch = books.watch.clone();
+        let health = books.health.clone();
         let destination = settings.as_ref().map(|settings| Destination {
             endpoint: settings.endpoint(),
             protocol: config.protocol,
@@ -190,13 +192,8 @@ impl Telemetry {
         let (sightings, queue) = Sightings::queue(limits.sightings_max, Arc::clone(&metrics));
         let pipeline = Pipeline {
             queue,
-            ledger: Ledger::new(limits, spans),
+            books,
             spans,
-            metrics: Arc::clone(&metrics),
-            quality: quality.clone(),
-            watch: admin.listen.map(|_| watch.clone()),
-            health: health.clone(),
-            log: SightingLog::new(log.repeat_interval),
             exporter,
             stop: stop.clone(),
         };

@@ -218,6 +218,17 @@ impl Metrics {
         u64::try_from(self.sightings_queued.get()).unwrap_or(0)
     }
 
+    /// So many sightings wait to be booked.
+    pub(super) fn queued(&self, sightings: usize) {
+        self.sightings_queued.set(signed(sightings as u64));
+    }
+
+    /// So many publications wait for their answer, and deliveries for their end.
+    pub(super) fn opened(&self, sent: usize, taken: usize) {
+        self.open_hops.set(signed(sent as u64));
+        self.open_deliveries.set(signed(taken as u64));
+    }
+
     /// Publications that wait for their answer, and deliveries that wait for their end.
     #[must_use]
     pub fn open(&self) -> (u64, u64) {

@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracehop::config::Limits;
 use tracehop::config::Mode;
@@ -13,7 +14,6 @@ use tracehop::config::Protocol;
 use tracehop::config::Spans;
 use tracehop::hop::Connection;
 use tracehop::hop::Injector;
-use tracehop::hop::Ledger;
 use tracehop::hop::Sighting;
 use tracehop::protocol::HoldBudget;
 use tracehop::protocol::Outbox;
@@ -21,6 +21,7 @@ use tracehop::protocol::Session;
 use tracehop::protocol::Setup;
 use tracehop::protocol::Side;
 use tracehop::protocol::session;
+use tracehop::telemetry::Books;
 use tracehop::trace::IdSource;
 use tracehop::trace::Sampler;
 use tracehop::trace::Timestamp;
@@ -30,7 +31,7 @@ use tracehop_bench::redis;
 
 type Case = (&'static str, fn());
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     ("redis_publish_edited", || {
         redis_publish(Policy::default(), false)
     }),
@@ -53,10 +54,13 @@ const CASES: [Case; 11] = [
     ("amqp_publish_edited", amqp_publish),
     ("amqp_delivery", amqp_delivery),
     ("amqp_large_bodies_mib", amqp_large_bodies),
-    ("hop_booked_sampled", || hop_booked(Sampler::default())),
-    ("hop_booked_unsampled", || {
-        hop_booked(Sampler::parse("always_off", None).expect("a sampler"));
+    ("telemetry_sent_sampled", || {
+        telemetry_sent(Sampler::default())
     }),
+    ("telemetry_sent_unsampled", || {
+        telemetry_sent(Sampler::parse("always_off", None).expect("a sampler"));
+    }),
+    ("telemetry_taken", telemetry_taken),
 ];
 
 fn main() {
@@ -129,44 +133,77 @@ fn amqp_publish() {
 
 fn amqp_delivery() {
     let mut talk = Talk::amqp(Sampler::default());
-    let mut tag = 0_u64;
     let mut batch = Batch::new(&amqp::delivery(MESSAGE_BYTES, TAG), 1, 0);
+    let mut deliver = amqp_deliver(&batch);
+    talk.rounds(&mut batch, |talk, bytes| deliver(talk, bytes));
+    per_message();
+}
+
+/// Delivers what is in `batch`, and acknowledges it.
+fn amqp_deliver(batch: &Batch) -> impl FnMut(&mut Talk, &[u8]) + use<> {
+    let mut tag = 0_u64;
     let place = batch
         .bytes
         .windows(8)
         .position(|at| at == TAG.to_be_bytes());
     let place = place.expect("a delivery has a tag");
-    talk.rounds(&mut batch, |talk, bytes| {
+    move |talk, bytes| {
         tag += 1;
         let mut bytes = bytes.to_vec();
         bytes[place..place + 8].copy_from_slice(&tag.to_be_bytes());
         let ack = amqp::ack(tag, false);
         talk.say(Side::Broker, &bytes);
         talk.say(Side::Client, &ack);
-    });
-    per_message();
+    }
 }
 
 fn amqp_large_bodies() {
     Talk::amqp(Sampler::default()).mib(&amqp::untouched(4 << 20), b"");
 }
 
-/// From sightings to spans, which happens on another thread.
-fn hop_booked(sampler: Sampler) {
+/// What is kept of messages that several tasks send to several queues, and their spans: this
+/// happens on another thread.
+fn telemetry_sent(sampler: Sampler) {
     let mut talk = Talk::new(Protocol::Redis, Policy::default(), sampler);
-    let mut ledger = Ledger::new(&Limits::default(), Spans::default());
-    let mut ended = Vec::new();
-    let mut batch = Batch::new(&redis::publish(MESSAGE_BYTES), 1, 0);
-    for round in 0..WARM_UP + ROUNDS {
+    let message = String::from_utf8(redis::publish(MESSAGE_BYTES)).expect("ASCII");
+    let mut series = 0;
+    let mut batches = NAMES.map(|(queue, task)| {
+        series += 1;
+        let message = message.replace("celery", queue).replace("tasks.add", task);
+        Batch::new(message.as_bytes(), 1, series)
+    });
+    let exchange = |talk: &mut Talk, round: usize| {
+        let batch = &mut batches[round % NAMES.len()];
         batch.renew();
         talk.say(Side::Client, &batch.bytes);
-        let mut sightings = std::mem::take(&mut talk.out.sightings);
         talk.say(Side::Broker, b":1\r\n");
-        sightings.append(&mut talk.out.sightings);
+    };
+    book(&mut talk, exchange);
+}
+
+fn telemetry_taken() {
+    let mut talk = Talk::amqp(Sampler::default());
+    let mut batch = Batch::new(&amqp::delivery(MESSAGE_BYTES, TAG), 1, 0);
+    let mut deliver = amqp_deliver(&batch);
+    book(&mut talk, |talk, _| {
+        batch.renew();
+        deliver(talk, &batch.bytes);
+    });
+}
+
+/// Counts the booking of what `exchange` lets `talk` see, some rounds at a time.
+fn book(talk: &mut Talk, mut exchange: impl FnMut(&mut Talk, usize)) {
+    let repeat_interval = Duration::from_secs(60);
+    let mut books = Books::new(&Limits::default(), Spans::default(), true, repeat_interval);
+    let mut ended = Vec::new();
+    talk.out.sightings.clear();
+    for round in 0..WARM_UP + ROUNDS {
+        exchange(talk, round);
+        if (round + 1) % BOOKED_AT_ONCE > 0 {
+            continue;
+        }
         let mut book = || {
-            for sighting in sightings.drain(..) {
-                ledger.book(sighting, &mut ended);
-            }
+            books.book(&mut talk.out.sightings, &mut ended);
             for leg in ended.drain(..) {
                 for span in leg.spans(Spans::default()) {
                     black_box(span);
@@ -285,6 +322,15 @@ fn per_message() {
 
 const MESSAGE_BYTES: usize = 1024;
 const READ_BYTES: usize = 64 << 10;
+/// Queues and tasks, each as long as the one that it stands for.
+const NAMES: [(&str, &str); 4] = [
+    ("celery", "tasks.add"),
+    ("celery", "tasks.pay"),
+    ("emails", "mail.send"),
+    ("images", "img.scale"),
+];
+/// As many as one client sends without waiting.
+const BOOKED_AT_ONCE: usize = 20;
 const WARM_UP: usize = 200;
 const ROUNDS: usize = 1000;
 /// A delivery tag that stands for another one.
