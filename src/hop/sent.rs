@@ -1,8 +1,9 @@
 //! The way in.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use crate::config::Limits;
 use crate::hop::Answer;
@@ -33,7 +34,7 @@ pub(super) struct OpenSent {
 impl OpenSent {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            open: HashMap::new(),
+            open: HashMap::default(),
             order: VecDeque::new(),
             open_max: limits.open_hops_max,
             age_max: limits.open_hop_age_max,

@@ -1,8 +1,9 @@
 //! The way out.
 
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use crate::celery::Task;
 use crate::celery::TaskState;
@@ -115,7 +116,7 @@ pub(super) struct OpenTaken {
 impl OpenTaken {
     pub(super) fn new(limits: &Limits, spans: Spans) -> Self {
         Self {
-            open: HashMap::new(),
+            open: HashMap::default(),
             next: 0,
             deadlines: BTreeSet::new(),
             receipts: BTreeSet::new(),
@@ -124,7 +125,7 @@ impl OpenTaken {
             age_max: limits.delivery_age_max,
             follows_runs: spans.process,
             events_come: false,
-            silent: HashMap::new(),
+            silent: HashMap::default(),
         }
     }
 

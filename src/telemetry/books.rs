@@ -5,13 +5,28 @@ use std::time::Duration;
 
 use crate::config::Limits;
 use crate::config::Spans;
+use crate::hop::Delivery;
 use crate::hop::Ledger;
 use crate::hop::Leg;
+use crate::hop::Sent;
 use crate::hop::Sighting;
+use crate::hop::Taken;
 use crate::telemetry::finding::Finding;
+use crate::telemetry::finding::Producer;
+use crate::telemetry::finding::without_port;
+use crate::telemetry::finding::worker;
+use crate::telemetry::flow::Flow;
+use crate::telemetry::flow::SentWay;
+use crate::telemetry::flow::TakenWay;
 use crate::telemetry::health::Health;
+use crate::telemetry::labels::Standing;
 use crate::telemetry::log::SightingLog;
+use crate::telemetry::metrics::FoundCounters;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::SentCounters;
+use crate::telemetry::metrics::TakenCounters;
+use crate::telemetry::names::Known;
+use crate::telemetry::names::Name;
 use crate::telemetry::quality::QualityReport;
 use crate::telemetry::watch::Watch;
 use crate::trace::Timestamp;
@@ -28,6 +43,8 @@ pub struct Books {
     is_watched: bool,
     log: SightingLog,
     ledger: Ledger,
+    senders: Known<6, Sender>,
+    takers: Known<6, Taker>,
 }
 
 impl Books {
@@ -42,6 +59,8 @@ impl Books {
             is_watched,
             log: SightingLog::new(repeat_interval),
             ledger: Ledger::new(limits, spans),
+            senders: Known::default(),
+            takers: Known::default(),
         }
     }
 
@@ -71,31 +90,174 @@ impl Books {
         self.log.saw(sighting);
         self.health.saw(sighting);
         if self.is_watched {
-            self.watch.saw(sighting);
+            self.watch.recent.saw(sighting);
         }
-        if let Sighting::Delivered(delivery) = sighting {
-            self.found(Finding::of_delivery(delivery));
+        match sighting {
+            Sighting::Published(publication) if self.is_watched => {
+                self.watch.flow.published(publication);
+            }
+            Sighting::Delivered(delivery) => self.delivered(delivery),
+            _ => {}
         }
     }
 
-    fn ended(&self, ended: &[Leg]) {
+    fn ended(&mut self, ended: &[Leg]) {
         for leg in ended {
-            self.metrics.ended(leg);
-            if self.is_watched {
-                self.watch.ended(leg);
+            match leg {
+                Leg::Sent(sent) => self.sent(sent),
+                Leg::Taken(taken) => self.taken(taken),
             }
-            if let Leg::Sent(sent) = leg {
-                self.found(Some(Finding::of_publication(sent)));
+            if self.is_watched {
+                self.watch.recent.ended(leg);
+                self.watch.live.ended(leg);
             }
         }
         self.metrics
             .opened(self.ledger.sent_count(), self.ledger.taken_count());
     }
 
-    fn found(&self, finding: Option<Finding<'_>>) {
-        if let Some(finding) = finding {
-            self.metrics.found(&finding);
-            self.quality.found(&finding);
+    fn sent(&mut self, sent: &Sent) {
+        let publication = &sent.publication;
+        let finding = Finding::of_publication(sent);
+        let standing = finding.standing;
+        let (metrics, quality) = (&self.metrics, &self.quality);
+        let flow = self.is_watched.then_some(&self.watch.flow);
+        let Producer {
+            host,
+            client_name,
+            address,
+        } = finding.producer;
+        let sender = Name::of([
+            Some(finding.system),
+            Some(finding.destination),
+            Some(finding.task),
+            host,
+            client_name,
+            address,
+        ]);
+        let find = || Sender {
+            counters: metrics.sent_by(publication, standing),
+            found: Found::new(metrics, quality, &finding),
+            way: flow.map(|flow| flow.sender(publication, standing)),
+        };
+        // Where there is no room for a name there may be for a message of better standing.
+        let is_final = |sender: &Sender| standing == Standing::Confirmed || sender.is_named();
+        self.senders.with(sender, find, is_final, |sender| {
+            metrics.sent(sent, &mut sender.counters);
+            metrics.found(&finding, &mut sender.found.counters);
+            quality.found(&finding, sender.found.entry);
+            if let Some((flow, way)) = flow.zip(sender.way) {
+                flow.sent(sent, way);
+            }
+        });
+    }
+
+    fn delivered(&mut self, delivery: &Delivery) {
+        let (metrics, quality) = (&self.metrics, &self.quality);
+        let flow = self.is_watched.then_some(&self.watch.flow);
+        let find = || Taker::new(metrics, flow, delivery);
+        self.takers.with(
+            Taker::name(delivery),
+            find,
+            |_| true,
+            |taker| {
+                metrics.delivered(delivery, &mut taker.counters);
+                if let Some(finding) = Finding::of_delivery(delivery) {
+                    let find = || Found::new(metrics, quality, &finding);
+                    let found = taker.found.get_or_insert_with(find);
+                    metrics.found(&finding, &mut found.counters);
+                    quality.found(&finding, found.entry);
+                }
+                if let Some((flow, way)) = flow.zip(taker.way) {
+                    flow.delivered(delivery, way);
+                }
+            },
+        );
+    }
+
+    fn taken(&mut self, taken: &Taken) {
+        let metrics = &self.metrics;
+        let flow = self.is_watched.then_some(&self.watch.flow);
+        let delivery = &taken.delivery;
+        let find = || Taker::new(metrics, flow, delivery);
+        self.takers.with(
+            Taker::name(delivery),
+            find,
+            |_| true,
+            |taker| {
+                metrics.taken(taken, &mut taker.counters);
+                if let Some((flow, way)) = flow.zip(taker.way) {
+                    flow.taken(taken, way);
+                }
+            },
+        );
+    }
+}
+
+/// Where the messages that a producer sends to a queue are booked.
+#[derive(Debug)]
+struct Sender {
+    counters: SentCounters,
+    found: Found,
+    /// `None`: nobody can look at it.
+    way: Option<SentWay>,
+}
+
+impl Sender {
+    /// All of its names are their own.
+    fn is_named(&self) -> bool {
+        self.counters.is_named() && self.found.is_named() && self.way.is_none_or(|way| way.is_named)
+    }
+}
+
+/// Where the messages that a worker takes from a queue are booked.
+#[derive(Debug)]
+struct Taker {
+    counters: TakenCounters,
+    /// `None`: all of them were seen before.
+    found: Option<Found>,
+    /// `None`: nobody can look at it.
+    way: Option<TakenWay>,
+}
+
+impl Taker {
+    fn new(metrics: &Metrics, flow: Option<&Flow>, delivery: &Delivery) -> Self {
+        Self {
+            counters: metrics.taken_as(delivery),
+            found: None,
+            way: flow.map(|flow| flow.taker(delivery)),
         }
+    }
+
+    fn name(delivery: &Delivery) -> Name<'_, 6> {
+        Name::of([
+            Some(delivery.system),
+            Some(&delivery.destination),
+            Some(&delivery.task.name),
+            delivery.task.origin.as_deref(),
+            Some(worker(delivery)),
+            Some(without_port(&delivery.connection.client_address)),
+        ])
+    }
+}
+
+/// Where is booked what was found of contexts.
+#[derive(Debug)]
+struct Found {
+    counters: FoundCounters,
+    /// In the report on their quality.
+    entry: Option<usize>,
+}
+
+impl Found {
+    fn new(metrics: &Metrics, quality: &QualityReport, finding: &Finding<'_>) -> Self {
+        Self {
+            counters: metrics.found_with(finding),
+            entry: quality.number(finding),
+        }
+    }
+
+    fn is_named(&self) -> bool {
+        self.counters.is_named() && self.entry.is_some()
     }
 }

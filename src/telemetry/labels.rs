@@ -1,8 +1,9 @@
 //! Label values that come from peers: made printable, and bounded in number.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use foldhash::HashSet;
 
 use crate::hop::Answer;
 
@@ -115,7 +116,7 @@ struct Values {
 impl Values {
     fn new(max: usize) -> Self {
         Self {
-            known: HashSet::new(),
+            known: HashSet::default(),
             max,
             other: Arc::from(OTHER),
         }
@@ -145,7 +146,7 @@ struct Pairs {
 impl Pairs {
     fn new(max: usize) -> Self {
         Self {
-            known: HashSet::new(),
+            known: HashSet::default(),
             max,
         }
     }
@@ -168,10 +169,16 @@ impl Pairs {
     }
 }
 
+/// Whether a value stands for others; or is called as if it did.
+pub(super) fn is_other(value: &str) -> bool {
+    value == OTHER
+}
+
 /// `name` with a question mark for each control character, and cut where it is too long.
 pub(super) fn printable(name: &str) -> Cow<'_, str> {
     // Almost all are.
-    if name.len() <= CHARACTERS_MAX && name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    let is_plain = |all, byte| all & matches!(byte, b' '..=b'~');
+    if name.len() <= CHARACTERS_MAX && name.bytes().fold(true, is_plain) {
         return Cow::Borrowed(name);
     }
     let end = name
@@ -224,7 +231,7 @@ mod tests {
         for (standing, pairs_max) in [(Standing::Confirmed, 400), (Standing::Unanswered, 200)] {
             let mut labels = Labels::new(40);
             let pairs = (0..20).flat_map(|queue| (0..40).map(move |task| (queue, task)));
-            let mut seen = HashSet::new();
+            let mut seen = HashSet::default();
             for (queue, task) in pairs {
                 // Both names are known.
                 let (queue, task) = (queue.to_string(), task.to_string());

@@ -14,6 +14,7 @@ pub mod live;
 mod log;
 mod metrics;
 mod millis;
+mod names;
 mod otlp;
 mod pipeline;
 mod process;

@@ -1,11 +1,12 @@
 //! The report on the quality of contexts: who sends which task with which context.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use foldhash::HashMap;
 use serde::Serialize;
 
 use crate::hop::Quality;
@@ -22,24 +23,33 @@ impl QualityReport {
     /// A report of at most `entries_max` entries, besides the one for all else.
     pub(super) fn new(entries_max: usize) -> Self {
         Self(Arc::new(Mutex::new(Book {
-            numbers: HashMap::new(),
+            numbers: HashMap::default(),
             entries: Vec::new(),
             other: Contexts::default(),
             entries_max,
         })))
     }
 
-    /// Takes up what was found.
-    pub(super) fn found(&self, finding: &Finding<'_>) {
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.contexts(finding).add(finding);
+    /// The number of the entry for what is found with the same names; `None` where there is no
+    /// room for one.
+    pub(super) fn number(&self, finding: &Finding<'_>) -> Option<usize> {
+        self.book().number(finding)
+    }
+
+    /// Takes up what was found, in the entry of that number.
+    pub(super) fn found(&self, finding: &Finding<'_>, number: Option<usize>) {
+        let mut book = self.book();
+        let contexts = match number {
+            Some(number) => &mut book.entries[number].contexts,
+            None => &mut book.other,
+        };
+        contexts.add(finding);
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.entries.len()
+        self.book().entries.len()
     }
 
     /// The report as it stands, the worst first: whoever sends most messages without a
@@ -47,7 +57,7 @@ impl QualityReport {
     #[must_use]
     pub fn read(&self) -> Report {
         let mut report = {
-            let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let book = self.book();
             Report {
                 entries: book.entries.clone(),
                 other: book.other.clone(),
@@ -63,6 +73,10 @@ impl QualityReport {
             by_fault.then_with(|| one.sender.cmp(&other.sender))
         });
         report
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,27 +145,24 @@ struct Book {
 }
 
 impl Book {
-    /// Those of the sender; where there is no room for it, those of all others.
-    fn contexts(&mut self, finding: &Finding<'_>) -> &mut Contexts {
+    fn number(&mut self, finding: &Finding<'_>) -> Option<usize> {
         let sender = Sender::of(finding);
         // Seen so, the names of a message can be looked up as they are.
         let known: &HashMap<Sender<'_>, usize> = &self.numbers;
-        let number = match known.get(&sender) {
-            Some(number) => *number,
-            None if self.entries.len() >= finding.standing.room(self.entries_max) => {
-                return &mut self.other;
-            }
-            None => {
-                let sender = sender.into_owned();
-                self.numbers.insert(sender.clone(), self.entries.len());
-                self.entries.push(Entry {
-                    sender,
-                    contexts: Contexts::default(),
-                });
-                self.entries.len() - 1
-            }
-        };
-        &mut self.entries[number].contexts
+        if let Some(number) = known.get(&sender) {
+            return Some(*number);
+        }
+        if self.entries.len() >= finding.standing.room(self.entries_max) {
+            return None;
+        }
+        let number = self.entries.len();
+        let sender = sender.into_owned();
+        self.numbers.insert(sender.clone(), number);
+        self.entries.push(Entry {
+            sender,
+            contexts: Contexts::default(),
+        });
+        Some(number)
     }
 }
 
@@ -257,7 +268,8 @@ mod tests {
     fn report_of(entries_max: usize, sent: impl IntoIterator<Item = Sent>) -> Value {
         let report = QualityReport::new(entries_max);
         for sent in sent {
-            report.found(&Finding::of_publication(&sent));
+            let finding = Finding::of_publication(&sent);
+            report.found(&finding, report.number(&finding));
         }
         serde_json::to_value(report.read()).unwrap()
     }
@@ -322,7 +334,8 @@ mod tests {
     fn a_message_that_came_from_elsewhere_has_the_producer_that_it_tells() {
         let report = QualityReport::new(10);
         let delivery = fixture::delivery("1", None, 5);
-        report.found(&Finding::of_delivery(&delivery).unwrap());
+        let finding = Finding::of_delivery(&delivery).unwrap();
+        report.found(&finding, report.number(&finding));
         let report = serde_json::to_value(report.read()).unwrap();
         let producer = json!({ "host": null, "client_name": null, "address": null });
         assert_eq!(report["entries"][0]["producer"], producer);

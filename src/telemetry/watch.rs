@@ -1,8 +1,6 @@
 //! What the admin page shows of messages.
 
 use crate::config::Limits;
-use crate::hop::Leg;
-use crate::hop::Sighting;
 use crate::telemetry::flow::Flow;
 use crate::telemetry::live::Live;
 use crate::telemetry::pipeline::now;
@@ -23,16 +21,5 @@ impl Watch {
             flow: Flow::new(limits, now()),
             live: Live::new(),
         }
-    }
-
-    pub(super) fn saw(&self, sighting: &Sighting) {
-        self.recent.saw(sighting);
-        self.flow.saw(sighting);
-    }
-
-    pub(super) fn ended(&self, leg: &Leg) {
-        self.recent.ended(leg);
-        self.flow.ended(leg);
-        self.live.ended(leg);
     }
 }

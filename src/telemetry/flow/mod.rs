@@ -17,11 +17,9 @@ pub use view::View;
 use crate::config::Limits;
 use crate::hop::Answer;
 use crate::hop::Delivery;
-use crate::hop::Leg;
 use crate::hop::Publication;
 use crate::hop::Quality;
 use crate::hop::Sent;
-use crate::hop::Sighting;
 use crate::hop::Taken;
 use crate::hop::TaskKey;
 use crate::hop::TaskState;
@@ -61,19 +59,34 @@ impl Flow {
         })))
     }
 
-    pub(super) fn saw(&self, sighting: &Sighting) {
-        match sighting {
-            Sighting::Published(publication) => self.book().published(publication),
-            Sighting::Delivered(delivery) => self.book().delivered(delivery),
-            _ => {}
-        }
+    /// Takes up a message on its way to the broker.
+    pub(super) fn published(&self, publication: &Publication) {
+        self.book().published(publication);
     }
 
-    pub(super) fn ended(&self, leg: &Leg) {
-        match leg {
-            Leg::Sent(sent) => self.book().sent(sent),
-            Leg::Taken(taken) => self.book().taken(taken),
-        }
+    /// Where the messages of the same sender are counted.
+    pub(super) fn sender(&self, publication: &Publication, standing: Standing) -> SentWay {
+        self.book().sender(publication, standing)
+    }
+
+    /// Takes up how a message came to the broker.
+    pub(super) fn sent(&self, sent: &Sent, way: SentWay) {
+        self.book().sent(sent, way);
+    }
+
+    /// Where what the same worker takes from the same queue is counted.
+    pub(super) fn taker(&self, delivery: &Delivery) -> TakenWay {
+        self.book().taker(delivery)
+    }
+
+    /// Takes up a delivery.
+    pub(super) fn delivered(&self, delivery: &Delivery, way: TakenWay) {
+        self.book().delivered(delivery, way);
+    }
+
+    /// Takes up what became of a delivery.
+    pub(super) fn taken(&self, taken: &Taken, way: TakenWay) {
+        self.book().taken(taken, way);
     }
 
     /// The flow as it stands at `now`.
@@ -85,6 +98,22 @@ impl Flow {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where what a producer sends to a queue is counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SentWay {
+    queue: usize,
+    place: usize,
+    /// Both have names of their own.
+    pub(super) is_named: bool,
+}
+
+/// Where what a worker takes from a queue is counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TakenWay {
+    queue: usize,
+    place: usize,
 }
 
 #[derive(Debug)]
@@ -132,14 +161,21 @@ impl Book {
         }
     }
 
-    fn sent(&mut self, sent: &Sent) {
-        let publication = &sent.publication;
-        let standing = Standing::of(&sent.answer);
+    fn sender(&mut self, publication: &Publication, standing: Standing) -> SentWay {
         let producer = producer_name(publication);
         let producer = self.producers.number(producer, standing);
         let queue = queue_name(publication.system, &publication.destination);
         let queue = self.queues.number(queue, standing);
-        let sends = self.sends.way((producer, queue), (OTHER, queue));
+        SentWay {
+            is_named: producer != OTHER && queue != OTHER,
+            place: self.sends.place((producer, queue), (OTHER, queue)),
+            queue,
+        }
+    }
+
+    fn sent(&mut self, sent: &Sent, SentWay { queue, place, .. }: SentWay) {
+        let publication = &sent.publication;
+        let sends = self.sends.at(place);
         sends.rate.count(sent.ended);
         sends.total += 1;
         let quality = publication.judgement.quality;
@@ -158,10 +194,10 @@ impl Book {
         }
     }
 
-    fn delivered(&mut self, delivery: &Delivery) {
+    fn delivered(&mut self, delivery: &Delivery, TakenWay { queue, place }: TakenWay) {
         self.waiting.gone(TaskKey::of(&delivery.task.id));
         let (at, passage) = (delivery.at, &delivery.passage);
-        let (queue, receives) = self.receives(delivery);
+        let receives = self.receives.at(place);
         receives.rate.count(at);
         receives.total += 1;
         receives.redelivered += u64::from(passage.redelivered);
@@ -175,11 +211,11 @@ impl Book {
         }
     }
 
-    fn taken(&mut self, taken: &Taken) {
+    fn taken(&mut self, taken: &Taken, way: TakenWay) {
         let Some(finish) = taken.finished else {
             return;
         };
-        let (_, receives) = self.receives(&taken.delivery);
+        let receives = self.receives.at(way.place);
         let is_failure = matches!(finish.state, Some(TaskState::Failed | TaskState::Rejected));
         receives.failed += u64::from(is_failure);
         if let Some(ran) = taken.ran() {
@@ -187,14 +223,16 @@ impl Book {
         }
     }
 
-    /// The way of a delivery, with the number of its queue.
-    fn receives(&mut self, delivery: &Delivery) -> (usize, &mut Receives) {
+    fn taker(&mut self, delivery: &Delivery) -> TakenWay {
         let queue = queue_name(delivery.system, &delivery.destination);
         let queue = self.queues.number(queue, Standing::Confirmed);
         let address = without_port(&delivery.connection.client_address);
         let worker = Name::of([Some(worker(delivery)), Some(address), None]);
         let worker = self.workers.number(worker, Standing::Confirmed);
-        (queue, self.receives.way((queue, worker), (queue, OTHER)))
+        TakenWay {
+            place: self.receives.place((queue, worker), (queue, OTHER)),
+            queue,
+        }
     }
 }
 

@@ -1,27 +1,14 @@
 //! Numbers for producers, queues and workers: peers name them, so there are only so many.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+
+use foldhash::HashMap;
 
 use crate::telemetry::labels::Standing;
-use crate::telemetry::labels::printable;
+use crate::telemetry::names;
 
-/// What somebody or something is told by, in up to three parts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Name<'a>(pub(super) [Option<Cow<'a, str>>; 3]);
-
-impl<'a> Name<'a> {
-    pub(super) fn of(parts: [Option<&'a str>; 3]) -> Self {
-        Self(parts.map(|part| part.filter(|part| !part.is_empty()).map(printable)))
-    }
-
-    fn into_owned(self) -> Name<'static> {
-        Name(
-            self.0
-                .map(|part| part.map(|part| Cow::Owned(part.into_owned()))),
-        )
-    }
-}
+/// A name of a producer, a queue or a worker.
+pub(super) type Name<'a> = names::Name<'a, 3>;
 
 /// The names that have a number, the first ones that came. [`OTHER`] is the number of all
 /// others.
@@ -37,8 +24,8 @@ impl Names {
     /// At most `max`, besides the one for all others.
     pub(super) fn new(max: usize) -> Self {
         Self {
-            numbers: HashMap::new(),
-            names: vec![Name([Some(Cow::Borrowed("other")), None, None])],
+            numbers: HashMap::default(),
+            names: vec![names::Name([Some(Cow::Borrowed("other")), None, None])],
             max,
         }
     }
@@ -71,30 +58,42 @@ impl Names {
 /// What goes from one to another, bounded in number.
 #[derive(Debug)]
 pub(super) struct Ways<T> {
-    ways: HashMap<(usize, usize), T>,
+    /// The place of each in `ways`.
+    places: HashMap<(usize, usize), usize>,
+    ways: Vec<T>,
     max: usize,
 }
 
 impl<T: Default> Ways<T> {
     pub(super) fn new(max: usize) -> Self {
         Self {
-            ways: HashMap::new(),
+            places: HashMap::default(),
+            ways: Vec::new(),
             max,
         }
     }
 
-    /// The way itself; or else, where there is no room for it, the one to or from the same
-    /// queue that stands for all others, which `other` is.
-    pub(super) fn way(&mut self, way: (usize, usize), other: (usize, usize)) -> &mut T {
-        let has_room = self.ways.len() < self.max || self.ways.contains_key(&way);
-        self.ways
-            .entry(if has_room { way } else { other })
-            .or_default()
+    /// The place of the way itself; or else, where there is no room for it, of the one to or
+    /// from the same queue that stands for all others, which `other` is.
+    pub(super) fn place(&mut self, way: (usize, usize), other: (usize, usize)) -> usize {
+        let has_room = self.ways.len() < self.max || self.places.contains_key(&way);
+        let way = if has_room { way } else { other };
+        *self.places.entry(way).or_insert_with(|| {
+            self.ways.push(T::default());
+            self.ways.len() - 1
+        })
+    }
+
+    pub(super) fn at(&mut self, place: usize) -> &mut T {
+        &mut self.ways[place]
     }
 
     /// In the order of their numbers.
     pub(super) fn sorted(&self) -> Vec<((usize, usize), &T)> {
-        let mut ways: Vec<_> = self.ways.iter().map(|(way, value)| (*way, value)).collect();
+        let ways = self.places.iter();
+        let mut ways: Vec<_> = ways
+            .map(|(way, place)| (*way, &self.ways[*place]))
+            .collect();
         ways.sort_by_key(|(way, _)| *way);
         ways
     }

@@ -33,12 +33,14 @@ fn publication(number: u64, host: &str, queue: &str) -> Box<Publication> {
 }
 
 fn send(flow: &Flow, publication: Box<Publication>, answer: Answer) {
-    flow.saw(&Sighting::Published(publication.clone()));
-    flow.ended(&Leg::Sent(Sent {
+    flow.published(&publication);
+    let way = flow.sender(&publication, Standing::of(&answer));
+    let sent = Sent {
         ended: publication.at,
         publication,
         answer,
-    }));
+    };
+    flow.sent(&sent, way);
 }
 
 /// The delivery of publication `number`, a second later.
@@ -52,7 +54,7 @@ fn delivery(number: u64, worker: &str, queue: &str) -> Box<Delivery> {
 }
 
 fn deliver(flow: &Flow, delivery: &Delivery) {
-    flow.saw(&Sighting::Delivered(Box::new(delivery.clone())));
+    flow.delivered(delivery, flow.taker(delivery));
 }
 
 fn read(flow: &Flow, seconds: u64) -> Value {
@@ -101,7 +103,7 @@ fn messages_are_counted_from_their_producer_to_their_worker() {
         Some(98 * SECOND),
         Some(100 * SECOND),
     );
-    flow.ended(&Leg::Taken(taken));
+    flow.taken(&taken, flow.taker(&taken.delivery));
 
     let view = read(&flow, 104);
     assert_eq!(

@@ -11,6 +11,7 @@ use crate::telemetry::flow::names::Name;
 use crate::telemetry::flow::names::OTHER;
 use crate::telemetry::flow::window::WINDOW;
 use crate::telemetry::millis::Millis;
+use crate::telemetry::names;
 use crate::trace::Timestamp;
 
 /// Producers, queues and workers, and what goes from one to the other.
@@ -144,7 +145,7 @@ fn queues(
     let mut queues: Vec<QueueView> = book
         .queues
         .iter()
-        .map(|(number, Name([name, system, _]))| QueueView {
+        .map(|(number, names::Name([name, system, _]))| QueueView {
             id: queue_id(number),
             name: name.as_deref().unwrap_or_default().to_owned(),
             system: system.as_deref().map(str::to_owned),
@@ -186,7 +187,9 @@ fn queues(
     queues
 }
 
-fn producer_view((number, Name([host, client_name, address])): (usize, &Name<'_>)) -> ProducerView {
+fn producer_view(
+    (number, names::Name([host, client_name, address])): (usize, &Name<'_>),
+) -> ProducerView {
     let own = |part: &Option<std::borrow::Cow<'_, str>>| part.as_deref().map(str::to_owned);
     let parts = [host, client_name, address].map(own);
     let name = parts.iter().flatten().next().cloned();
@@ -200,7 +203,7 @@ fn producer_view((number, Name([host, client_name, address])): (usize, &Name<'_>
     }
 }
 
-fn worker_view((number, Name([name, address, _])): (usize, &Name<'_>)) -> WorkerView {
+fn worker_view((number, names::Name([name, address, _])): (usize, &Name<'_>)) -> WorkerView {
     WorkerView {
         id: worker_id(number),
         name: name.as_deref().unwrap_or_default().to_owned(),

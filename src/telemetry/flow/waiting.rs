@@ -1,7 +1,8 @@
 //! Which messages were sent and have not been delivered yet.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
+
+use foldhash::HashMap;
 
 use crate::hop::TaskKey;
 use crate::trace::Timestamp;
@@ -26,7 +27,7 @@ struct Message {
 impl Waiting {
     pub(super) fn new(max: usize) -> Self {
         Self {
-            messages: HashMap::new(),
+            messages: HashMap::default(),
             order: VecDeque::new(),
             max,
         }

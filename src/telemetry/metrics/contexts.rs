@@ -7,8 +7,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use crate::hop::Quality;
 use crate::telemetry::finding::Finding;
+use crate::telemetry::labels;
 use crate::telemetry::labels::Labels;
+use crate::telemetry::metrics::few::Few;
+use crate::trace::w3c::Invalid;
 
 /// The messages by what was found of their context.
 #[derive(Debug, Default)]
@@ -27,22 +31,50 @@ impl ContextMetrics {
         contexts
     }
 
-    pub(super) fn found(&self, finding: &Finding<'_>, labels: &mut Labels) {
+    /// The counters of what is found with the same names.
+    pub(super) fn named(&self, finding: &Finding<'_>, labels: &mut Labels) -> FoundCounters {
         let (destination, producer) = labels.destination_and_producer(
             finding.destination,
             finding.producer.name(),
             finding.standing,
         );
-        let judgement = finding.judgement;
-        let reason = judgement.invalid.map(|reason| reason.to_string());
-        let labels = ContextLabels {
+        FoundCounters {
             system: finding.system,
             destination,
             producer,
-            quality: judgement.quality.word(),
-            reason: reason.unwrap_or_default(),
-        };
-        self.contexts.get_or_create(&labels).inc();
+            contexts: Few::default(),
+        }
+    }
+
+    pub(super) fn found(&self, finding: &Finding<'_>, counters: &mut FoundCounters) {
+        let (quality, invalid) = (finding.judgement.quality, finding.judgement.invalid);
+        let contexts = counters.contexts.get((quality, invalid), || {
+            let reason = invalid.map(|reason| reason.to_string());
+            self.contexts.get_or_create_owned(&ContextLabels {
+                system: counters.system,
+                destination: Arc::clone(&counters.destination),
+                producer: Arc::clone(&counters.producer),
+                quality: quality.word(),
+                reason: reason.unwrap_or_default(),
+            })
+        });
+        contexts.inc();
+    }
+}
+
+/// The counters of what is found with the same names.
+#[derive(Debug)]
+pub(in crate::telemetry) struct FoundCounters {
+    system: &'static str,
+    destination: Arc<str>,
+    producer: Arc<str>,
+    contexts: Few<(Quality, Option<Invalid>), Counter>,
+}
+
+impl FoundCounters {
+    /// Its names are their own.
+    pub(in crate::telemetry) fn is_named(&self) -> bool {
+        !labels::is_other(&self.destination) && !labels::is_other(&self.producer)
     }
 }
 
@@ -60,13 +92,11 @@ struct ContextLabels {
 mod tests {
     use super::*;
     use crate::hop::Answer;
-    use crate::hop::Quality;
     use crate::hop::Sent;
     use crate::hop::fixture;
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::metrics::tests::assert_tells;
     use crate::trace::Timestamp;
-    use crate::trace::w3c::Invalid;
 
     fn sent(host: &'static str, answer: Answer, invalid: Option<Invalid>) -> Sent {
         let mut publication = fixture::publication(1, 5);
@@ -87,9 +117,9 @@ mod tests {
         let metrics = Metrics::default();
         for invalid in [None, None, Some(Invalid::UpperCase)] {
             let sent = sent("web-1", Answer::Confirmed, invalid);
-            metrics.found(&Finding::of_publication(&sent));
+            metrics.find(&Finding::of_publication(&sent));
         }
-        metrics.found(&Finding::of_delivery(&fixture::delivery("1", None, 5)).unwrap());
+        metrics.find(&Finding::of_delivery(&fixture::delivery("1", None, 5)).unwrap());
         let told = |producer, quality, reason, count| {
             format!(
                 "tracehop_contexts_total{{system=\"some-broker\",destination=\"celery\",producer=\"{producer}\",quality=\"{quality}\",reason=\"{reason}\"}} {count}"
@@ -113,7 +143,7 @@ mod tests {
             ("x", Answer::Lost),
             ("y", Answer::Unread),
         ] {
-            metrics.found(&Finding::of_publication(&sent(host, answer, None)));
+            metrics.find(&Finding::of_publication(&sent(host, answer, None)));
         }
         assert_tells(
             &metrics,

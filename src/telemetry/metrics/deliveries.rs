@@ -10,11 +10,13 @@ use prometheus_client::registry::Unit;
 
 use crate::hop::Delivery;
 use crate::hop::Taken;
+use crate::hop::TaskState;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
 use crate::telemetry::metrics::DestinationLabels;
 use crate::telemetry::metrics::exemplar::Histogram;
 use crate::telemetry::metrics::exemplar::TraceLabel;
+use crate::telemetry::metrics::few::Few;
 
 /// The counters of deliveries, when they are seen and when they have come to their end.
 #[derive(Debug)]
@@ -75,73 +77,105 @@ impl DeliveryMetrics {
         deliveries
     }
 
-    /// Counts a delivery that was seen.
-    pub(super) fn delivered(&self, delivery: &Delivery, labels: &mut Labels) {
+    /// The counters of the deliveries that bear the same names as this one.
+    pub(super) fn named(&self, delivery: &Delivery, labels: &mut Labels) -> TakenCounters {
         // A broker delivers only what it took.
-        let (destination, task) = labels.destination_and_task(
-            &delivery.destination,
-            &delivery.task.name,
-            Standing::Confirmed,
-        );
-        let system = delivery.system;
-        let passage = &delivery.passage;
-        let labels = DeliveryLabels {
-            system,
-            destination: Arc::clone(&destination),
+        let standing = Standing::Confirmed;
+        let name = &delivery.task.name;
+        let (destination, task) =
+            labels.destination_and_task(&delivery.destination, name, standing);
+        TakenCounters {
+            labels: DestinationLabels {
+                system: delivery.system,
+                destination,
+            },
             task,
-            redelivered: if passage.redelivered { "true" } else { "false" },
-        };
-        self.deliveries.get_or_create(&labels).inc();
+            run_task: labels.task(name, standing),
+            deliveries: Few::default(),
+            settlements: Few::default(),
+            dwell: None,
+            prefetch: None,
+            process_duration: Few::default(),
+        }
+    }
+
+    /// Counts a delivery that was seen.
+    pub(super) fn delivered(&self, delivery: &Delivery, counters: &mut TakenCounters) {
+        let labels = &counters.labels;
+        let passage = &delivery.passage;
+        let redelivered = passage.redelivered;
+        let deliveries = counters.deliveries.get(redelivered, || {
+            self.deliveries.get_or_create_owned(&DeliveryLabels {
+                system: labels.system,
+                destination: Arc::clone(&labels.destination),
+                task: Arc::clone(&counters.task),
+                redelivered: if redelivered { "true" } else { "false" },
+            })
+        });
+        deliveries.inc();
         if delivery.is_taken_before_sent() {
             self.negative_dwell.inc();
         }
         // What another worker had before, or another queue, has not waited here alone.
-        let is_first = !passage.redelivered && passage.dead_letter.is_none();
-        let trace = TraceLabel::of(&delivery.judgement.context);
-        if let Some(dwell) = delivery.dwell().filter(|_| is_first) {
-            self.dwell
-                .get_or_create(&DestinationLabels {
-                    system,
-                    destination,
-                })
-                .observe(dwell.as_secs_f64(), trace, None);
+        let is_first = !redelivered && passage.dead_letter.is_none();
+        if let Some(waited) = delivery.dwell().filter(|_| is_first) {
+            let find = || self.dwell.get_or_create_owned(labels);
+            let trace = TraceLabel::of(&delivery.judgement.context);
+            counters
+                .dwell
+                .get_or_insert_with(find)
+                .observe(waited.as_secs_f64(), trace, None);
         }
     }
 
     /// Counts a delivery that has come to its end.
-    pub(super) fn ended(&self, taken: &Taken, labels: &mut Labels) {
-        let delivery = &taken.delivery;
-        let system = delivery.system;
-        let destination = labels.destination(&delivery.destination, Standing::Confirmed);
+    pub(super) fn ended(&self, taken: &Taken, counters: &mut TakenCounters) {
+        let labels = &counters.labels;
         let settlement = taken.settled.map_or("unknown", |(how, _)| how.word());
-        self.settlements
-            .get_or_create(&SettlementLabels {
-                system,
-                destination: Arc::clone(&destination),
+        let settlements = counters.settlements.get(settlement, || {
+            self.settlements.get_or_create_owned(&SettlementLabels {
+                system: labels.system,
+                destination: Arc::clone(&labels.destination),
                 settlement,
             })
-            .inc();
-        let trace = TraceLabel::of(&delivery.judgement.context);
+        });
+        settlements.inc();
+        let trace = TraceLabel::of(&taken.delivery.judgement.context);
         if let Some(prefetched) = taken.prefetched() {
-            self.prefetch
-                .get_or_create(&DestinationLabels {
-                    system,
-                    destination,
-                })
-                .observe(prefetched.as_secs_f64(), trace.clone(), None);
+            let find = || self.prefetch.get_or_create_owned(labels);
+            counters.prefetch.get_or_insert_with(find).observe(
+                prefetched.as_secs_f64(),
+                trace.clone(),
+                None,
+            );
         }
         let state = taken.finished.and_then(|finish| finish.state);
         if let (Some(state), Some(ran)) = (state, taken.ran()) {
-            let task = labels.task(&delivery.task.name, Standing::Confirmed);
-            self.process_duration
-                .get_or_create(&RunLabels {
-                    system,
-                    task,
+            let process_duration = counters.process_duration.get(state, || {
+                self.process_duration.get_or_create_owned(&RunLabels {
+                    system: labels.system,
+                    task: Arc::clone(&counters.run_task),
                     state: state.word(),
                 })
-                .observe(ran.as_secs_f64(), trace, None);
+            });
+            process_duration.observe(ran.as_secs_f64(), trace, None);
         }
     }
+}
+
+/// The counters of the deliveries that bear the same names.
+#[derive(Debug)]
+pub(in crate::telemetry) struct TakenCounters {
+    labels: DestinationLabels,
+    /// As far as there is room for it together with the destination.
+    task: Arc<str>,
+    /// As far as there is room for it alone.
+    run_task: Arc<str>,
+    deliveries: Few<bool, Counter>,
+    settlements: Few<&'static str, Counter>,
+    dwell: Option<Histogram>,
+    prefetch: Option<Histogram>,
+    process_duration: Few<TaskState, Histogram>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -182,7 +216,6 @@ mod tests {
     use crate::hop::Leg;
     use crate::hop::Passage;
     use crate::hop::Settlement;
-    use crate::hop::Sighting;
     use crate::hop::fixture;
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::metrics::tests::assert_tells;
@@ -200,17 +233,17 @@ mod tests {
         delivery
     }
 
-    fn sent(seconds: u64, passage: Passage) -> Sighting {
+    fn sent(seconds: u64, passage: Passage) -> Box<Delivery> {
         let mut delivery = delivery(passage);
         delivery.sent = Some(Timestamp::from_nanos(seconds * SECOND));
-        Sighting::Delivered(delivery)
+        delivery
     }
 
     #[test]
     fn a_delivery_is_counted_when_it_is_seen_with_the_time_that_it_waited() {
         let metrics = Metrics::default();
-        metrics.saw(&sent(97, Passage::default()));
-        metrics.saw(&Sighting::Delivered(delivery(Passage::default())));
+        metrics.deliver(&sent(97, Passage::default()));
+        metrics.deliver(&delivery(Passage::default()));
         let labels = "system=\"some-broker\",destination=\"mail\"";
         assert_tells(
             &metrics,
@@ -229,14 +262,14 @@ mod tests {
     #[test]
     fn what_has_been_elsewhere_before_tells_nothing_of_this_queue() {
         let metrics = Metrics::default();
-        metrics.saw(&sent(
+        metrics.deliver(&sent(
             97,
             Passage {
                 redelivered: true,
                 ..Passage::default()
             },
         ));
-        metrics.saw(&sent(
+        metrics.deliver(&sent(
             97,
             Passage {
                 dead_letter: Some("expired".into()),
@@ -256,7 +289,7 @@ mod tests {
     #[test]
     fn clocks_that_contradict_each_other_make_no_wait_and_are_counted() {
         let metrics = Metrics::default();
-        metrics.saw(&sent(103, Passage::default()));
+        metrics.deliver(&sent(103, Passage::default()));
         assert_tells(
             &metrics,
             &[

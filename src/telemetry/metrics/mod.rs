@@ -4,6 +4,7 @@ mod classic;
 mod contexts;
 mod deliveries;
 mod exemplar;
+mod few;
 mod publications;
 mod routes;
 mod spans;
@@ -23,6 +24,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
+pub(super) use contexts::FoundCounters;
+pub(super) use deliveries::TakenCounters;
+pub(super) use publications::SentCounters;
 pub use routes::RouteCounts;
 pub use routes::RouteMetrics;
 pub(super) use spans::DropReason;
@@ -30,8 +34,11 @@ pub use spans::SpanCounts;
 pub(super) use spans::SpanMetrics;
 
 use crate::hop::Answer;
-use crate::hop::Leg;
+use crate::hop::Delivery;
+use crate::hop::Publication;
+use crate::hop::Sent;
 use crate::hop::Sighting;
+use crate::hop::Taken;
 use crate::telemetry::finding::Finding;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
@@ -62,10 +69,10 @@ pub struct Metrics {
     redeliveries: Family<RedeliveryLabels, Counter>,
     left_alone: Family<ReasonLabels, Counter>,
     blind_sessions: Family<RouteReasonLabels, Counter>,
-    pub(super) open_hops: Gauge,
-    pub(super) open_deliveries: Gauge,
+    open_hops: Gauge,
+    open_deliveries: Gauge,
     limits: Family<LimitLabels, Gauge>,
-    pub(super) sightings_queued: Gauge,
+    sightings_queued: Gauge,
     pub(super) sightings_dropped: Counter,
     pub(super) spans: SpanMetrics,
 }
@@ -268,14 +275,12 @@ impl Metrics {
     /// Counts what was seen.
     pub(super) fn saw(&self, sighting: &Sighting) {
         match sighting {
-            // Counted when the leg ends.
+            // Counted by their names, or when the leg ends.
             Sighting::Published(_)
+            | Sighting::Delivered(_)
             | Sighting::Answered { .. }
             | Sighting::Settled { .. }
             | Sighting::Told { .. } => {}
-            Sighting::Delivered(delivery) => {
-                self.deliveries.delivered(delivery, &mut self.labels());
-            }
             Sighting::Redelivered { destination, .. } => {
                 let standing = Standing::Unanswered;
                 let destination = self.labels().destination(destination, standing);
@@ -298,27 +303,46 @@ impl Metrics {
         }
     }
 
-    /// Counts a leg that has come to its end.
-    pub(super) fn ended(&self, leg: &Leg) {
-        match leg {
-            Leg::Sent(sent) => {
-                self.publications.ended(sent, &mut self.labels());
-                if sent.answer == Answer::Expired {
-                    self.expired.get_or_create(&SEND).inc();
-                }
-            }
-            Leg::Taken(taken) => {
-                self.deliveries.ended(taken, &mut self.labels());
-                if taken.is_expired {
-                    self.expired.get_or_create(&RECEIVE).inc();
-                }
-            }
+    /// The counters of the publications that bear the same names as this one.
+    pub(super) fn sent_by(&self, publication: &Publication, standing: Standing) -> SentCounters {
+        self.publications
+            .named(publication, standing, &mut self.labels())
+    }
+
+    /// Counts a publication that has come to its end.
+    pub(super) fn sent(&self, sent: &Sent, counters: &mut SentCounters) {
+        self.publications.ended(sent, counters);
+        if sent.answer == Answer::Expired {
+            self.expired.get_or_create(&SEND).inc();
         }
     }
 
+    /// The counters of the deliveries that bear the same names as this one.
+    pub(super) fn taken_as(&self, delivery: &Delivery) -> TakenCounters {
+        self.deliveries.named(delivery, &mut self.labels())
+    }
+
+    /// Counts a delivery.
+    pub(super) fn delivered(&self, delivery: &Delivery, counters: &mut TakenCounters) {
+        self.deliveries.delivered(delivery, counters);
+    }
+
+    /// Counts a delivery that has come to its end.
+    pub(super) fn taken(&self, taken: &Taken, counters: &mut TakenCounters) {
+        self.deliveries.ended(taken, counters);
+        if taken.is_expired {
+            self.expired.get_or_create(&RECEIVE).inc();
+        }
+    }
+
+    /// The counters of what is found with the same names.
+    pub(super) fn found_with(&self, finding: &Finding<'_>) -> FoundCounters {
+        self.contexts.named(finding, &mut self.labels())
+    }
+
     /// Counts what was found of the context of a message.
-    pub(super) fn found(&self, finding: &Finding<'_>) {
-        self.contexts.found(finding, &mut self.labels());
+    pub(super) fn found(&self, finding: &Finding<'_>, counters: &mut FoundCounters) {
+        self.contexts.found(finding, counters);
     }
 
     fn labels(&self) -> impl std::ops::DerefMut<Target = Labels> {
@@ -398,12 +422,32 @@ fn signed(number: u64) -> i64 {
 mod tests {
     use super::*;
     use crate::hop::Connection;
-    use crate::hop::Publication;
-    use crate::hop::Sent;
+    use crate::hop::Leg;
     use crate::hop::fixture;
     use crate::telemetry::metrics::routes::FAILURES;
     use crate::trace::Timestamp;
     use crate::trace::TraceFlags;
+
+    /// Counts with counters that are looked up each time.
+    impl Metrics {
+        pub(super) fn ended(&self, leg: &Leg) {
+            match leg {
+                Leg::Sent(sent) => {
+                    let standing = Standing::of(&sent.answer);
+                    self.sent(sent, &mut self.sent_by(&sent.publication, standing));
+                }
+                Leg::Taken(taken) => self.taken(taken, &mut self.taken_as(&taken.delivery)),
+            }
+        }
+
+        pub(super) fn deliver(&self, delivery: &Delivery) {
+            self.delivered(delivery, &mut self.taken_as(delivery));
+        }
+
+        pub(super) fn find(&self, finding: &Finding<'_>) {
+            self.found(finding, &mut self.found_with(finding));
+        }
+    }
 
     fn connection() -> Arc<Connection> {
         fixture::publication(1, 1_000_000).connection
@@ -614,11 +658,11 @@ mod tests {
             metrics.saw(&sighting);
         }
         let delivery = fixture::delivery("1", None, 5);
-        metrics.found(&Finding::of_delivery(&delivery).unwrap());
-        metrics.saw(&Sighting::Delivered(delivery));
+        metrics.find(&Finding::of_delivery(&delivery).unwrap());
+        metrics.deliver(&delivery);
         let mut delivery = fixture::delivery("1", None, 5);
         delivery.sent = Some(Timestamp::default());
-        metrics.saw(&Sighting::Delivered(delivery.clone()));
+        metrics.deliver(&delivery);
         metrics.ended(&Leg::Taken(fixture::taken(
             delivery,
             Some(6),

@@ -9,12 +9,16 @@ use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
 use crate::hop::Answer;
+use crate::hop::Publication;
 use crate::hop::Sent;
+use crate::hop::Verdict;
+use crate::telemetry::labels;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
 use crate::telemetry::metrics::DestinationLabels;
 use crate::telemetry::metrics::exemplar::Histogram;
 use crate::telemetry::metrics::exemplar::TraceLabel;
+use crate::telemetry::metrics::few::Few;
 
 /// The counters of publications that have come to their end.
 #[derive(Debug)]
@@ -52,40 +56,81 @@ impl PublicationMetrics {
         publications
     }
 
-    /// Counts a publication that has come to its end.
-    pub(super) fn ended(&self, hop: &Sent, labels: &mut Labels) {
-        let publication = &hop.publication;
-        let (destination, task) = labels.destination_and_task(
-            &publication.destination,
-            &publication.task.name,
-            Standing::of(&hop.answer),
-        );
-        let labels = MessageLabels {
+    /// The counters of the publications that bear the same names as this one.
+    pub(super) fn named(
+        &self,
+        publication: &Publication,
+        standing: Standing,
+        labels: &mut Labels,
+    ) -> SentCounters {
+        let (destination, task) =
+            labels.destination_and_task(&publication.destination, &publication.task.name, standing);
+        SentCounters {
             system: publication.system,
-            destination: Arc::clone(&destination),
+            destination,
             task,
-            verdict: publication.judgement.verdict.word(),
-        };
-        self.messages.get_or_create(&labels).inc();
+            messages: Few::default(),
+            sends: Few::default(),
+            duration: None,
+        }
+    }
+
+    /// Counts a publication that has come to its end.
+    pub(super) fn ended(&self, sent: &Sent, counters: &mut SentCounters) {
+        let publication = &sent.publication;
+        let system = counters.system;
+        let destination = &counters.destination;
+        let verdict = publication.judgement.verdict;
+        let messages = counters.messages.get(verdict, || {
+            self.messages.get_or_create_owned(&MessageLabels {
+                system,
+                destination: Arc::clone(destination),
+                task: Arc::clone(&counters.task),
+                verdict: verdict.word(),
+            })
+        });
+        messages.inc();
         // Only these two are moments at which the broker spoke.
-        if matches!(hop.answer, Answer::Confirmed | Answer::Refused(_)) {
-            let labels = DestinationLabels {
-                system: publication.system,
-                destination: Arc::clone(&destination),
-            };
-            let duration = hop.ended.since(publication.at);
-            self.send_duration.get_or_create(&labels).observe(
-                duration.as_secs_f64(),
+        if matches!(sent.answer, Answer::Confirmed | Answer::Refused(_)) {
+            let duration = counters.duration.get_or_insert_with(|| {
+                self.send_duration.get_or_create_owned(&DestinationLabels {
+                    system,
+                    destination: Arc::clone(destination),
+                })
+            });
+            duration.observe(
+                sent.ended.since(publication.at).as_secs_f64(),
                 TraceLabel::of(&publication.judgement.context),
                 None,
             );
         }
-        let labels = SendLabels {
-            system: publication.system,
-            destination,
-            answer: hop.answer.word(),
-        };
-        self.sends.get_or_create(&labels).inc();
+        let answer = sent.answer.word();
+        let sends = counters.sends.get(answer, || {
+            self.sends.get_or_create_owned(&SendLabels {
+                system,
+                destination: Arc::clone(destination),
+                answer,
+            })
+        });
+        sends.inc();
+    }
+}
+
+/// The counters of the publications that bear the same names.
+#[derive(Debug)]
+pub(in crate::telemetry) struct SentCounters {
+    system: &'static str,
+    destination: Arc<str>,
+    task: Arc<str>,
+    messages: Few<Verdict, Counter>,
+    sends: Few<&'static str, Counter>,
+    duration: Option<Histogram>,
+}
+
+impl SentCounters {
+    /// Its names are their own.
+    pub(in crate::telemetry) fn is_named(&self) -> bool {
+        !labels::is_other(&self.destination) && !labels::is_other(&self.task)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which traces are held, and which is forgotten when there are too many.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::config::Limits;
 use crate::hop::Delivery;
@@ -36,8 +37,8 @@ impl Book {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             traces: BTreeMap::new(),
-            numbers: HashMap::new(),
-            places: HashMap::new(),
+            numbers: HashMap::default(),
+            places: HashMap::default(),
             next: 0,
             entries: 0,
             traces_max: limits.recent_traces_max,
