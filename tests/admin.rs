@@ -105,7 +105,7 @@ async fn the_quality_of_contexts_is_told_by_task_producer_and_queue() {
         publication.judgement.quality = quality;
         publication.judgement.invalid = invalid;
         let answer = answered(number, Reply::Confirmed);
-        [Sighting::Published(publication), answer]
+        [Sighting::Published(publication.into()), answer]
     };
     let mut seen = Vec::new();
     seen.extend(from("good", 1, Quality::Valid, None));
@@ -117,7 +117,10 @@ async fn the_quality_of_contexts_is_told_by_task_producer_and_queue() {
     let (known, ..) = delivery(5);
     let (mut unknown, ..) = delivery(6);
     unknown.sent = None;
-    seen.extend([Sighting::Delivered(known), Sighting::Delivered(unknown)]);
+    seen.extend([
+        Sighting::Delivered(known.into()),
+        Sighting::Delivered(unknown.into()),
+    ]);
     page.telemetry.sightings().record(&mut seen);
 
     let report = page.quality_of(5).await;
@@ -170,7 +173,7 @@ async fn the_report_stays_within_its_limit() {
         let mut publication = publication(number);
         publication.task.name = format!("task-{number}").into();
         let answer = answered(number, Reply::Confirmed);
-        seen.extend([Sighting::Published(publication), answer]);
+        seen.extend([Sighting::Published(publication.into()), answer]);
     }
     page.telemetry.sightings().record(&mut seen);
     let report = page.quality_of(10).await;

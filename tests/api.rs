@@ -47,9 +47,9 @@ fn passage(number: u64) -> Vec<Sighting> {
     publication.task = delivery.task.clone();
     publication.task.origin = Some("web-1".into());
     vec![
-        Sighting::Published(publication),
+        Sighting::Published(publication.into()),
         answered(number, Reply::Confirmed),
-        Sighting::Delivered(delivery),
+        Sighting::Delivered(delivery.into()),
         settled(number, SETTLED, Settlement::Acknowledged),
     ]
 }
@@ -315,7 +315,7 @@ async fn hops_are_told_live_to_those_who_want_them() {
     let mut refused = publication(9);
     refused.destination = "mail".into();
     let mut seen = passage(7);
-    seen.push(Sighting::Published(refused));
+    seen.push(Sighting::Published(refused.into()));
     seen.push(answered(
         9,
         Reply::Refused("OOM command not allowed".into()),
@@ -373,7 +373,7 @@ async fn who_does_not_keep_up_is_told_how_many_hops_were_missed() {
         publication.hop.number = number;
         publication.at = now();
         [
-            Sighting::Published(publication),
+            Sighting::Published(publication.into()),
             answered(number, Reply::Confirmed),
         ]
     });

@@ -97,7 +97,7 @@ async fn a_span_says_what_was_seen_and_by_whom() {
         };
         let refused = Answer::Refused("OOM command not allowed".into());
         telemetry.sightings().record(&mut vec![
-            Sighting::Published(publication),
+            Sighting::Published(publication.into()),
             answered(7, refused),
         ]);
         telemetry.flush(GRACE).await;
@@ -162,7 +162,7 @@ async fn a_delivery_arrives_as_the_spans_that_are_wanted() {
         let telemetry = start_with(&to(HttpProtobuf, collector.address), spans);
         let (delivery, ..) = delivery(7);
         telemetry.sightings().record(&mut vec![
-            Sighting::Delivered(delivery),
+            Sighting::Delivered(delivery.into()),
             told(7, STARTED, TaskState::Started),
             settled(7, SETTLED, Settlement::Acknowledged),
             told(7, FINISHED, TaskState::Succeeded),
@@ -192,7 +192,7 @@ async fn the_spans_of_a_delivery_say_how_it_waited_ran_and_ended() {
         };
         let process = delivery.process;
         telemetry.sightings().record(&mut vec![
-            Sighting::Delivered(delivery),
+            Sighting::Delivered(delivery.into()),
             told(7, STARTED, TaskState::Started),
             settled(7, SETTLED, Settlement::Acknowledged),
             told(7, FINISHED, TaskState::Failed),
@@ -283,7 +283,7 @@ async fn a_delivery_that_is_never_settled_is_told_as_what_it_is() {
     delivery.passage.delayed = true;
     telemetry
         .sightings()
-        .record(&mut vec![Sighting::Delivered(delivery)]);
+        .record(&mut vec![Sighting::Delivered(delivery.into())]);
     let metrics = telemetry.metrics();
     until(&metrics, |metrics| {
         value(metrics, "tracehop_spans_exported_total") == 1
@@ -309,7 +309,7 @@ async fn what_is_not_sampled_is_counted_and_not_exported() {
     let mut publication = publication(1);
     publication.judgement.context.flags = TraceFlags::default();
     telemetry.sightings().record(&mut vec![
-        Sighting::Published(publication),
+        Sighting::Published(publication.into()),
         answered(1, Answer::Confirmed),
     ]);
     let metrics = telemetry.metrics();
@@ -323,7 +323,7 @@ async fn a_hop_that_is_open_at_the_end_is_told_as_what_it_is() {
     let collector = Collector::start(HttpProtobuf);
     let telemetry = start(&to(HttpProtobuf, collector.address));
     let sightings = telemetry.sightings();
-    sightings.record(&mut vec![Sighting::Published(publication(1))]);
+    sightings.record(&mut vec![Sighting::Published(publication(1).into())]);
     let metrics = telemetry.metrics();
     telemetry.flush(GRACE).await;
     let [span] = &collector.spans()[..] else {
@@ -724,7 +724,7 @@ fn send(telemetry: &Telemetry, numbers: std::ops::Range<u64>) {
     let sightings = telemetry.sightings();
     for number in numbers {
         sightings.record(&mut vec![
-            Sighting::Published(publication(number)),
+            Sighting::Published(publication(number).into()),
             answered(number, Answer::Confirmed),
         ]);
     }

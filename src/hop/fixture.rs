@@ -82,7 +82,7 @@ pub(crate) fn taken(
     let at = |nanos: Option<u64>| nanos.map(Timestamp::from_nanos);
     Taken {
         eta: delivery.eta(),
-        delivery,
+        delivery: delivery.into(),
         settled: at(settled).map(|at| (Settlement::Acknowledged, at)),
         started: at(started),
         finished: at(finished).map(|at| Finish {

@@ -1,6 +1,7 @@
 //! The way in.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
@@ -15,7 +16,7 @@ use crate::trace::Timestamp;
 /// The way in: a publication, and what became of it.
 #[derive(Debug, PartialEq)]
 pub struct Sent {
-    pub publication: Box<Publication>,
+    pub publication: Arc<Publication>,
     pub answer: Answer,
     pub ended: Timestamp,
 }
@@ -23,7 +24,7 @@ pub struct Sent {
 /// The publications that wait for their answer.
 #[derive(Debug)]
 pub(super) struct OpenSent {
-    open: HashMap<HopId, Box<Publication>>,
+    open: HashMap<HopId, Arc<Publication>>,
     /// In the order in which they were opened; those that have ended are dropped from it
     /// when they come to its front, or when they are most of it.
     order: VecDeque<HopId>,
@@ -51,7 +52,7 @@ impl OpenSent {
         self.order.len() <= 2 * self.open.len() + ORDER_SLACK
     }
 
-    pub(super) fn open(&mut self, publication: Box<Publication>, ended: &mut Vec<Leg>) {
+    pub(super) fn open(&mut self, publication: Arc<Publication>, ended: &mut Vec<Leg>) {
         let at = publication.at;
         self.order.push_back(publication.hop);
         self.open.insert(publication.hop, publication);

@@ -14,7 +14,7 @@ use crate::trace::w3c::Invalid;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sighting {
     /// A task message was read on its way to the broker.
-    Published(Box<Publication>),
+    Published(Arc<Publication>),
     /// What became of a publication. Each one is answered once.
     Answered {
         hop: HopId,
@@ -22,7 +22,7 @@ pub enum Sighting {
         answer: Answer,
     },
     /// A task message was read on its way from the broker.
-    Delivered(Box<Delivery>),
+    Delivered(Arc<Delivery>),
     /// What a consumer said of deliveries that bear this receipt. One saying stands for one
     /// delivery.
     Settled {
@@ -75,7 +75,7 @@ pub struct Connection {
     pub server_address: Arc<str>,
     pub server_port: u16,
     /// The app's address.
-    pub client_address: Box<str>,
+    pub client_address: Arc<str>,
 }
 
 /// A task message on its way in, with the context that it carries from here.

@@ -1,6 +1,7 @@
 //! Hops as spans, in the words of OpenTelemetry's messaging conventions.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::celery::Task;
@@ -53,11 +54,11 @@ impl Sent {
             task: &publication.task,
             size: publication.size,
         });
-        attributes.extend(judgement_attributes(&publication.judgement));
+        push_judgement(&mut attributes, &publication.judgement);
         attributes.push(("tracehop.answer", self.answer.word().into()));
         let error = self.answer.error();
         Span {
-            name: format!("send {}", publication.destination),
+            name: ["send ", &publication.destination].concat(),
             kind: publication.judgement.kind,
             parent: publication.judgement.parent,
             start: publication.at,
@@ -73,7 +74,7 @@ impl Taken {
         let delivery = &self.delivery;
         let passage = &delivery.passage;
         let mut attributes = self.attributes("receive");
-        attributes.extend(judgement_attributes(&delivery.judgement));
+        push_judgement(&mut attributes, &delivery.judgement);
         attributes.extend(
             [
                 delivery
@@ -103,7 +104,7 @@ impl Taken {
         }
         let error = self.abandonment();
         Span {
-            name: format!("receive {}", delivery.destination),
+            name: ["receive ", &delivery.destination].concat(),
             kind: SpanKind::Client,
             parent: delivery.judgement.parent,
             start: delivery.sent.unwrap_or(delivery.at).min(delivery.at),
@@ -142,7 +143,7 @@ impl Taken {
         };
         Span {
             context,
-            name: format!("process {}", delivery.destination),
+            name: ["process ", &delivery.destination].concat(),
             kind: SpanKind::Consumer,
             parent: Some(parent),
             start: delivery.at,
@@ -221,7 +222,7 @@ struct Message<'a> {
     operation: &'static str,
     system: &'static str,
     connection: &'a Connection,
-    destination: &'a str,
+    destination: &'a Arc<str>,
     task: &'a Task<'a>,
     size: usize,
 }
@@ -237,20 +238,23 @@ fn message_attributes(message: &Message<'_>) -> Attributes {
         (MESSAGING_OPERATION_TYPE, message.operation.into()),
         (
             MESSAGING_DESTINATION_NAME,
-            message.destination.to_owned().into(),
+            Arc::clone(message.destination).into(),
         ),
         (
             MESSAGING_MESSAGE_ENVELOPE_SIZE,
             i64::try_from(message.size).unwrap_or(i64::MAX).into(),
         ),
-        (SERVER_ADDRESS, connection.server_address.to_string().into()),
+        (
+            SERVER_ADDRESS,
+            Arc::clone(&connection.server_address).into(),
+        ),
         (SERVER_PORT, i64::from(connection.server_port).into()),
-        ("celery.task_name", task.name.to_string().into()),
+        ("celery.task_name", String::from(&*task.name).into()),
         ("celery.retries", i64::from(task.retries).into()),
-        ("tracehop.route", connection.route.to_string().into()),
+        ("tracehop.route", Arc::clone(&connection.route).into()),
         (
             "tracehop.client_address",
-            connection.client_address.to_string().into(),
+            Arc::clone(&connection.client_address).into(),
         ),
     ]);
     let id = Some(&task.id).filter(|id| !id.is_empty());
@@ -261,21 +265,20 @@ fn message_attributes(message: &Message<'_>) -> Attributes {
         ("celery.group", task.group.as_ref()),
         ("celery.eta", task.eta.as_ref()),
     ] {
-        attributes.extend(value.map(|text| (key, Value::Text(Cow::Owned(text.to_string())))));
+        attributes.extend(value.map(|text| (key, Value::Text(Cow::Owned(String::from(&**text))))));
     }
     attributes
 }
 
-fn judgement_attributes(judgement: &Judgement) -> Attributes {
-    let mut attributes = vec![
+fn push_judgement(attributes: &mut Attributes, judgement: &Judgement) {
+    attributes.extend([
         ("tracehop.context.origin", judgement.origin.word().into()),
         ("tracehop.context.verdict", judgement.verdict.word().into()),
         ("tracehop.context.quality", judgement.quality.word().into()),
-    ];
+    ]);
     if let Some(invalid) = judgement.invalid {
         attributes.push(("tracehop.context.invalid", invalid.to_string().into()));
     }
-    attributes
 }
 
 /// A span with that context, of which its owner tells the rest.
@@ -339,7 +342,7 @@ mod tests {
         let mut publication = publication(1, 5);
         publication.task.id = "some-id".into();
         let sent = Sent {
-            publication,
+            publication: publication.into(),
             answer,
             ended: Timestamp::from_nanos(9),
         };
@@ -409,7 +412,7 @@ mod tests {
         let mut publication = publication(1, 5);
         publication.judgement.context.flags = TraceFlags::default();
         let leg = Leg::Sent(Sent {
-            publication,
+            publication: publication.into(),
             answer: Answer::Confirmed,
             ended: Timestamp::from_nanos(9),
         });
@@ -423,7 +426,7 @@ mod tests {
         delivery.judgement.parent = Some(IdSource::seeded(9).span_id());
         delivery.judgement.verdict = Verdict::Kept;
         let mut taken = Taken {
-            delivery,
+            delivery: delivery.into(),
             eta: None,
             settled: None,
             started: None,
@@ -463,7 +466,7 @@ mod tests {
 
     #[test]
     fn where_the_sending_is_unknown_the_span_is_the_moment_of_delivery() {
-        let taken = taken(|taken| taken.delivery.sent = None);
+        let taken = taken(|taken| Arc::make_mut(&mut taken.delivery).sent = None);
         let span = taken.receive_span();
         assert_eq!((span.start, span.end), (seconds(3), seconds(3)));
         assert_eq!(value(&span, "tracehop.dwell_ms"), None);
@@ -497,7 +500,7 @@ mod tests {
         assert_eq!(events, ["due", "acknowledged", "started"]);
 
         // A context that was written at delivery is that of the span of the delivery.
-        taken.delivery.judgement.verdict = Verdict::Added;
+        Arc::make_mut(&mut taken.delivery).judgement.verdict = Verdict::Added;
         let span = taken.process_span();
         assert_eq!(span.parent, Some(taken.delivery.judgement.context.span_id));
 
@@ -520,9 +523,10 @@ mod tests {
     #[test]
     fn how_a_message_came_to_be_delivered_is_told() {
         let taken = taken(|taken| {
-            taken.delivery.task.eta = Some("1970-01-01T00:00:02Z".into());
+            let delivery = Arc::make_mut(&mut taken.delivery);
+            delivery.task.eta = Some("1970-01-01T00:00:02Z".into());
             taken.is_expired = true;
-            taken.delivery.passage = Passage {
+            delivery.passage = Passage {
                 redelivered: true,
                 deliveries_before: Some(2),
                 broadcast: true,

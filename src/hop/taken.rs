@@ -1,6 +1,7 @@
 //! The way out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
@@ -21,7 +22,7 @@ use crate::trace::Timestamp;
 /// The way out: a delivery, and what became of it.
 #[derive(Debug, PartialEq)]
 pub struct Taken {
-    pub delivery: Box<Delivery>,
+    pub delivery: Arc<Delivery>,
     /// When the task is to run, if not at once.
     pub eta: Option<Timestamp>,
     pub settled: Option<(Settlement, Timestamp)>,
@@ -143,7 +144,7 @@ impl OpenTaken {
             && self.tasks.iter().all(|(_, number)| is_open(number))
     }
 
-    pub(super) fn open(&mut self, delivery: Box<Delivery>, ended: &mut Vec<Leg>) {
+    pub(super) fn open(&mut self, delivery: Arc<Delivery>, ended: &mut Vec<Leg>) {
         let at = delivery.at;
         let taken = Taken {
             eta: delivery.eta(),

@@ -261,3 +261,58 @@ impl Found {
         self.counters.is_named() && self.entry.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::Answer;
+    use crate::hop::Publication;
+    use crate::hop::fixture;
+    use crate::telemetry::names::KNOWN_MAX;
+
+    fn books() -> Books {
+        Books::new(&Limits::default(), Spans::default(), true, Duration::ZERO)
+    }
+
+    fn send(books: &mut Books, publication: Box<Publication>, answer: Answer) {
+        let answered = Sighting::Answered {
+            hop: publication.hop,
+            at: publication.at,
+            answer,
+        };
+        let published = Sighting::Published(publication.into());
+        books.book(&mut vec![published, answered], &mut Vec::new());
+    }
+
+    #[track_caller]
+    fn assert_sent(books: &Books, destination: &str, answer: &str, count: u64) {
+        let text = books.metrics.encode();
+        let line = format!(
+            "tracehop_sends_total{{system=\"some-broker\",destination=\"{destination}\",answer=\"{answer}\"}} {count}\n"
+        );
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+
+    #[test]
+    fn a_name_that_there_was_no_room_for_is_known_once_it_is_confirmed() {
+        let mut books = books();
+        for (number, answer) in (1..).zip([Answer::Lost, Answer::Confirmed, Answer::Lost]) {
+            send(&mut books, fixture::publication(number, number), answer);
+        }
+        assert_sent(&books, "other", "lost", 1);
+        assert_sent(&books, "celery", "confirmed", 1);
+        assert_sent(&books, "celery", "lost", 1);
+    }
+
+    #[test]
+    fn whoever_has_more_names_than_are_remembered_is_counted_all_the_same() {
+        let mut books = books();
+        let count = 2 * KNOWN_MAX as u64 + 1;
+        for number in 1..=count {
+            let mut publication = fixture::publication(number, number);
+            publication.task.origin = Some(format!("host-{number}").into());
+            send(&mut books, publication, Answer::Confirmed);
+        }
+        assert_sent(&books, "celery", "confirmed", count);
+    }
+}

@@ -69,4 +69,4 @@ impl<const PARTS: usize, T> Known<PARTS, T> {
     }
 }
 
-const KNOWN_MAX: usize = 4_096;
+pub(super) const KNOWN_MAX: usize = 4_096;

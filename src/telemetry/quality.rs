@@ -254,14 +254,15 @@ mod tests {
         publication.client_name = Some("shop".into());
         Sent {
             ended: publication.at,
-            publication,
+            publication: publication.into(),
             answer: Answer::Confirmed,
         }
     }
 
     fn with(mut sent: Sent, quality: Quality, invalid: Option<Invalid>) -> Sent {
-        sent.publication.judgement.quality = quality;
-        sent.publication.judgement.invalid = invalid;
+        let judgement = &mut Arc::make_mut(&mut sent.publication).judgement;
+        judgement.quality = quality;
+        judgement.invalid = invalid;
         sent
     }
 
@@ -392,7 +393,7 @@ mod tests {
     #[test]
     fn names_are_no_longer_than_they_may_be() {
         let mut long = sent("pay", "web-1", 1);
-        long.publication.destination = "q".repeat(1 << 20).into();
+        Arc::make_mut(&mut long.publication).destination = "q".repeat(1 << 20).into();
         let report = report_of(1, [long]);
         let destination = report["entries"][0]["destination"].as_str().unwrap();
         assert_eq!(destination.len(), 120);

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::trace::SpanId;
@@ -79,6 +80,8 @@ pub enum SpanKind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Text(Cow<'static, str>),
+    /// Text that many spans have in common.
+    Shared(Arc<str>),
     Integer(i64),
     Truth(bool),
 }
@@ -92,6 +95,12 @@ impl From<&'static str> for Value {
 impl From<String> for Value {
     fn from(text: String) -> Self {
         Self::Text(Cow::Owned(text))
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
+        Self::Shared(text)
     }
 }
 

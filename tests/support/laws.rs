@@ -470,8 +470,8 @@ pub(crate) struct Seen {
 
 /// One thing seen; what is no publication, with the session that saw it.
 pub(crate) enum Thing {
-    Published(Box<Publication>, Option<Answer>),
-    Delivered(Box<Delivery>, Option<Settlement>),
+    Published(Arc<Publication>, Option<Answer>),
+    Delivered(Arc<Delivery>, Option<Settlement>),
     /// Of a delivery that was not seen.
     Settled(Settlement),
     Told(TaskKey, TaskState, Evidence),

@@ -44,7 +44,7 @@ fn answered(number: u64) -> Sighting {
 }
 
 fn delivered(id: &str, receipt: u64, at: u64) -> Sighting {
-    Sighting::Delivered(delivery(id, Some(Receipt::numbered(1, receipt)), at))
+    Sighting::Delivered(delivery(id, Some(Receipt::numbered(1, receipt)), at).into())
 }
 
 fn settled(receipt: u64, at: u64, settlement: Settlement) -> Sighting {
@@ -91,7 +91,7 @@ fn taken(leg: &Leg) -> &Taken {
 #[test]
 fn a_publication_ends_with_its_answer() {
     let mut ledger = ledger(10, 1_000, false);
-    let ended = book(&mut ledger, [Sighting::Published(publication(1, 5))]);
+    let ended = book(&mut ledger, [Sighting::Published(publication(1, 5).into())]);
     assert_eq!((ledger.sent_count(), ended.len()), (1, 0));
     let ended = book(&mut ledger, [answered(1), answered(1)]);
     assert_eq!((ledger.sent_count(), ended.len()), (0, 1));
@@ -102,7 +102,7 @@ fn a_publication_ends_with_its_answer() {
 #[test]
 fn a_publication_without_an_answer_ends_when_its_time_is_over() {
     let mut ledger = ledger(10, 3, false);
-    let published = [publication(1, 5), publication(2, 6)].map(Sighting::Published);
+    let published = [publication(1, 5), publication(2, 6)].map(|it| Sighting::Published(it.into()));
     let mut ended = book(&mut ledger, published);
     ledger.expire(nanos(8), &mut ended);
     assert_eq!(ended.len(), 0);
@@ -138,7 +138,7 @@ fn a_delivery_ends_with_its_settlement_where_runs_are_not_followed() {
 
 #[test]
 fn a_delivery_that_nobody_acknowledges_ends_at_once() {
-    let unacknowledged = || Sighting::Delivered(delivery("a", None, 5));
+    let unacknowledged = || Sighting::Delivered(delivery("a", None, 5).into());
     let ended = book(&mut ledger(10, 1_000, false), [unacknowledged()]);
     assert_eq!(
         taken(&ended[0]).settled,
@@ -222,7 +222,7 @@ fn what_is_open_at_the_end_has_ended_as_far_as_it_was_seen() {
     let mut ended = book(
         &mut ledger,
         [
-            Sighting::Published(publication(1, 5)),
+            Sighting::Published(publication(1, 5).into()),
             delivered("a", 1, 5),
             settled(1, 6, Settlement::Acknowledged),
             delivered("b", 2, 7),
@@ -247,7 +247,7 @@ fn a_delivery_is_not_given_up_before_it_was_due() {
     let mut ledger = ledger(10, 1_000_000_000, false);
     let mut waiting = delivery("a", Some(Receipt::numbered(1, 1)), 0);
     waiting.task.eta = Some("1970-01-01T00:00:10+00:00".into());
-    let mut ended = book(&mut ledger, [Sighting::Delivered(waiting)]);
+    let mut ended = book(&mut ledger, [Sighting::Delivered(waiting.into())]);
     ledger.expire(nanos(11_000_000_000), &mut ended);
     assert_eq!(ended.len(), 0);
     ledger.expire(nanos(11_000_000_001), &mut ended);
@@ -291,7 +291,7 @@ fn where_nobody_tells_of_the_end_the_acknowledgement_has_to_do() {
         let mut delivery = delivery("c", Some(Receipt::numbered(1, number)), 5);
         delivery.passage.broadcast = true;
         [
-            Sighting::Delivered(delivery),
+            Sighting::Delivered(delivery.into()),
             settled(number, 6, Settlement::Acknowledged),
         ]
     };
@@ -307,7 +307,7 @@ fn where_nobody_tells_of_the_end_the_acknowledgement_has_to_do() {
         let mut delivery = delivery("b", Some(Receipt::numbered(1, 1)), 5);
         delivery.task.ignores_result = true;
         [
-            Sighting::Delivered(delivery),
+            Sighting::Delivered(delivery.into()),
             settled(1, 6, Settlement::Acknowledged),
         ]
     };
@@ -329,14 +329,14 @@ fn delivered_again(id: &'static str, (retries, replaced): (u32, u32), at: u64) -
     let mut delivery = delivery(id, Some(receipt), at);
     (delivery.task.retries, delivery.task.replaced) = (retries, replaced);
     delivery.is_seen_sent = true;
-    Sighting::Delivered(delivery)
+    Sighting::Delivered(delivery.into())
 }
 
 fn published_again(id: &'static str, (retries, replaced): (u32, u32), at: u64) -> Sighting {
     let mut publication = publication(u64::from(retries + replaced), at);
     publication.task.id = id.into();
     (publication.task.retries, publication.task.replaced) = (retries, replaced);
-    Sighting::Published(publication)
+    Sighting::Published(publication.into())
 }
 
 fn finishes(ended: &[Leg]) -> Vec<(Timestamp, Option<TaskState>, Evidence)> {
@@ -380,7 +380,7 @@ fn where_it_was_sent_unseen_results_tell_of_the_oldest_retry_and_of_the_last_end
     let mut following = ledger(10, 1_000, true);
     let mut again = delivery("a", Some(Receipt::numbered(1, 2)), 6);
     again.task.retries = 1;
-    let begin = [delivered("a", 1, 5), Sighting::Delivered(again)];
+    let begin = [delivered("a", 1, 5), Sighting::Delivered(again.into())];
     assert_eq!(book(&mut following, begin).len(), 0);
     let ended = book(
         &mut following,
@@ -434,7 +434,11 @@ fn waiting_and_delay_are_told_apart() {
         delivery.sent = sent.map(|seconds| nanos(seconds * 1_000_000_000));
         delivery.task.eta = eta.map(Into::into);
         delivery.passage.delayed = delayed;
-        book(&mut ledger(1, 1, false), [Sighting::Delivered(delivery)]).remove(0)
+        book(
+            &mut ledger(1, 1, false),
+            [Sighting::Delivered(delivery.into())],
+        )
+        .remove(0)
     };
     let due = Some("1970-01-01T00:00:06Z");
     for (sent, eta, delayed, dwell, delay) in [
@@ -513,14 +517,14 @@ proptest! {
         for chance in chances {
             let sighting = match chance {
                 Chance::Published(number) if published.insert(number) => {
-                    Sighting::Published(publication(number, now))
+                    Sighting::Published(publication(number, now).into())
                 }
                 Chance::Published(_) => continue,
                 Chance::Answered(number) => answered(number),
                 Chance::Delivered { task, receipt } => {
                     deliveries += 1;
                     let receipt = receipt.map(|number| Receipt::numbered(1, number));
-                    Sighting::Delivered(delivery(&task.to_string(), receipt, now))
+                    Sighting::Delivered(delivery(&task.to_string(), receipt, now).into())
                 }
                 Chance::Settled(receipt, how) => settled(receipt, now, how),
                 Chance::Told(task, state, evidence) => Sighting::Told {

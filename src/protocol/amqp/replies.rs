@@ -133,7 +133,7 @@ impl Replies<'_> {
             channels.delivered(frame.channel, delivered.tag, number);
             Receipt::numbered(connection.session, number)
         });
-        self.sightings.push(Sighting::Delivered(Box::new(Delivery {
+        self.sightings.push(Sighting::Delivered(Arc::new(Delivery {
             receipt,
             connection,
             system: SYSTEM,

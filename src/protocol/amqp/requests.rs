@@ -194,7 +194,7 @@ impl Requests<'_> {
         let number = self.state.next_hop;
         self.state.next_hop += 1;
         self.sightings
-            .push(Sighting::Published(Box::new(Publication {
+            .push(Sighting::Published(Arc::new(Publication {
                 hop: HopId {
                     session: connection.session,
                     number,

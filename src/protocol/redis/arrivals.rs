@@ -90,7 +90,7 @@ impl reply::Listener for Arrivals<'_> {
         if let Some(stamp) = &decision.stamp {
             envelope.write_stamped(value, stamp, patch);
         }
-        self.see(Sighting::Delivered(Box::new(Delivery {
+        self.see(Sighting::Delivered(Arc::new(Delivery {
             receipt: envelope
                 .delivery_tag
                 .as_deref()

@@ -108,7 +108,7 @@ impl Requests<'_> {
         self.state.next_hop += 1;
         self.state.hops.count += 1;
         self.sightings
-            .push(Sighting::Published(Box::new(Publication {
+            .push(Sighting::Published(Arc::new(Publication {
                 hop,
                 connection,
                 system: "redis",

@@ -37,7 +37,7 @@ fn send(flow: &Flow, publication: Box<Publication>, answer: Answer) {
     let way = flow.sender(&publication, Standing::of(&answer));
     let sent = Sent {
         ended: publication.at,
-        publication,
+        publication: publication.into(),
         answer,
     };
     flow.sent(&sent, way);

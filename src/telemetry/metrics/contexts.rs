@@ -106,7 +106,7 @@ mod tests {
             publication.judgement.quality = Quality::Invalid;
         }
         Sent {
-            publication,
+            publication: publication.into(),
             answer,
             ended: Timestamp::from_nanos(9),
         }

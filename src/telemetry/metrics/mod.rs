@@ -462,7 +462,7 @@ mod tests {
 
     fn hop(destination: &str, answer: Answer) -> Leg {
         Leg::Sent(Sent {
-            publication: publication(destination, "app.add"),
+            publication: publication(destination, "app.add").into(),
             answer,
             ended: Timestamp::from_nanos(1_300_000),
         })
@@ -513,7 +513,7 @@ mod tests {
             publication.judgement.context.flags = flags;
             let trace = publication.judgement.context.trace_id;
             metrics.ended(&Leg::Sent(Sent {
-                publication,
+                publication: publication.into(),
                 answer: Answer::Confirmed,
                 ended: Timestamp::from_nanos(1_500_000),
             }));

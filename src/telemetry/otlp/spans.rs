@@ -110,6 +110,7 @@ fn sdk_span_id(id: SpanId) -> trace::SpanId {
 fn sdk_value(value: Value) -> opentelemetry::Value {
     match value {
         Value::Text(text) => text.into(),
+        Value::Shared(text) => opentelemetry::Value::String(text.into()),
         Value::Integer(number) => number.into(),
         Value::Truth(truth) => truth.into(),
     }

@@ -10,6 +10,7 @@ use crate::hop::Delivery;
 use crate::hop::Leg;
 use crate::hop::Publication;
 use crate::hop::TaskKey;
+use crate::telemetry::recent::trace::Message;
 use crate::telemetry::recent::trace::Room;
 use crate::telemetry::recent::trace::Task;
 use crate::telemetry::recent::trace::Trace;
@@ -69,8 +70,8 @@ impl Book {
         self.traces.get(number).map(Arc::clone)
     }
 
-    pub(super) fn published(&mut self, publication: &Publication) {
-        let task = || Task::new(&publication.task);
+    pub(super) fn published(&mut self, publication: &Arc<Publication>) {
+        let task = || Message::sent(publication);
         let key = TaskKey::of(&publication.task.id);
         let (context, at) = (publication.judgement.context, publication.at);
         self.take_up(context, key, at, task, |task, room| {
@@ -78,8 +79,8 @@ impl Book {
         });
     }
 
-    pub(super) fn delivered(&mut self, delivery: &Delivery) {
-        let task = || Task::new(&delivery.task);
+    pub(super) fn delivered(&mut self, delivery: &Arc<Delivery>) {
+        let task = || Message::taken(delivery);
         let key = TaskKey::of(&delivery.task.id);
         let (context, at) = (delivery.judgement.context, delivery.at);
         let first = delivery.sent.unwrap_or(at).min(at);
@@ -94,7 +95,7 @@ impl Book {
         context: TraceContext,
         key: TaskKey,
         at: Timestamp,
-        new: impl FnOnce() -> Task,
+        first: impl FnOnce() -> Message,
         add: impl FnOnce(&mut Task, Room) -> Room,
     ) {
         let number = *self.numbers.entry(context.trace_id).or_insert(self.next);
@@ -106,7 +107,7 @@ impl Book {
         let has_room = trace.entries < self.entries_max.div_ceil(TRACE_SHARE);
         let place = self.places.entry((number, key)).or_insert_with(|| {
             if has_room {
-                trace.tasks.push(new());
+                trace.tasks.push(Task::new(key, first()));
                 trace.tasks.len() - 1
             } else {
                 usize::MAX

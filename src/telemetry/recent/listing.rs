@@ -36,19 +36,19 @@ impl Filter {
             |wanted: &Option<String>, is: &dyn Fn(&str) -> bool| wanted.as_deref().is_none_or(is);
         trace.last.since(trace.started) >= self.duration_min
             && self.status.is_none_or(|status| trace.status() == status)
-            && holds(&self.task, &|name| any_task(&|task| *task.name == *name))
+            && holds(&self.task, &|name| any_task(&|task| task.name() == name))
             && holds(&self.queue, &|name| {
-                any_attempt(&|attempt| *attempt.queue == *name)
+                any_attempt(&|attempt| attempt.queue() == name)
             })
             && holds(&self.system, &|name| {
-                any_attempt(&|attempt| attempt.system == name)
+                any_attempt(&|attempt| attempt.system() == name)
             })
             && holds(&self.search, &|text| {
                 let text = text.to_lowercase();
                 trace.id.to_string().starts_with(&text)
                     || any_task(&|task| {
-                        task.id.to_lowercase().starts_with(&text)
-                            || task.name.to_lowercase().contains(&text)
+                        task.id().to_lowercase().starts_with(&text)
+                            || task.name().to_lowercase().contains(&text)
                     })
             })
     }
@@ -116,8 +116,8 @@ impl Summary {
             started_at: trace.started,
             last_at: trace.last,
             duration_ms: Millis(trace.last.since(trace.started)),
-            root_task: root.and_then(|task| text(&task.name)),
-            root_task_id: root.and_then(|task| text(&task.id)),
+            root_task: root.and_then(|task| text(&task.name())),
+            root_task_id: root.and_then(|task| text(&task.id())),
             tasks: trace.tasks.len(),
             attempts: 0,
             retries: 0,
@@ -129,13 +129,15 @@ impl Summary {
         };
         for attempt in trace.tasks.iter().flat_map(|task| &task.attempts) {
             summary.attempts += 1;
-            summary.retries += usize::from(attempt.retries > 0);
+            summary.retries += usize::from(attempt.is_retry());
             summary.errors += attempt.errors();
-            if !summary.systems.contains(&attempt.system) {
-                summary.systems.push(attempt.system);
+            let (system, queue) = (attempt.system(), attempt.queue());
+            if !summary.systems.contains(&system) {
+                summary.systems.push(system);
             }
-            if summary.queues.len() < NAMES_MAX && !summary.queues.contains(&attempt.queue) {
-                summary.queues.push(attempt.queue.clone());
+            let is_new = summary.queues.iter().all(|known| **known != *queue);
+            if is_new && summary.queues.len() < NAMES_MAX {
+                summary.queues.push(queue.into());
             }
         }
         summary

@@ -3,6 +3,7 @@
 
 mod book;
 mod listing;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -70,17 +70,17 @@ fn recent(traces_max: usize, tasks_max: usize) -> RecentTraces {
 }
 
 fn publish(recent: &RecentTraces, publication: &Publication) {
-    recent.saw(&Sighting::Published(Box::new(publication.clone())));
+    recent.saw(&Sighting::Published(Arc::new(publication.clone())));
 }
 
 fn deliver(recent: &RecentTraces, delivery: &Delivery) {
-    recent.saw(&Sighting::Delivered(Box::new(delivery.clone())));
+    recent.saw(&Sighting::Delivered(Arc::new(delivery.clone())));
 }
 
 fn answer(recent: &RecentTraces, publication: Box<Publication>, answer: Answer) {
     recent.ended(&Leg::Sent(Sent {
         ended: publication.at.after(Duration::from_millis(1)),
-        publication,
+        publication: publication.into(),
         answer,
     }));
 }
@@ -651,7 +651,7 @@ fn book(recent: &RecentTraces, ledger: &mut Ledger, chance: Chance) -> Vec<Leg> 
         } => {
             let mut publication = publication(hop, trace, &task.to_string());
             publication.task.retries = retries;
-            Sighting::Published(publication)
+            Sighting::Published(publication.into())
         }
         Chance::Answered { hop, refused } => Sighting::Answered {
             hop: HopId {
@@ -673,7 +673,7 @@ fn book(recent: &RecentTraces, ledger: &mut Ledger, chance: Chance) -> Vec<Leg> 
         } => {
             let mut delivery = delivery(number, trace, &task.to_string());
             delivery.task.retries = retries;
-            Sighting::Delivered(delivery)
+            Sighting::Delivered(delivery.into())
         }
         Chance::Settled { number, how } => Sighting::Settled {
             receipt: Receipt::numbered(1, number),

@@ -1,35 +1,26 @@
 //! What is kept of one trace.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::hop::Answer;
-use crate::hop::Connection;
 use crate::hop::Delivery;
-use crate::hop::Evidence;
+use crate::hop::Finish;
 use crate::hop::HopId;
-use crate::hop::Judgement;
 use crate::hop::Leg;
-use crate::hop::Origin;
 use crate::hop::Publication;
-use crate::hop::Quality;
-use crate::hop::Receipt;
 use crate::hop::Settlement;
 use crate::hop::Taken;
 use crate::hop::Task as Facts;
 use crate::hop::TaskKey;
 use crate::hop::TaskState;
-use crate::hop::Verdict;
-use crate::telemetry::finding::Producer;
-use crate::telemetry::finding::worker;
 use crate::telemetry::labels::printable;
-use crate::telemetry::millis::Millis;
-use crate::trace::SpanId;
 use crate::trace::Timestamp;
 use crate::trace::TraceContext;
 use crate::trace::TraceId;
-use crate::trace::w3c::Invalid;
 
 /// One trace, as far as it was seen to pass here.
 #[derive(Clone, Debug)]
@@ -134,40 +125,25 @@ pub(super) enum Room {
 }
 
 /// One task with all its attempts.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Task {
-    #[serde(skip)]
     pub(super) key: TaskKey,
-    #[serde(rename = "task_id")]
-    pub(super) id: Box<str>,
-    #[serde(rename = "task")]
-    pub(super) name: Box<str>,
-    #[serde(rename = "parent_task_id")]
-    pub(super) parent: Option<Box<str>>,
-    pub(super) root_id: Option<Box<str>>,
-    pub(super) group: Option<Box<str>>,
+    /// The first one of it that was seen.
+    pub(super) message: Message,
     /// At most [`ATTEMPTS_MAX`], the oldest first.
     pub(super) attempts: Vec<Attempt>,
     /// How much it counts for: once, and once for each further attempt and delivery.
-    #[serde(skip)]
     pub(super) entries: usize,
     /// The first and the last moment that anything is known of.
-    #[serde(skip)]
     pub(super) first: Timestamp,
-    #[serde(skip)]
     pub(super) last: Timestamp,
 }
 
 impl Task {
-    pub(super) fn new(facts: &Facts<'_>) -> Self {
-        let parent = facts.parent_id.as_ref().filter(|id| **id != facts.id);
+    pub(super) fn new(key: TaskKey, message: Message) -> Self {
         Self {
-            key: TaskKey::of(&facts.id),
-            id: kept(&facts.id),
-            name: kept(&facts.name),
-            parent: parent.map(|id| kept(id)),
-            root_id: facts.root_id.as_ref().map(|id| kept(id)),
-            group: facts.group.as_ref().map(|id| kept(id)),
+            key,
+            message,
             attempts: Vec::with_capacity(1),
             entries: 0,
             first: Timestamp::default(),
@@ -175,8 +151,23 @@ impl Task {
         }
     }
 
+    pub(super) fn id(&self) -> Cow<'_, str> {
+        printable(&self.message.facts().id)
+    }
+
+    pub(super) fn name(&self) -> Cow<'_, str> {
+        printable(&self.message.facts().name)
+    }
+
+    /// The id of the task that it follows from.
+    pub(super) fn parent(&self) -> Option<Cow<'_, str>> {
+        let facts = self.message.facts();
+        let parent = facts.parent_id.as_ref().filter(|id| **id != facts.id);
+        parent.map(|id| printable(id))
+    }
+
     pub(super) fn is_root(&self) -> bool {
-        self.parent.is_none()
+        self.parent().is_none()
     }
 
     pub(super) fn status(&self) -> Status {
@@ -186,23 +177,22 @@ impl Task {
     }
 
     /// Says [`Room::Full`] where something had to be left out, or forgotten.
-    pub(super) fn published(&mut self, publication: &Publication, room: Room) -> Room {
+    pub(super) fn published(&mut self, publication: &Arc<Publication>, room: Room) -> Room {
         let hop = Some(publication.hop);
-        if self.attempts.iter().any(|attempt| attempt.hop == hop) {
+        if self.attempts.iter().any(|attempt| attempt.hop() == hop) {
             return Room::Left;
         }
         if room == Room::Full && !self.attempts.is_empty() {
             return Room::Full;
         }
         self.seen(publication.at);
-        self.begin(Attempt::published(publication))
+        self.begin(Attempt::new(Message::sent(publication)))
     }
 
     /// Says [`Room::Full`] where something had to be left out, or forgotten.
-    pub(super) fn delivered(&mut self, delivery: &Delivery, room: Room) -> Room {
-        let key = DeliveryKey::of(delivery);
+    pub(super) fn delivered(&mut self, delivery: &Arc<Delivery>, room: Room) -> Room {
         let mut known = self.attempts.iter().flat_map(|attempt| &attempt.deliveries);
-        if known.any(|known| known.key == key) {
+        if known.any(|known| known.is(delivery)) {
             return Room::Left;
         }
         let is_full = room == Room::Full;
@@ -214,7 +204,7 @@ impl Task {
             Some(place) => place,
             None if is_full && !self.attempts.is_empty() => return Room::Full,
             None => {
-                outcome = self.begin(Attempt::delivered(delivery));
+                outcome = self.begin(Attempt::new(Message::taken(delivery)));
                 self.attempts.len() - 1
             }
         };
@@ -222,7 +212,7 @@ impl Task {
         self.seen(delivery.at);
         let deliveries = &mut self.attempts[place].deliveries;
         self.entries += usize::from(!deliveries.is_empty());
-        deliveries.push(Delivered::of(key, delivery));
+        deliveries.push(Delivered::new(shortened(delivery)));
         if deliveries.len() > DELIVERIES_MAX {
             deliveries.remove(0);
             self.entries -= 1;
@@ -234,9 +224,12 @@ impl Task {
     /// The attempt that was delivered: the last one it can be.
     fn place_of(&self, delivery: &Delivery) -> Option<usize> {
         let (retries, replaced) = (delivery.task.retries, delivery.task.replaced);
-        let is_of = |attempt: &Attempt| attempt.retries == retries && attempt.replaced == replaced;
+        let is_of = |attempt: &Attempt| {
+            let facts = attempt.message.facts();
+            facts.retries == retries && facts.replaced == replaced
+        };
         let queue = printable(&delivery.destination);
-        let in_queue = |attempt: &Attempt| is_of(attempt) && *attempt.queue == *queue;
+        let in_queue = |attempt: &Attempt| is_of(attempt) && attempt.queue() == queue;
         let attempts = &self.attempts;
         let place = attempts.iter().rposition(in_queue);
         place.or_else(|| attempts.iter().rposition(is_of))
@@ -258,18 +251,21 @@ impl Task {
             Leg::Sent(sent) => {
                 let hop = Some(sent.publication.hop);
                 let mut attempts = self.attempts.iter_mut();
-                if let Some(attempt) = attempts.find(|attempt| attempt.hop == hop) {
+                if let Some(attempt) = attempts.find(|attempt| attempt.hop() == hop) {
                     attempt.answered_at = Some(sent.ended);
-                    attempt.error = sent.answer.error().map(|(_, words)| kept(words));
+                    attempt.error = sent
+                        .answer
+                        .error()
+                        .map(|(_, words)| printable(words).into());
                     attempt.answer = Some(sent.answer.clone());
                     self.seen(sent.ended);
                 }
             }
             Leg::Taken(taken) => {
-                let key = DeliveryKey::of(&taken.delivery);
                 let attempts = self.attempts.iter_mut();
                 let mut deliveries = attempts.flat_map(|attempt| &mut attempt.deliveries);
-                if let Some(delivered) = deliveries.find(|delivered| delivered.key == key) {
+                if let Some(delivered) = deliveries.find(|delivered| delivered.is(&taken.delivery))
+                {
                     delivered.end(taken);
                     let settled = taken.settled.map(|(_, at)| at);
                     let finished = taken.finished.map(|finish| finish.at);
@@ -297,94 +293,49 @@ impl Task {
 }
 
 /// One attempt: its way in, and its ways out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Attempt {
-    /// `None`: it was not seen to be published.
-    #[serde(skip)]
-    hop: Option<HopId>,
-    pub(super) retries: u32,
-    #[serde(skip)]
-    replaced: u32,
-    pub(super) system: &'static str,
-    pub(super) queue: Box<str>,
-    route: Arc<str>,
-    producer: Option<Box<str>>,
-    pub(super) sent_at: Option<Timestamp>,
-    answered_at: Option<Timestamp>,
-    answer: Option<Answer>,
+    /// The first one of it that was seen.
+    pub(super) message: Message,
+    pub(super) answered_at: Option<Timestamp>,
+    pub(super) answer: Option<Answer>,
     pub(super) error: Option<Box<str>>,
-    send_span_id: Option<SpanId>,
-    parent_span_id: Option<SpanId>,
-    verdict: Verdict,
-    origin: Origin,
-    quality: Quality,
-    invalid_reason: Option<Invalid>,
-    eta: Option<Timestamp>,
     /// At most [`DELIVERIES_MAX`], the oldest first.
     pub(super) deliveries: Vec<Delivered>,
 }
 
 impl Attempt {
-    fn published(publication: &Publication) -> Self {
-        let judgement = &publication.judgement;
+    fn new(message: Message) -> Self {
         Self {
-            hop: Some(publication.hop),
-            producer: Some(kept(Producer::of_publication(publication).name())),
-            sent_at: Some(publication.at),
-            send_span_id: Some(judgement.context.span_id),
-            ..Self::new(
-                publication.system,
-                &publication.connection,
-                &publication.destination,
-                &publication.task,
-                judgement,
-            )
-        }
-    }
-
-    /// One that was not seen to be published.
-    fn delivered(delivery: &Delivery) -> Self {
-        Self {
-            producer: delivery.task.origin.as_deref().map(kept),
-            sent_at: delivery.sent,
-            ..Self::new(
-                delivery.system,
-                &delivery.connection,
-                &delivery.destination,
-                &delivery.task,
-                &delivery.judgement,
-            )
-        }
-    }
-
-    fn new(
-        system: &'static str,
-        connection: &Connection,
-        queue: &str,
-        facts: &Facts<'_>,
-        judgement: &Judgement,
-    ) -> Self {
-        Self {
-            hop: None,
-            retries: facts.retries,
-            replaced: facts.replaced,
-            system,
-            queue: kept(queue),
-            route: Arc::clone(&connection.route),
-            producer: None,
-            sent_at: None,
+            message,
             answered_at: None,
             answer: None,
             error: None,
-            send_span_id: None,
-            parent_span_id: judgement.parent,
-            verdict: judgement.verdict,
-            origin: judgement.origin,
-            quality: judgement.quality,
-            invalid_reason: judgement.invalid,
-            eta: facts.eta.as_deref().and_then(Timestamp::parse),
-            deliveries: Vec::with_capacity(1),
+            deliveries: Vec::new(),
         }
+    }
+
+    /// `None`: it was not seen to be published.
+    fn hop(&self) -> Option<HopId> {
+        match &self.message {
+            Message::Sent(publication) => Some(publication.hop),
+            Message::Taken(_) => None,
+        }
+    }
+
+    pub(super) fn queue(&self) -> Cow<'_, str> {
+        printable(self.message.destination())
+    }
+
+    pub(super) fn system(&self) -> &'static str {
+        match &self.message {
+            Message::Sent(publication) => publication.system,
+            Message::Taken(delivery) => delivery.system,
+        }
+    }
+
+    pub(super) fn is_retry(&self) -> bool {
+        self.message.facts().retries > 0
     }
 
     fn status(&self) -> Status {
@@ -410,75 +361,55 @@ impl Attempt {
 }
 
 /// One way out: a delivery, and what became of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Delivered {
-    #[serde(skip)]
-    key: DeliveryKey,
+    pub(super) delivery: Arc<Delivery>,
     /// Nothing more is to be expected.
-    #[serde(skip)]
     is_over: bool,
-    delivered_at: Timestamp,
-    worker: Box<str>,
-    redelivered: bool,
-    dwell_ms: Option<Millis>,
-    delay_ms: Millis,
-    eta_wait_ms: Millis,
-    prefetch_ms: Option<Millis>,
-    run_ms: Option<Millis>,
-    started_at: Option<Timestamp>,
-    settlement: Option<Settlement>,
-    settled_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    state: Option<TaskState>,
-    evidence: Option<Evidence>,
-    expired: bool,
-    receive_span_id: SpanId,
+    pub(super) prefetched: Option<Duration>,
+    pub(super) ran: Option<Duration>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) settled: Option<(Settlement, Timestamp)>,
+    pub(super) finished: Option<Finish>,
+    pub(super) is_expired: bool,
 }
 
 impl Delivered {
-    fn of(key: DeliveryKey, delivery: &Delivery) -> Self {
-        let eta = delivery.eta().unwrap_or_default();
+    fn new(delivery: Arc<Delivery>) -> Self {
         Self {
-            key,
+            delivery,
             is_over: false,
-            delivered_at: delivery.at,
-            worker: kept(worker(delivery)),
-            redelivered: delivery.passage.redelivered,
-            dwell_ms: delivery.dwell().map(Millis),
-            delay_ms: Millis(delivery.delay()),
-            eta_wait_ms: Millis(eta.since(delivery.at)),
-            prefetch_ms: None,
-            run_ms: None,
+            prefetched: None,
+            ran: None,
             started_at: None,
-            settlement: None,
-            settled_at: None,
-            finished_at: None,
-            state: None,
-            evidence: None,
-            expired: false,
-            receive_span_id: delivery.judgement.context.span_id,
+            settled: None,
+            finished: None,
+            is_expired: false,
         }
+    }
+
+    /// Whether it is that delivery, and not another one of the same task.
+    fn is(&self, delivery: &Delivery) -> bool {
+        let session = |delivery: &Delivery| delivery.connection.session;
+        session(&self.delivery) == session(delivery)
+            && self.delivery.at == delivery.at
+            && self.delivery.receipt == delivery.receipt
     }
 
     fn end(&mut self, taken: &Taken) {
         self.is_over = true;
-        self.expired = taken.is_expired;
-        self.prefetch_ms = taken.prefetched().map(Millis);
-        self.run_ms = taken.ran().map(Millis);
+        self.is_expired = taken.is_expired;
+        self.prefetched = taken.prefetched();
+        self.ran = taken.ran();
         self.started_at = taken.started;
-        if let Some((settlement, at)) = taken.settled {
-            self.settlement = Some(settlement);
-            self.settled_at = Some(at);
-        }
-        if let Some(finish) = taken.finished {
-            self.finished_at = Some(finish.at);
-            self.state = finish.state;
-            self.evidence = Some(finish.evidence);
-        }
+        self.settled = taken.settled;
+        self.finished = taken.finished;
     }
 
     fn status(&self) -> Status {
-        match (self.state, self.settlement) {
+        let state = self.finished.and_then(|finish| finish.state);
+        let settlement = self.settled.map(|(settlement, _)| settlement);
+        match (state, settlement) {
             (Some(TaskState::Succeeded), _) => Status::Succeeded,
             (Some(TaskState::Failed), _) => Status::Failed,
             (Some(TaskState::Retried), _) => Status::Retried,
@@ -491,28 +422,62 @@ impl Delivered {
     }
 }
 
-/// What one delivery of a task is told from the others by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct DeliveryKey {
-    session: u64,
-    at: Timestamp,
-    receipt: Option<Receipt>,
+/// A message that was seen, shared with whoever else has it.
+#[derive(Clone, Debug)]
+pub(super) enum Message {
+    Sent(Arc<Publication>),
+    Taken(Arc<Delivery>),
 }
 
-impl DeliveryKey {
-    fn of(delivery: &Delivery) -> Self {
-        Self {
-            session: delivery.connection.session,
-            at: delivery.at,
-            receipt: delivery.receipt,
+impl Message {
+    pub(super) fn sent(publication: &Arc<Publication>) -> Self {
+        let destination = &publication.destination;
+        Self::Sent(if is_short(destination) {
+            Arc::clone(publication)
+        } else {
+            Arc::new(Publication {
+                destination: printable(destination).into(),
+                ..Publication::clone(publication)
+            })
+        })
+    }
+
+    pub(super) fn taken(delivery: &Arc<Delivery>) -> Self {
+        Self::Taken(shortened(delivery))
+    }
+
+    pub(super) fn facts(&self) -> &Facts<'static> {
+        match self {
+            Self::Sent(publication) => &publication.task,
+            Self::Taken(delivery) => &delivery.task,
+        }
+    }
+
+    fn destination(&self) -> &str {
+        match self {
+            Self::Sent(publication) => &publication.destination,
+            Self::Taken(delivery) => &delivery.destination,
         }
     }
 }
 
-/// A peer's text as it is kept.
-fn kept(text: &str) -> Box<str> {
-    printable(text).into()
+fn shortened(delivery: &Arc<Delivery>) -> Arc<Delivery> {
+    let destination = &delivery.destination;
+    if is_short(destination) {
+        Arc::clone(delivery)
+    } else {
+        Arc::new(Delivery {
+            destination: printable(destination).into(),
+            ..Delivery::clone(delivery)
+        })
+    }
 }
 
+/// Of what peers name, destinations alone are of any length.
+fn is_short(destination: &str) -> bool {
+    destination.len() <= DESTINATION_BYTES_MAX
+}
+
+const DESTINATION_BYTES_MAX: usize = 256;
 const ATTEMPTS_MAX: usize = 32;
 const DELIVERIES_MAX: usize = 32;

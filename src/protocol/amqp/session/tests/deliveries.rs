@@ -61,8 +61,8 @@ fn nack_as(channel: u16, tag: u64, bits: u8) -> Vec<u8> {
 }
 
 /// The deliveries seen, each with the last that was said of it.
-fn deliveries(spoken: &mut Spoken) -> Vec<(Box<Delivery>, Option<Settlement>)> {
-    let mut found: Vec<(Box<Delivery>, Option<Settlement>)> = Vec::new();
+fn deliveries(spoken: &mut Spoken) -> Vec<(Arc<Delivery>, Option<Settlement>)> {
+    let mut found: Vec<(Arc<Delivery>, Option<Settlement>)> = Vec::new();
     for sighting in spoken.out.sightings.drain(..) {
         match sighting {
             Sighting::Delivered(delivery) => found.push((delivery, None)),
