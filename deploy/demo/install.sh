@@ -38,6 +38,7 @@ need_rust() {
     command -v cargo >/dev/null ||
         fail "cargo is not installed; https://rustup.rs tells how to get Rust"
     command -v cc >/dev/null || apt_install "there is no C compiler to link with" gcc libc6-dev
+    command -v make >/dev/null || apt_install "there is no make to build the allocator with" make
 }
 
 need_python() {
