@@ -215,7 +215,7 @@ const NODES = {
     const worst = verdict(qualities);
     const errors = total(node.sends, "errors_total");
     return [
-      heading(nameOf(node)),
+      heading(nameOf(node), alias(node)),
       line(h("b", null, rate(total(node.sends, "rate"))), errors > 0 && mark("failed", `${count(errors)} send errors`)),
       h("span", { class: "line" }, share(qualities, { text: false }), mark(worst, `${percent(qualities[worst], sumOf(qualities))} ${worst}`)),
     ];
@@ -262,6 +262,8 @@ const NODES = {
 
 const heading = (name, more) => h("span", { class: "node-name" }, h("span", { class: "cut", title: name }, name), more);
 const line = (...content) => h("span", { class: "line" }, content);
+/** What else a producer is called: several can run on one host. */
+const alias = ({ name, client_name }) => client_name && client_name !== name && h("span", { class: "quiet cut", title: client_name }, client_name);
 const nameOf = (node) => node.name || "(no name)";
 const total = (edges, name) => edges.reduce((sum, edge) => sum + (edge[name] ?? 0), 0);
 const sumOf = (qualities) => QUALITIES.reduce((sum, quality) => sum + qualities[quality], 0);
@@ -385,7 +387,7 @@ function tables(flow, app) {
     table(
       "Who sends to which queue",
       [
-        ["Producer", (edge) => h("b", null, name(edge.producer))],
+        ["Producer", (edge) => [h("b", null, name(edge.producer)), " ", alias(flow.nodes.get(edge.producer))]],
         ["Queue", (edge) => name(edge.queue)],
         ["Rate", (edge) => rate(edge.rate), number],
         ["Sent", (edge) => count(edge.total), number],

@@ -22,9 +22,9 @@ export function draw(report, app) {
   if (messages === 0) return empty(app);
   const { q = "", kind = "" } = app.place.parameters;
   const wanted = report.findings.filter((finding) => matches(finding, q.trim().toLowerCase()));
-  const kinds = QUALITIES.slice(1)
-    .filter((quality) => report.counted[quality] > 0 && (!kind || kind === quality))
-    .sort((one, other) => report.counted[other] - report.counted[one]);
+  // What is broken comes before what is only not there.
+  const kinds = ["invalid", "mixed", "stale", "foreign", "missing"]
+    .filter((quality) => report.counted[quality] > 0 && (!kind || kind === quality));
   return [
     h("h1", { key: "title", tabindex: "-1" }, "Context quality"),
     h("p", { class: "quiet lead", key: "lead" }, "With which trace context messages come, since tracehop was started; counted where this proxy sees each of them first."),
