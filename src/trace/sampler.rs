@@ -1,10 +1,5 @@
 use std::fmt;
 
-use opentelemetry::trace::SpanKind;
-use opentelemetry::trace::TraceId as SdkTraceId;
-use opentelemetry_sdk::trace::Sampler as Sdk;
-use opentelemetry_sdk::trace::SamplingDecision;
-use opentelemetry_sdk::trace::ShouldSample;
 use thiserror::Error;
 
 use crate::trace::TraceId;
@@ -12,10 +7,18 @@ use crate::trace::TraceId;
 /// Which traces are recorded, in the terms of `OTEL_TRACES_SAMPLER`.
 ///
 /// The decision follows from the trace id alone, so every replica takes the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
-    root: Sdk,
+    root: Root,
     parent_based: bool,
+}
+
+/// Decides where nobody has before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Root {
+    AlwaysOn,
+    AlwaysOff,
+    TraceIdRatio(Ratio),
 }
 
 /// A share of all traces, from none (0) to all (1). Which ones follows from the trace id
@@ -34,10 +37,16 @@ impl Ratio {
         }
     }
 
-    /// Whether this trace belongs to it.
+    /// Whether this trace belongs to it: whether the seven right-most bytes of its id, which
+    /// are the random ones (W3C Trace Context level 2), reach the threshold that leaves the
+    /// rest out (OpenTelemetry's `TraceIdRatioBased`). The byte before them is not looked at:
+    /// in a UUID, by which most traces here are named, two bits of it are fixed.
     #[must_use]
     pub fn covers(self, trace_id: TraceId) -> bool {
-        is_sampled(&Sdk::TraceIdRatioBased(self.0), trace_id)
+        const ALL: u64 = 1 << 56;
+        let random = u128::from_be_bytes(trace_id.to_bytes()) as u64 % ALL;
+        let threshold = (1.0 - self.0) * ALL as f64;
+        random >= threshold as u64
     }
 }
 
@@ -64,9 +73,9 @@ impl Sampler {
             None => (name, false),
         };
         let root = match root {
-            "always_on" => Sdk::AlwaysOn,
-            "always_off" => Sdk::AlwaysOff,
-            "traceidratio" => Sdk::TraceIdRatioBased(parse_ratio(argument)?),
+            "always_on" => Root::AlwaysOn,
+            "always_off" => Root::AlwaysOff,
+            "traceidratio" => Root::TraceIdRatio(parse_ratio(argument)?),
             _ => return Err(UnknownSampler::Name(name.to_owned())),
         };
         Ok(Self { root, parent_based })
@@ -80,26 +89,11 @@ impl Sampler {
         {
             return sampled;
         }
-        is_sampled(&self.root, trace_id)
-    }
-}
-
-fn is_sampled(root: &Sdk, trace_id: TraceId) -> bool {
-    match root {
-        Sdk::AlwaysOn => return true,
-        Sdk::TraceIdRatioBased(1.0..) => return true,
-        Sdk::AlwaysOff => return false,
-        _ => {}
-    }
-    let id = SdkTraceId::from_bytes(trace_id.to_bytes());
-    let answer = root.should_sample(None, id, "", &SpanKind::Producer, &[], &[]);
-    answer.decision == SamplingDecision::RecordAndSample
-}
-
-/// Compared by what they are called.
-impl PartialEq for Sampler {
-    fn eq(&self, other: &Self) -> bool {
-        self.to_string() == other.to_string()
+        match self.root {
+            Root::AlwaysOn => true,
+            Root::AlwaysOff => false,
+            Root::TraceIdRatio(ratio) => ratio.covers(trace_id),
+        }
     }
 }
 
@@ -108,11 +102,10 @@ impl fmt::Display for Sampler {
         if self.parent_based {
             f.write_str("parentbased_")?;
         }
-        match &self.root {
-            Sdk::AlwaysOn => f.write_str("always_on"),
-            Sdk::AlwaysOff => f.write_str("always_off"),
-            Sdk::TraceIdRatioBased(ratio) => write!(f, "traceidratio {ratio}"),
-            other => write!(f, "{other:?}"),
+        match self.root {
+            Root::AlwaysOn => f.write_str("always_on"),
+            Root::AlwaysOff => f.write_str("always_off"),
+            Root::TraceIdRatio(ratio) => write!(f, "traceidratio {ratio}"),
         }
     }
 }
@@ -121,23 +114,26 @@ impl fmt::Display for Sampler {
 impl Default for Sampler {
     fn default() -> Self {
         Self {
-            root: Sdk::AlwaysOn,
+            root: Root::AlwaysOn,
             parent_based: true,
         }
     }
 }
 
-fn parse_ratio(argument: Option<&str>) -> Result<f64, UnknownSampler> {
-    let Some(text) = argument.map(str::trim).filter(|text| !text.is_empty()) else {
-        return Ok(1.0);
-    };
-    Ratio::parse(text).map(|ratio| ratio.0)
+fn parse_ratio(argument: Option<&str>) -> Result<Ratio, UnknownSampler> {
+    match argument.map(str::trim).filter(|text| !text.is_empty()) {
+        Some(text) => Ratio::parse(text),
+        None => Ok(Ratio::ALL),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Builder;
+
     use super::*;
     use crate::trace::IdSource;
+    use crate::trace::derived_trace_id;
 
     #[test]
     fn a_parent_decides_where_the_sampler_is_parent_based() {
@@ -152,14 +148,35 @@ mod tests {
 
     #[test]
     fn a_ratio_keeps_its_share_and_the_same_one_each_time() {
-        let sampler = Sampler::parse("parentbased_traceidratio", Some("0.25")).unwrap();
         let mut ids = IdSource::seeded(7);
-        let ids: Vec<TraceId> = (0..10_000).map(|_| ids.trace_id()).collect();
-        let kept: Vec<bool> = ids.iter().map(|id| sampler.samples(None, *id)).collect();
-        let share = kept.iter().filter(|kept| **kept).count();
-        assert!((2_300..2_700).contains(&share), "{share} of 10000");
-        let again: Vec<bool> = ids.iter().map(|id| sampler.samples(None, *id)).collect();
-        assert_eq!(kept, again);
+        let random: Vec<TraceId> = (0..10_000).map(|_| ids.trace_id()).collect();
+        // The ids of most tasks, and so of their traces.
+        let uuids = random.iter().map(|id| {
+            let uuid = Builder::from_random_bytes(id.to_bytes()).into_uuid();
+            derived_trace_id(&uuid.to_string()).0
+        });
+        for ids in [uuids.collect(), random.clone()] {
+            for (ratio, share) in [("0.1", 1_000), ("0.25", 2_500), ("0.9", 9_000)] {
+                let sampler = Sampler::parse("parentbased_traceidratio", Some(ratio)).unwrap();
+                let keeps = |id: &&TraceId| sampler.samples(None, **id);
+                let kept: Vec<&TraceId> = ids.iter().filter(keeps).collect();
+                assert!(
+                    kept.len().abs_diff(share) < 200,
+                    "{} at {ratio}",
+                    kept.len()
+                );
+                assert_eq!(ids.iter().filter(keeps).collect::<Vec<_>>(), kept);
+            }
+        }
+    }
+
+    #[test]
+    fn all_is_all_and_none_is_none() {
+        let [low, high] = [1, u128::MAX].map(|id| TraceId::nonzero(id.to_be_bytes()));
+        for (ratio, all) in [("1", true), ("0", false)] {
+            let ratio = Ratio::parse(ratio).unwrap();
+            assert_eq!([ratio.covers(low), ratio.covers(high)], [all, all]);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod redis;
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub bytes: Vec<u8>,
-    /// Where the part of an id stands that tells tasks apart: per message, all its places.
+    /// Where ids stand: per message, all places of its task's.
     ids: Vec<Vec<usize>>,
     /// The number of the next task.
     next: u64,
@@ -27,9 +27,7 @@ impl Batch {
                 let series = format!("{series:08x}");
                 batch.bytes[place..place + 8].copy_from_slice(series.as_bytes());
             }
-            batch
-                .ids
-                .push(places.map(|place| place + ID.len() - COUNTED).collect());
+            batch.ids.push(places.collect());
         }
         batch
     }
@@ -38,14 +36,14 @@ impl Batch {
     pub fn renew(&mut self) {
         for places in &self.ids {
             self.next += 1;
-            let mut digits = [0; COUNTED];
-            let mut rest = self.next;
-            for digit in digits.iter_mut().rev() {
-                *digit = b"0123456789abcdef"[(rest & 15) as usize];
-                rest >>= 4;
-            }
+            // As evenly spread as random ones: a sampler goes by these digits.
+            let spread = self.next.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (1 << 56);
+            let digits = format!("{spread:014x}");
             for place in places {
-                self.bytes[*place..place + COUNTED].copy_from_slice(&digits);
+                for (digits, at) in [(&digits[..2], 21), (&digits[2..], 24)] {
+                    let to = &mut self.bytes[place + at..][..digits.len()];
+                    to.copy_from_slice(digits.as_bytes());
+                }
             }
         }
     }
@@ -65,5 +63,3 @@ fn places<'a>(text: &'a [u8], wanted: &'a str) -> impl Iterator<Item = usize> + 
 
 /// Stands for the task's id.
 const ID: &str = "e4afcaa0-e9c7-450c-8b66-2ca99b408787";
-/// Its last digits, which count.
-const COUNTED: usize = 12;
