@@ -237,6 +237,20 @@ def idle(stage, count):
     return found
 
 
+def fates(stage):
+    """Per tracehop: how many messages it saw sent, how many spans it exported and dropped."""
+    found = {}
+    for broker, proxies in stage.proxies.items():
+        for target, proxy in proxies.items():
+            if target == "haproxy":
+                continue
+            names = {"sent": "sends", "exported": "spans_exported", "dropped": "spans_dropped"}
+            found[f"{broker}, {target}"] = {
+                what: int(proxy.metric(f"tracehop_{name}_total")) for what, name in names.items()
+            }
+    return found
+
+
 def allow_descriptors(wanted):
     """Raises the limit of this process and its children as far as it may; says how far."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -337,7 +351,7 @@ def main():
     descriptors = allow_descriptors(65536)
     table = [row for row in rows() if chosen.only in row.name]
     started = time.monotonic()
-    parts, delays, idling = [], {}, {}
+    parts, delays, idling, spans = [], {}, {}, {}
 
     def open_part(part):
         parts.append(part)
@@ -356,6 +370,7 @@ def main():
                         measure(row, target, stage, seconds)
             if not chosen.only:
                 delay(stage, rounds, 300 if chosen.quick else 1500, delays)
+            spans = fates(stage)
         finally:
             for part in reversed(parts):
                 part.close()
@@ -372,11 +387,13 @@ def main():
     if idling:
         print("\nidle connections: " + ", ".join(
             f"{target} {size:,.0f} resident bytes each" for target, size in idling.items()))
+    for proxy, at in spans.items():
+        print(f"{proxy}: {at['sent']:,} messages, {at['exported']:,} spans exported, {at['dropped']:,} dropped")
     RESULTS.mkdir(parents=True, exist_ok=True)
     results = {
         "threads": THREADS, "rounds": rounds, "seconds": seconds,
         "rows": {row.name: {"runs": row.runs, "median": summary(row)} for row in table},
-        "delay": delays, "idle_bytes": idling,
+        "delay": delays, "idle_bytes": idling, "spans": spans,
     }
     (RESULTS / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     (RESULTS / "chart.svg").write_text(chart(table))
