@@ -128,12 +128,14 @@ impl Listener {
         let (route, shared) = (Arc::clone(&self.route), Arc::clone(shared));
         let drain = &Arc::clone(&shared).drain;
         let (Some(worker), Ok(client)) = (shared.workers.least_busy(), client.into_std()) else {
+            self.route.failed("accept");
             return;
         };
         drain.spawn_on(&worker.handle().clone(), async move {
             // Its events are told to the thread that serves it.
-            if let Ok(client) = TcpStream::from_std(client) {
-                connection::serve(client, address, route, shared, place).await;
+            match TcpStream::from_std(client) {
+                Ok(client) => connection::serve(client, address, route, shared, place).await,
+                Err(_) => _ = route.failed("accept"),
             }
             drop(worker);
         });
