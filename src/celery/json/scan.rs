@@ -408,21 +408,21 @@ fn escape(text: &[u8]) -> Result<&[u8], Unreadable> {
 /// How many bytes of a string come before the next that is special.
 #[inline]
 fn plain(string: &[u8]) -> Result<usize, Unreadable> {
-    if let Some(block) = string.first_chunk() {
-        let special = special(u64::from_le_bytes(*block));
-        if special != 0 {
-            return Ok(special.trailing_zeros() as usize / 8);
-        }
+    match string.split_first_chunk() {
+        Some((block, behind)) => match first_special(*block) {
+            Some(place) => Ok(place),
+            None => Ok(block.len() + plain_behind(behind)?),
+        },
+        None => plain_behind(string),
     }
-    plain_from_second(string)
 }
 
-fn plain_from_second(string: &[u8]) -> Result<usize, Unreadable> {
+/// The same, behind the first block: called where that does not tell.
+fn plain_behind(string: &[u8]) -> Result<usize, Unreadable> {
     let mut near = 0;
     for block in string.as_chunks().0.iter().take(NEAR_BLOCKS) {
-        let special = special(u64::from_le_bytes(*block));
-        if special != 0 {
-            return Ok(near + special.trailing_zeros() as usize / 8);
+        if let Some(place) = first_special(*block) {
+            return Ok(near + place);
         }
         near += block.len();
     }
@@ -438,18 +438,24 @@ fn plain_from_second(string: &[u8]) -> Result<usize, Unreadable> {
 
 /// Most strings are short, and a search by `memchr` costs more to set out than to carry
 /// through: eight bytes at a time do better up to here.
-const NEAR_BLOCKS: usize = 8;
+const NEAR_BLOCKS: usize = 7;
 
-/// Marks, by its high bit, the lowest byte that is a quote, a backslash or a control
-/// character. Bytes above it may be marked without being one.
-const fn special(block: u64) -> u64 {
+/// Where the first byte stands that is a quote, a backslash or a control character.
+#[inline]
+const fn first_special(block: [u8; 8]) -> Option<usize> {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     const fn below(limit: u8, block: u64) -> u64 {
         block.wrapping_sub(EACH * limit as u64) & !block & (EACH << 7)
     }
-    below(b' ', block)
+    let block = u64::from_le_bytes(block);
+    // Marks the lowest one by its high bit. Bytes above it may be marked without being one.
+    let marked = below(b' ', block)
         | below(1, block ^ (EACH * b'"' as u64))
-        | below(1, block ^ (EACH * b'\\' as u64))
+        | below(1, block ^ (EACH * b'\\' as u64));
+    match marked {
+        0 => None,
+        _ => Some(marked.trailing_zeros() as usize / 8),
+    }
 }
 
 #[cfg(test)]
