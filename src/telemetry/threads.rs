@@ -1,4 +1,4 @@
-//! Threads for work that traffic must not wait for.
+//! Threads with work of their own, for which no other waits.
 
 use std::io;
 
@@ -6,9 +6,9 @@ use tokio::runtime::Builder;
 use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
 
-/// A runtime beside the one that serves traffic. It stops when this is dropped, without
-/// waiting for what it is at: that may happen on a thread of the other one, which must not
-/// block.
+/// A runtime of its own, for connections or for what they must not wait for. It stops when
+/// this is dropped, without waiting for what it is at: that may happen on a thread of a
+/// runtime, even of this one, which must not block.
 #[derive(Debug)]
 pub struct Threads(Option<Runtime>);
 
