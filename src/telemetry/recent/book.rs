@@ -1,6 +1,6 @@
 //! Which traces are held, and which is forgotten when there are too many.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -22,11 +22,10 @@ use crate::trace::TraceId;
 /// to a copy of it.
 #[derive(Debug)]
 pub(super) struct Book {
-    /// By number, which is the order in which they were first seen.
-    traces: BTreeMap<u64, Arc<Trace>>,
+    /// In the order in which they were first seen: their numbers leave out none.
+    traces: VecDeque<Arc<Trace>>,
     numbers: HashMap<TraceId, u64>,
-    /// Where a task stands in the trace of that number.
-    places: HashMap<(u64, TaskKey), usize>,
+    /// The number of the trace that comes next.
     next: u64,
     /// The sum over all traces.
     entries: usize,
@@ -37,9 +36,8 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            traces: BTreeMap::new(),
+            traces: VecDeque::new(),
             numbers: HashMap::default(),
-            places: HashMap::default(),
             next: 0,
             entries: 0,
             traces_max: limits.recent_traces_max,
@@ -61,13 +59,19 @@ impl Book {
 
     /// Those with a smaller number than `before`, the newest first.
     pub(super) fn newest(&self, before: Option<u64>) -> Vec<Arc<Trace>> {
-        let older = self.traces.range(..before.unwrap_or(u64::MAX));
-        older.rev().map(|(_, trace)| Arc::clone(trace)).collect()
+        let count = before.map_or(usize::MAX, |before| self.place(before));
+        self.traces.iter().take(count).rev().cloned().collect()
     }
 
     pub(super) fn trace(&self, id: TraceId) -> Option<Arc<Trace>> {
         let number = self.numbers.get(&id)?;
-        self.traces.get(number).map(Arc::clone)
+        self.traces.get(self.place(*number)).cloned()
+    }
+
+    /// Where the trace of that number stands.
+    fn place(&self, number: u64) -> usize {
+        let first = self.next - self.traces.len() as u64;
+        usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX)
     }
 
     pub(super) fn published(&mut self, publication: &Arc<Publication>) {
@@ -99,23 +103,26 @@ impl Book {
         add: impl FnOnce(&mut Task, Room) -> Room,
     ) {
         let number = *self.numbers.entry(context.trace_id).or_insert(self.next);
-        let trace = self.traces.entry(number).or_insert_with(|| {
+        if number == self.next {
+            self.traces
+                .push_back(Arc::new(Trace::new(number, context, at)));
             self.next += 1;
-            Arc::new(Trace::new(number, context, at))
-        });
+        }
+        let place = self.place(number);
+        let Some(trace) = self.traces.get_mut(place) else {
+            return;
+        };
         let trace = Arc::make_mut(trace);
         let has_room = trace.entries < self.entries_max.div_ceil(TRACE_SHARE);
-        let place = self.places.entry((number, key)).or_insert_with(|| {
-            if has_room {
-                trace.tasks.push(Task::new(key, first()));
-                trace.tasks.len() - 1
-            } else {
-                usize::MAX
+        let place = match trace.tasks.place(key) {
+            Some(place) => place,
+            None if has_room => trace.tasks.push(Task::new(key, first())),
+            None => {
+                trace.truncated = true;
+                return;
             }
-        });
-        let Some(task) = trace.tasks.get_mut(*place) else {
-            self.places.remove(&(number, key));
-            trace.truncated = true;
+        };
+        let Some(task) = trace.tasks.get_mut(place) else {
             return;
         };
         let before = task.entries;
@@ -141,48 +148,45 @@ impl Book {
         let Some(number) = self.numbers.get(&context.trace_id) else {
             return;
         };
-        let place = self.places.get(&(*number, TaskKey::of(&task.id)));
-        if let (Some(place), Some(trace)) = (place, self.traces.get_mut(number)) {
-            let trace = Arc::make_mut(trace);
-            if let Some(task) = trace.tasks.get_mut(*place) {
-                task.ended(leg);
-                trace.last = trace.last.max(task.last);
-            }
+        let place = self.place(*number);
+        let Some(trace) = self.traces.get_mut(place) else {
+            return;
+        };
+        let trace = Arc::make_mut(trace);
+        let place = trace.tasks.place(TaskKey::of(&task.id));
+        if let Some(task) = place.and_then(|place| trace.tasks.get_mut(place)) {
+            task.ended(leg);
+            trace.last = trace.last.max(task.last);
         }
     }
 
     fn forget_oldest(&mut self) {
         while self.traces.len() > self.traces_max || self.entries > self.entries_max {
-            let Some((number, trace)) = self.traces.pop_first() else {
+            let Some(trace) = self.traces.pop_front() else {
                 return;
             };
             self.entries -= trace.entries;
             self.numbers.remove(&trace.id);
-            for task in &trace.tasks {
-                self.places.remove(&(number, task.key));
-            }
         }
     }
 
     /// Whether every list tells of what is held, and of that alone.
     #[cfg(test)]
     pub(super) fn is_consistent(&self) -> bool {
-        let tasks: usize = self.traces.values().map(|trace| trace.tasks.len()).sum();
-        let entries = self.traces.values().map(|trace| trace.entries);
+        let entries = self.traces.iter().map(|trace| trace.entries);
         let entries: usize = entries.sum();
-        let is_placed = |trace: &Arc<Trace>| {
+        let is_placed = |(trace, place): (&Arc<Trace>, usize)| {
             let mut tasks = trace.tasks.iter().enumerate();
-            tasks.all(|(place, task)| {
-                self.places.get(&(trace.number, task.key)) == Some(&place)
-                    && task.entries == task.counted()
-            })
+            self.place(trace.number) == place
+                && tasks.all(|(place, task)| {
+                    trace.tasks.place(task.key) == Some(place) && task.entries == task.counted()
+                })
         };
         self.traces.len() == self.numbers.len()
             && self.traces.len() <= self.traces_max
-            && self.places.len() == tasks
             && self.entries == entries
             && self.entries <= self.entries_max
-            && self.traces.values().all(is_placed)
+            && self.traces.iter().zip(0..).all(is_placed)
     }
 }
 

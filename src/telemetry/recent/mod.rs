@@ -4,6 +4,7 @@
 mod book;
 mod listing;
 mod shown;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -18,6 +18,7 @@ use crate::hop::Task as Facts;
 use crate::hop::TaskKey;
 use crate::hop::TaskState;
 use crate::telemetry::labels::printable;
+use crate::telemetry::recent::tasks::Tasks;
 use crate::trace::Timestamp;
 use crate::trace::TraceContext;
 use crate::trace::TraceId;
@@ -31,7 +32,7 @@ pub(super) struct Trace {
     pub(super) started: Timestamp,
     /// The last moment that anything is known of.
     pub(super) last: Timestamp,
-    pub(super) tasks: Vec<Task>,
+    pub(super) tasks: Tasks,
     /// The sum over all tasks.
     pub(super) entries: usize,
     /// Something was left out, or forgotten.
@@ -46,7 +47,7 @@ impl Trace {
             sampled: context.flags.is_sampled(),
             started,
             last: started,
-            tasks: Vec::with_capacity(1),
+            tasks: Tasks::default(),
             entries: 0,
             truncated: false,
         }
