@@ -1,8 +1,15 @@
 //! Contexts remembered by the ids of the tasks that carried them.
 
+use std::array;
+use std::hash::BuildHasher;
+use std::mem;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
+use foldhash::HashMap;
+use foldhash::fast::RandomState;
 
 use crate::trace::SpanId;
 use crate::trace::Timestamp;
@@ -15,8 +22,19 @@ use crate::trace::key_of;
 /// Shared by all sessions: a worker publishes on other connections than it consumes on.
 #[derive(Debug)]
 pub(super) struct Memory {
-    contexts: Cache<Key, Remembered>,
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
     age_max: Duration,
+}
+
+/// A part of them, in two generations. When the young are half of what there is room for, they
+/// become the old, and those that were old are forgotten, but for those that somebody has asked
+/// for since. To forget so costs nothing for each, and touches no memory that has gone cold.
+#[derive(Debug, Default)]
+struct Shard {
+    young: HashMap<Key, Remembered>,
+    old: HashMap<Key, Remembered>,
+    young_max: usize,
 }
 
 /// A task that was seen passing.
@@ -65,19 +83,122 @@ impl Key {
 
 impl Memory {
     pub(super) fn new(count_max: usize, age_max: Duration) -> Self {
+        let young_max = (count_max / (2 * SHARDS)).max(1);
+        let shard = |_| {
+            Mutex::new(Shard {
+                young_max,
+                ..Shard::default()
+            })
+        };
         Self {
-            contexts: Cache::new(count_max),
+            shards: array::from_fn(shard),
+            hasher: RandomState::default(),
             age_max,
         }
     }
 
     pub(super) fn remember(&self, key: Key, seen: Remembered) {
-        self.contexts.insert(key, seen);
+        self.shard(key).remember(key, seen);
     }
 
     pub(super) fn recall(&self, key: Key, now: Timestamp) -> Option<Remembered> {
-        self.contexts
-            .get(&key)
-            .filter(|seen| now.since(seen.at) <= self.age_max)
+        let seen = self.shard(key).recall(key);
+        seen.filter(|seen| now.since(seen.at) <= self.age_max)
+    }
+
+    fn shard(&self, key: Key) -> MutexGuard<'_, Shard> {
+        let number = self.hasher.hash_one(key) % SHARDS as u64;
+        self.shards[number as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    fn remember(&mut self, key: Key, seen: Remembered) {
+        if self.young.len() >= self.young_max {
+            mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+        self.young.insert(key, seen);
+    }
+
+    fn recall(&mut self, key: Key) -> Option<Remembered> {
+        if let Some(seen) = self.young.get(&key) {
+            return Some(*seen);
+        }
+        let seen = self.old.remove(&key)?;
+        self.remember(key, seen);
+        Some(seen)
+    }
+}
+
+/// So many that sessions on different threads hardly ever wait for each other.
+const SHARDS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::IdSource;
+
+    fn remembered(at: u64) -> Remembered {
+        let mut ids = IdSource::seeded(at);
+        Remembered {
+            trace_id: ids.trace_id(),
+            flags: TraceFlags::default(),
+            hop: ids.span_id(),
+            parent: None,
+            cause: ids.span_id(),
+            attempt: Attempt {
+                retries: 0,
+                replaced: 0,
+            },
+            at: Timestamp::from_nanos(at),
+            is_published: true,
+            is_delivered: false,
+        }
+    }
+
+    fn key(number: u64) -> Key {
+        Key::task(&number.to_string())
+    }
+
+    #[test]
+    fn of_too_many_the_oldest_are_forgotten_unless_somebody_asks_for_them() {
+        let memory = Memory::new(1_000, Duration::MAX);
+        let now = Timestamp::from_nanos(0);
+        for number in 0..10_000 {
+            memory.remember(key(number), remembered(number));
+            assert_eq!(memory.recall(key(number), now), Some(remembered(number)));
+            assert!(memory.recall(key(0), now).is_some());
+        }
+        let held = memory.shards.each_ref().map(|shard| {
+            let shard = shard.lock().unwrap();
+            shard.young.len() + shard.old.len()
+        });
+        let held: usize = held.iter().sum();
+        assert!((400..=1_000).contains(&held), "{held}");
+        let is_held = |number: &u64| memory.recall(key(*number), now).is_some();
+        assert_eq!((1..8_000).filter(is_held).count(), 0);
+        assert_eq!((9_900..10_000).filter(is_held).count(), 100);
+    }
+
+    #[test]
+    fn what_is_remembered_anew_stands_for_what_was() {
+        let memory = Memory::new(2 * SHARDS, Duration::MAX);
+        for at in 0..5 {
+            memory.remember(key(1), remembered(at));
+            let now = Timestamp::from_nanos(9);
+            assert_eq!(memory.recall(key(1), now), Some(remembered(at)));
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_is_forgotten() {
+        let memory = Memory::new(100, Duration::from_nanos(5));
+        memory.remember(key(1), remembered(10));
+        let recall = |at| memory.recall(key(1), Timestamp::from_nanos(at));
+        assert!(recall(15).is_some());
+        assert!(recall(16).is_none());
     }
 }
