@@ -19,6 +19,7 @@ use tracehop::admin::Admin;
 use tracehop::admin::AdminError;
 use tracehop::admin::Readiness;
 use tracehop::admin::State;
+use tracehop::celery::Task;
 use tracehop::config;
 use tracehop::hop::Answer as Reply;
 use tracehop::hop::Quality;
@@ -98,9 +99,13 @@ async fn the_quality_of_contexts_is_told_by_task_producer_and_queue() {
 
     let from = |host: &'static str, number, quality, invalid| {
         let mut publication = publication(number);
-        publication.task.name = "shop.pay".into();
-        publication.task.id = format!("task-{number}").into();
-        publication.task.origin = Some(host.into());
+        let task = Task {
+            name: "shop.pay".into(),
+            id: format!("task-{number}").into(),
+            origin: Some(host.into()),
+            ..Task::default()
+        };
+        publication.task = (&task).into();
         publication.client_name = Some("shop".into());
         publication.judgement.quality = quality;
         publication.judgement.invalid = invalid;
@@ -171,7 +176,11 @@ async fn the_report_stays_within_its_limit() {
     let mut seen = Vec::new();
     for number in 0..10 {
         let mut publication = publication(number);
-        publication.task.name = format!("task-{number}").into();
+        let task = Task {
+            name: format!("task-{number}").into(),
+            ..Task::default()
+        };
+        publication.task = (&task).into();
         let answer = answered(number, Reply::Confirmed);
         seen.extend([Sighting::Published(publication.into()), answer]);
     }

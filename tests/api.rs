@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use tracehop::admin::Admin;
 use tracehop::admin::State;
+use tracehop::celery::Task;
 use tracehop::config;
 use tracehop::hop::Answer as Reply;
 use tracehop::hop::Settlement;
@@ -45,7 +46,11 @@ fn passage(number: u64) -> Vec<Sighting> {
     delivery.judgement.context = context(number);
     let mut publication = publication(number);
     publication.task = delivery.task.clone();
-    publication.task.origin = Some("web-1".into());
+    let task = Task {
+        origin: Some("web-1".into()),
+        ..Task::default()
+    };
+    publication.task = (&task).into();
     vec![
         Sighting::Published(publication.into()),
         answered(number, Reply::Confirmed),

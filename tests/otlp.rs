@@ -86,7 +86,7 @@ async fn a_span_says_what_was_seen_and_by_whom() {
         publication.judgement.parent = Some(parent);
         publication.judgement.tracestate = "tracehop=1-2,vendor=x".to_owned();
         publication.judgement.invalid = Some(Invalid::WrongLength);
-        publication.task = Task {
+        let task = Task {
             name: "shop.pay".into(),
             id: "1".into(),
             root_id: Some("1".into()),
@@ -95,6 +95,7 @@ async fn a_span_says_what_was_seen_and_by_whom() {
             eta: Some("1".into()),
             ..Task::default()
         };
+        publication.task = (&task).into();
         let refused = Answer::Refused("OOM command not allowed".into());
         telemetry.sightings().record(&mut vec![
             Sighting::Published(publication.into()),

@@ -152,7 +152,6 @@ impl<'a> Headers<'a> {
             b"group" => self.facts.group = value().into_text(),
             b"group_index" => self.facts.group_index = value().into_index(),
             b"eta" => self.facts.eta = value().into_text(),
-            b"expires" => self.facts.expires = value().into_text(),
             b"origin" => {
                 let host = value().into_text().map(host);
                 self.facts.origin = host.filter(|host| !host.is_empty());
@@ -326,14 +325,6 @@ mod tests {
             assert_eq!(task.ignores_result, ignores_result);
         }
         assert!(!task_of(&[]).ignores_result);
-    }
-
-    #[test]
-    fn a_task_may_expire() {
-        let expires = "2026-11-22T08:53:23.736583+00:00";
-        let task = task_of(&[("expires", text(expires))]);
-        assert_eq!(task.expires.as_deref(), Some(expires));
-        assert_eq!(task_of(&[("expires", HeaderValue::Null)]).expires, None);
     }
 
     #[test]

@@ -17,7 +17,6 @@ pub struct Task<'a> {
     /// (`celery.chord_unlock`).
     pub awaited_group: Option<Cow<'a, str>>,
     pub eta: Option<Cow<'a, str>>,
-    pub expires: Option<Cow<'a, str>>,
     /// The host of the process that sent the task first.
     pub origin: Option<Cow<'a, str>>,
     /// No result is written when it has run.
@@ -39,52 +38,20 @@ pub enum TaskProtocol {
 }
 
 impl Task<'_> {
-    /// The same facts, on their own, to be kept. Whoever publishes decides how long they
-    /// are, so of each no more than 256 bytes are kept.
+    /// The same facts, on their own.
     #[must_use]
     pub fn into_owned(self) -> Task<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         Task {
             name: own(self.name),
             id: own(self.id),
             root_id: self.root_id.map(own),
             parent_id: self.parent_id.map(own),
             group: self.group.map(own),
-            group_index: self.group_index,
             awaited_group: self.awaited_group.map(own),
             eta: self.eta.map(own),
-            expires: self.expires.map(own),
             origin: self.origin.map(own),
-            ignores_result: self.ignores_result,
-            retries: self.retries,
-            replaced: self.replaced,
-            protocol: self.protocol,
+            ..self
         }
-    }
-}
-
-fn own(text: Cow<'_, str>) -> Cow<'static, str> {
-    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-    match text.get(..end) {
-        Some(head) if head.len() < text.len() => Cow::Owned(head.to_owned()),
-        _ => Cow::Owned(text.into_owned()),
-    }
-}
-
-const TEXT_BYTES_MAX: usize = 256;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_long_texts_the_head_is_kept() {
-        let task = Task {
-            name: "é".repeat(200).into(),
-            id: "short".into(),
-            ..Task::default()
-        };
-        let kept = task.into_owned();
-        assert_eq!(kept.name, "é".repeat(128));
-        assert_eq!(kept.id, "short");
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
         system: "some-broker",
         at: Timestamp::from_nanos(at),
         destination: "celery".into(),
-        task: Task::default(),
+        task: (&Task::default()).into(),
         client_name: None,
         size: 1,
         judgement: judgement(number),
@@ -50,17 +50,18 @@ pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
 /// A delivery of that task, seen at `at` nanoseconds.
 pub(crate) fn delivery(id: &str, receipt: Option<Receipt>, at: u64) -> Box<Delivery> {
     let publication = publication(1, at);
+    let task = Task {
+        name: "add".into(),
+        id: id.into(),
+        ..Task::default()
+    };
     Box::new(Delivery {
         receipt,
         connection: publication.connection,
         system: publication.system,
         at: publication.at,
         destination: publication.destination,
-        task: Task {
-            name: "add".into(),
-            id: id.to_owned().into(),
-            ..Task::default()
-        },
+        task: (&task).into(),
         client_name: None,
         size: 1,
         passage: Passage::default(),

@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 mod injector;
+mod kept;
 mod ledger;
 mod lineage;
 mod memory;
@@ -23,6 +24,7 @@ pub use injector::Decision;
 pub use injector::Injector;
 pub use injector::Received;
 pub use injector::Stamp;
+pub use kept::KeptTask;
 pub use ledger::Ledger;
 pub use ledger::Leg;
 pub use sent::Sent;
@@ -45,5 +47,4 @@ pub use taken::Finish;
 pub use taken::Taken;
 
 // What sightings tell of a task.
-pub use crate::celery::Task;
 pub use crate::celery::TaskState;

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::celery::Task;
 use crate::celery::TaskState;
+use crate::hop::KeptTask;
 use crate::trace::SpanId;
 use crate::trace::SpanKind;
 use crate::trace::Timestamp;
@@ -89,7 +89,7 @@ pub struct Publication {
     pub at: Timestamp,
     /// The queue, or the topic of a broadcast.
     pub destination: Arc<str>,
-    pub task: Task<'static>,
+    pub task: KeptTask,
     /// What the client calls itself on this connection; `None` where it has no name.
     pub client_name: Option<Arc<str>>,
     /// The size of the message as it came, in bytes.
@@ -109,7 +109,7 @@ pub struct Delivery {
     pub at: Timestamp,
     /// The queue, or the topic of a broadcast.
     pub destination: Arc<str>,
-    pub task: Task<'static>,
+    pub task: KeptTask,
     /// What the client calls itself on this connection; `None` where it has no name.
     pub client_name: Option<Arc<str>>,
     /// The size of the message as it came, in bytes.
@@ -128,7 +128,7 @@ impl Delivery {
     /// When the task is to run, if not at once.
     #[must_use]
     pub fn eta(&self) -> Option<Timestamp> {
-        self.task.eta.as_deref().and_then(Timestamp::parse)
+        self.task.eta().and_then(Timestamp::parse)
     }
 
     /// How long the message waited for somebody to take it; `None` where it is not known

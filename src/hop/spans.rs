@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::celery::Task;
 use crate::celery::TaskState;
 use crate::config::Spans;
 use crate::hop::Connection;
 use crate::hop::Judgement;
+use crate::hop::KeptTask;
 use crate::hop::Leg;
 use crate::hop::Sent;
 use crate::hop::Settlement;
@@ -223,7 +223,7 @@ struct Message<'a> {
     system: &'static str,
     connection: &'a Connection,
     destination: &'a Arc<str>,
-    task: &'a Task<'a>,
+    task: &'a KeptTask,
     size: usize,
 }
 
@@ -249,7 +249,7 @@ fn message_attributes(message: &Message<'_>) -> Attributes {
             Arc::clone(&connection.server_address).into(),
         ),
         (SERVER_PORT, i64::from(connection.server_port).into()),
-        ("celery.task_name", String::from(&*task.name).into()),
+        ("celery.task_name", task.name().to_owned().into()),
         ("celery.retries", i64::from(task.retries).into()),
         ("tracehop.route", Arc::clone(&connection.route).into()),
         (
@@ -257,15 +257,15 @@ fn message_attributes(message: &Message<'_>) -> Attributes {
             Arc::clone(&connection.client_address).into(),
         ),
     ]);
-    let id = Some(&task.id).filter(|id| !id.is_empty());
+    let id = Some(task.id()).filter(|id| !id.is_empty());
     for (key, value) in [
         (MESSAGING_MESSAGE_ID, id),
-        ("celery.root_id", task.root_id.as_ref()),
-        ("celery.parent_id", task.parent_id.as_ref()),
-        ("celery.group", task.group.as_ref()),
-        ("celery.eta", task.eta.as_ref()),
+        ("celery.root_id", task.root_id()),
+        ("celery.parent_id", task.parent_id()),
+        ("celery.group", task.group()),
+        ("celery.eta", task.eta()),
     ] {
-        attributes.extend(value.map(|text| (key, Value::Text(Cow::Owned(String::from(&**text))))));
+        attributes.extend(value.map(|text| (key, Value::Text(Cow::Owned(text.to_owned())))));
     }
     attributes
 }
@@ -340,7 +340,7 @@ mod tests {
 
     fn span_of(answer: Answer) -> Span {
         let mut publication = publication(1, 5);
-        publication.task.id = "some-id".into();
+        publication.task.edit(|it| it.id = "some-id".into());
         let sent = Sent {
             publication: publication.into(),
             answer,
@@ -524,7 +524,9 @@ mod tests {
     fn how_a_message_came_to_be_delivered_is_told() {
         let taken = taken(|taken| {
             let delivery = Arc::make_mut(&mut taken.delivery);
-            delivery.task.eta = Some("1970-01-01T00:00:02Z".into());
+            delivery
+                .task
+                .edit(|it| it.eta = Some("1970-01-01T00:00:02Z".into()));
             taken.is_expired = true;
             delivery.passage = Passage {
                 redelivered: true,

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 
-use crate::celery::Task;
 use crate::celery::TaskState;
 use crate::config::Limits;
 use crate::config::Spans;
 use crate::hop::Delivery;
 use crate::hop::Evidence;
+use crate::hop::KeptTask;
 use crate::hop::Leg;
 use crate::hop::Publication;
 use crate::hop::Receipt;
@@ -44,7 +44,7 @@ pub struct Finish {
 
 impl Taken {
     fn task(&self) -> TaskKey {
-        TaskKey::of(&self.delivery.task.id)
+        self.delivery.task.key
     }
 
     /// How long it had still to wait for its `eta` when it was taken.
@@ -85,7 +85,7 @@ impl Taken {
 }
 
 /// How often a task has been replaced and tried before.
-const fn attempt(task: &Task<'_>) -> (u32, u32) {
+const fn attempt(task: &KeptTask) -> (u32, u32) {
     (task.replaced, task.retries)
 }
 
@@ -159,7 +159,7 @@ impl OpenTaken {
         };
         let number = self.next;
         self.next += 1;
-        if let Some(waited_for @ None) = self.silent.get_mut(&*taken.delivery.task.name) {
+        if let Some(waited_for @ None) = self.silent.get_mut(taken.delivery.task.name()) {
             *waited_for = Some(number);
         }
         if self.is_over(number, &taken) {
@@ -221,7 +221,7 @@ impl OpenTaken {
             }
             return;
         }
-        self.silent.remove(&*taken.delivery.task.name);
+        self.silent.remove(taken.delivery.task.name());
         let finish = Finish {
             // The clock of a worker is another than ours.
             at: at.max(delivered),
@@ -239,7 +239,7 @@ impl OpenTaken {
             return;
         }
         let is_before = |taken: &Taken| attempt(&taken.delivery.task) < attempt(&by.task);
-        let run = self.oldest_run(TaskKey::of(&by.task.id), is_before);
+        let run = self.oldest_run(by.task.key, is_before);
         let finish = Finish {
             at: by.at,
             state: Some(TaskState::Retried),
@@ -304,7 +304,7 @@ impl OpenTaken {
                 && taken.finished.is_none()
                 && !taken.delivery.passage.broadcast;
             if is_silent && self.silent.len() < SILENT_MAX {
-                let name = taken.delivery.task.name.as_ref();
+                let name = taken.delivery.task.name();
                 self.silent.entry(name.into()).or_default();
             }
             self.end(taken, ended);
@@ -336,7 +336,7 @@ impl OpenTaken {
     /// Whether nobody will tell how the run has ended.
     fn is_silent(&self, number: u64, taken: &Taken) -> bool {
         let task = &taken.delivery.task;
-        let waited_for = self.silent.get(&*task.name);
+        let waited_for = self.silent.get(task.name());
         task.ignores_result && !self.events_come
             || waited_for.is_some_and(|waited_for| *waited_for != Some(number))
     }
@@ -348,7 +348,7 @@ impl OpenTaken {
             self.receipts.remove(&(receipt, number));
         }
         self.tasks.remove(&(taken.task(), number));
-        if let Some(waited_for) = self.silent.get_mut(&*taken.delivery.task.name)
+        if let Some(waited_for) = self.silent.get_mut(taken.delivery.task.name())
             && *waited_for == Some(number)
         {
             *waited_for = None;

@@ -233,8 +233,8 @@ impl Taker {
         Name::of([
             Some(delivery.system),
             Some(&delivery.destination),
-            Some(&delivery.task.name),
-            delivery.task.origin.as_deref(),
+            Some(delivery.task.name()),
+            delivery.task.origin(),
             Some(worker(delivery)),
             Some(without_port(&delivery.connection.client_address)),
         ])
@@ -310,7 +310,9 @@ mod tests {
         let count = 2 * KNOWN_MAX as u64 + 1;
         for number in 1..=count {
             let mut publication = fixture::publication(number, number);
-            publication.task.origin = Some(format!("host-{number}").into());
+            publication
+                .task
+                .edit(|it| it.origin = Some(format!("host-{number}").into()));
             send(&mut books, publication, Answer::Confirmed);
         }
         assert_sent(&books, "celery", "confirmed", count);

@@ -39,8 +39,8 @@ impl<'a> Finding<'a> {
         Self {
             system: publication.system,
             destination: &publication.destination,
-            task: &publication.task.name,
-            id: &publication.task.id,
+            task: publication.task.name(),
+            id: publication.task.id(),
             producer: Producer::of_publication(publication),
             at: publication.at,
             judgement: &publication.judgement,
@@ -55,10 +55,10 @@ impl<'a> Finding<'a> {
         is_first.then_some(Self {
             system: delivery.system,
             destination: &delivery.destination,
-            task: &delivery.task.name,
-            id: &delivery.task.id,
+            task: delivery.task.name(),
+            id: delivery.task.id(),
             producer: Producer {
-                host: delivery.task.origin.as_deref(),
+                host: delivery.task.origin(),
                 // The connection is the consumer's.
                 client_name: None,
                 address: None,
@@ -73,7 +73,7 @@ impl<'a> Finding<'a> {
 impl<'a> Producer<'a> {
     pub(super) fn of_publication(publication: &'a Publication) -> Self {
         Self {
-            host: publication.task.origin.as_deref(),
+            host: publication.task.origin(),
             client_name: publication.client_name.as_deref(),
             address: Some(without_port(&publication.connection.client_address)),
         }

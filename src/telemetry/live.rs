@@ -160,8 +160,8 @@ impl Hop {
         Self {
             at: sent.ended,
             trace_id: judgement.context.trace_id,
-            task: shown(&task.name),
-            task_id: shown(&task.id),
+            task: shown(task.name()),
+            task_id: shown(task.id()),
             retries: task.retries,
             queue: shown(&publication.destination),
             system: publication.system,
@@ -187,8 +187,8 @@ impl Hop {
         Self {
             at: settled.max(finished).unwrap_or(delivery.at),
             trace_id: judgement.context.trace_id,
-            task: shown(&task.name),
-            task_id: shown(&task.id),
+            task: shown(task.name()),
+            task_id: shown(task.id()),
             retries: task.retries,
             queue: shown(&delivery.destination),
             system: delivery.system,

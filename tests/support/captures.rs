@@ -10,7 +10,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use tracehop::celery::Task;
 use tracehop::config::Limits;
 use tracehop::config::Mode;
 use tracehop::config::Policy;
@@ -19,6 +18,7 @@ use tracehop::config::Spans;
 use tracehop::hop::Answer;
 use tracehop::hop::Delivery;
 use tracehop::hop::Judgement;
+use tracehop::hop::KeptTask;
 use tracehop::hop::Publication;
 use tracehop::hop::Sighting;
 use tracehop::hop::TaskKey;
@@ -401,8 +401,8 @@ impl Replay {
                     names
                         .spans
                         .push((delivery.process.to_string(), format!("#{line} run")));
-                    let task = TaskKey::of(&delivery.task.id);
-                    names.tasks.push((task, shortened(&delivery.task.id)));
+                    let task = delivery.task.key;
+                    names.tasks.push((task, shortened(delivery.task.id())));
                 }
                 Thing::Settled(settlement) => {
                     row.extend([String::new(), format!("settled: {}", settlement.word())]);
@@ -483,8 +483,8 @@ fn published(publication: &Publication) -> [String; 7] {
     [
         publication.connection.session.to_string(),
         seen,
-        task.name.to_string(),
-        shortened(&task.id),
+        task.name().to_owned(),
+        shortened(task.id()),
         attempt(task),
         publication.destination.to_string(),
         judgement.origin.word().to_owned(),
@@ -509,15 +509,15 @@ fn delivered(delivery: &Delivery) -> [String; 7] {
     [
         delivery.connection.session.to_string(),
         seen.join(" "),
-        task.name.to_string(),
-        shortened(&task.id),
+        task.name().to_owned(),
+        shortened(task.id()),
         attempt(task),
         delivery.destination.to_string(),
         delivery.judgement.origin.word().to_owned(),
     ]
 }
 
-fn attempt(task: &Task<'_>) -> String {
+fn attempt(task: &KeptTask) -> String {
     match task.replaced {
         0 => task.retries.to_string(),
         replaced => format!("{}, replaced {replaced}", task.retries),

@@ -362,7 +362,7 @@ pub(crate) fn comprehending(rig: Rig, exchange: &Exchange) {
     );
     for (publication, edit) in written.into_iter().zip(&edits) {
         let task = &publication.task;
-        let attempt = derived_span_id("send", &task.id, task.retries, task.replaced);
+        let attempt = derived_span_id("send", task.id(), task.retries, task.replaced);
         assert_eq!(publication.judgement.context.span_id, attempt);
         assert_eq!(publication.size, edit.before.len());
         let traceparent = format_traceparent(&publication.judgement.context);
@@ -576,8 +576,8 @@ fn assert_seen(seen: &Seen, expected: &[Expected]) {
         .iter()
         .map(|thing| match thing {
             Thing::Published(publication, answer) => Expected::Published(ExpectedPublication {
-                id: publication.task.id.to_string(),
-                task: publication.task.name.to_string(),
+                id: publication.task.id().to_owned(),
+                task: publication.task.name().to_owned(),
                 retries: publication.task.retries,
                 destination: publication.destination.to_string(),
                 verdict: publication.judgement.verdict,
@@ -586,7 +586,7 @@ fn assert_seen(seen: &Seen, expected: &[Expected]) {
                 answer: answer.clone().expect("every publication is answered"),
             }),
             Thing::Delivered(delivery, settlement) => Expected::Delivered {
-                id: delivery.task.id.to_string(),
+                id: delivery.task.id().to_owned(),
                 destination: delivery.destination.to_string(),
                 redelivered: delivery.passage.redelivered,
                 settlement: *settlement,

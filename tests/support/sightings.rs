@@ -44,7 +44,7 @@ pub(crate) fn publication(number: u64) -> Box<Publication> {
         system: "some-broker",
         at: SENT,
         destination: "celery".into(),
-        task: Task::default(),
+        task: (&Task::default()).into(),
         size: 1,
         client_name: None,
         judgement: Judgement {
@@ -75,19 +75,20 @@ pub(crate) fn delivery(number: u64) -> (Box<Delivery>, SpanId, TraceContext) {
     let publication = publication(number);
     let mut ids = IdSource::seeded(1_000 + number);
     let (parent, link) = (ids.span_id(), context(2_000 + number));
+    let task = Task {
+        name: "shop.pay".into(),
+        id: number.to_string().into(),
+        // What DUE is in words.
+        eta: Some("2025-11-22T08:26:43+00:00".into()),
+        ..Task::default()
+    };
     let delivery = Delivery {
         receipt: Some(Receipt::numbered(1, number)),
         connection: publication.connection,
         system: publication.system,
         at: DELIVERED,
         destination: publication.destination,
-        task: Task {
-            name: "shop.pay".into(),
-            id: number.to_string().into(),
-            // What DUE is in words.
-            eta: Some("2025-11-22T08:26:43+00:00".into()),
-            ..Task::default()
-        },
+        task: (&task).into(),
         client_name: None,
         size: 1,
         passage: Passage::default(),

@@ -233,16 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn a_member_of_a_group_has_a_place_and_may_expire() {
+    fn a_member_of_a_group_has_a_place() {
         let body = br#"{"task": "a", "id": "1", "args": [], "group": "c", "group_index": 4,
-            "expires": "2026-11-22T07:26:49.085249+00:00", "utc": true}"#;
+            "utc": true}"#;
         let task = read("application/json", body).unwrap();
         assert_eq!(
             (task.group.as_deref(), task.group_index),
             (Some("c"), Some(4))
         );
-        let expires = "2026-11-22T07:26:49.085249+00:00";
-        assert_eq!(task.expires.as_deref(), Some(expires));
     }
 
     proptest! {

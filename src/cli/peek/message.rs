@@ -10,6 +10,7 @@ use crate::config::Mode;
 use crate::config::Policy;
 use crate::hop::Arrival;
 use crate::hop::Injector;
+use crate::hop::KeptTask;
 use crate::hop::Passage;
 use crate::hop::Quality;
 use crate::trace::IdSource;
@@ -68,11 +69,12 @@ impl Waiting {
         let received = injector.deliver(&arrival, now, &mut IdSource::seeded(0));
         let judgement = received.decision.judgement;
         let carried = !matches!(judgement.quality, Quality::Missing | Quality::Invalid);
-        let task = task.clone().into_owned();
+        // Of long texts the head will do.
+        let task = KeptTask::from(task);
         Self {
             step: None,
-            task: Some(shown(&task.name)),
-            task_id: Some(shown(&task.id)),
+            task: Some(shown(task.name())),
+            task_id: Some(shown(task.id())),
             retries: task.retries,
             context: Some(judgement.quality.word()),
             reason: judgement.invalid.map(|invalid| invalid.to_string()),
@@ -82,7 +84,7 @@ impl Waiting {
                 let age = now.since(sent).as_millis();
                 u64::try_from(age).unwrap_or(u64::MAX)
             }),
-            eta: task.eta.as_deref().map(shown),
+            eta: task.eta().map(shown),
             redelivered: false,
             bytes: 0,
         }

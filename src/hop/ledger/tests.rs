@@ -246,7 +246,9 @@ fn what_is_open_at_the_end_has_ended_as_far_as_it_was_seen() {
 fn a_delivery_is_not_given_up_before_it_was_due() {
     let mut ledger = ledger(10, 1_000_000_000, false);
     let mut waiting = delivery("a", Some(Receipt::numbered(1, 1)), 0);
-    waiting.task.eta = Some("1970-01-01T00:00:10+00:00".into());
+    waiting
+        .task
+        .edit(|it| it.eta = Some("1970-01-01T00:00:10+00:00".into()));
     let mut ended = book(&mut ledger, [Sighting::Delivered(waiting.into())]);
     ledger.expire(nanos(11_000_000_000), &mut ended);
     assert_eq!(ended.len(), 0);
@@ -334,7 +336,7 @@ fn delivered_again(id: &'static str, (retries, replaced): (u32, u32), at: u64) -
 
 fn published_again(id: &'static str, (retries, replaced): (u32, u32), at: u64) -> Sighting {
     let mut publication = publication(u64::from(retries + replaced), at);
-    publication.task.id = id.into();
+    publication.task.edit(|it| it.id = id.into());
     (publication.task.retries, publication.task.replaced) = (retries, replaced);
     Sighting::Published(publication.into())
 }
@@ -432,7 +434,7 @@ fn waiting_and_delay_are_told_apart() {
     let leg = |sent: Option<u64>, eta: Option<&'static str>, delayed| {
         let mut delivery = delivery("a", None, 8_000_000_000);
         delivery.sent = sent.map(|seconds| nanos(seconds * 1_000_000_000));
-        delivery.task.eta = eta.map(Into::into);
+        delivery.task.edit(|it| it.eta = eta.map(Into::into));
         delivery.passage.delayed = delayed;
         book(
             &mut ledger(1, 1, false),

@@ -139,7 +139,7 @@ impl Replies<'_> {
             system: SYSTEM,
             at: self.now,
             destination: Arc::clone(&delivered.destination),
-            task: task.into_owned(),
+            task: (&task).into(),
             client_name: self.state.client_name.clone(),
             size: content.size(),
             passage,

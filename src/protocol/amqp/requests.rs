@@ -203,7 +203,7 @@ impl Requests<'_> {
                 system: SYSTEM,
                 at: publish.at,
                 destination: Arc::clone(destination),
-                task: task.into_owned(),
+                task: (&task).into(),
                 client_name: self.state.client_name.clone(),
                 size: content.size(),
                 judgement: decision.judgement,

@@ -99,7 +99,7 @@ impl reply::Listener for Arrivals<'_> {
             system: "redis",
             at: self.now,
             destination: destination.into(),
-            task: envelope.task.into_owned(),
+            task: (&envelope.task).into(),
             client_name: self.client_name.cloned(),
             size: value.len(),
             passage,

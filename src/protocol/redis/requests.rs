@@ -114,7 +114,7 @@ impl Requests<'_> {
                 system: "redis",
                 at: self.state.began,
                 destination: destination.into(),
-                task: envelope.task.into_owned(),
+                task: (&envelope.task).into(),
                 client_name: self.state.client_name.clone(),
                 size: value.len(),
                 judgement: decision.judgement,

@@ -21,7 +21,6 @@ use crate::hop::Publication;
 use crate::hop::Quality;
 use crate::hop::Sent;
 use crate::hop::Taken;
-use crate::hop::TaskKey;
 use crate::hop::TaskState;
 use crate::telemetry::finding::Producer;
 use crate::telemetry::finding::without_port;
@@ -155,9 +154,9 @@ struct Receives {
 
 impl Book {
     fn published(&mut self, publication: &Publication) {
-        let id = &publication.task.id;
-        if !id.is_empty() {
-            self.forgotten |= self.waiting.sent(TaskKey::of(id), publication.at);
+        let task = &publication.task;
+        if !task.id().is_empty() {
+            self.forgotten |= self.waiting.sent(task.key, publication.at);
         }
     }
 
@@ -182,7 +181,7 @@ impl Book {
         if let Some(place) = QUALITIES.iter().position(|known| *known == quality) {
             sends.qualities[place] += 1;
         }
-        let key = TaskKey::of(&publication.task.id);
+        let key = publication.task.key;
         match sent.answer {
             Answer::Confirmed | Answer::Unanswered | Answer::Unread | Answer::Expired => {
                 self.waiting.queued(key, queue);
@@ -195,7 +194,7 @@ impl Book {
     }
 
     fn delivered(&mut self, delivery: &Delivery, TakenWay { queue, place }: TakenWay) {
-        self.waiting.gone(TaskKey::of(&delivery.task.id));
+        self.waiting.gone(delivery.task.key);
         let (at, passage) = (delivery.at, &delivery.passage);
         let receives = self.receives.at(place);
         receives.rate.count(at);

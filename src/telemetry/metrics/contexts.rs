@@ -100,7 +100,7 @@ mod tests {
 
     fn sent(host: &'static str, answer: Answer, invalid: Option<Invalid>) -> Sent {
         let mut publication = fixture::publication(1, 5);
-        publication.task.origin = Some(host.into());
+        publication.task.edit(|it| it.origin = Some(host.into()));
         publication.judgement.invalid = invalid;
         if invalid.is_some() {
             publication.judgement.quality = Quality::Invalid;

@@ -81,7 +81,7 @@ impl DeliveryMetrics {
     pub(super) fn named(&self, delivery: &Delivery, labels: &mut Labels) -> TakenCounters {
         // A broker delivers only what it took.
         let standing = Standing::Confirmed;
-        let name = &delivery.task.name;
+        let name = delivery.task.name();
         let (destination, task) =
             labels.destination_and_task(&delivery.destination, name, standing);
         TakenCounters {
@@ -228,7 +228,7 @@ mod tests {
     fn delivery(passage: Passage) -> Box<Delivery> {
         let mut delivery = fixture::delivery("1", None, 100 * SECOND);
         delivery.destination = "mail".into();
-        delivery.task.name = "app.add".into();
+        delivery.task.edit(|it| it.name = "app.add".into());
         delivery.passage = passage;
         delivery
     }

@@ -456,7 +456,7 @@ mod tests {
     fn publication(destination: &str, task: &'static str) -> Box<Publication> {
         let mut publication = fixture::publication(1, 1_000_000);
         publication.destination = destination.into();
-        publication.task.name = task.into();
+        publication.task.edit(|it| it.name = task.into());
         publication
     }
 

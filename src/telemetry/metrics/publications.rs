@@ -63,8 +63,11 @@ impl PublicationMetrics {
         standing: Standing,
         labels: &mut Labels,
     ) -> SentCounters {
-        let (destination, task) =
-            labels.destination_and_task(&publication.destination, &publication.task.name, standing);
+        let (destination, task) = labels.destination_and_task(
+            &publication.destination,
+            publication.task.name(),
+            standing,
+        );
         SentCounters {
             system: publication.system,
             destination,

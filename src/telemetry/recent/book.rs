@@ -76,7 +76,7 @@ impl Book {
 
     pub(super) fn published(&mut self, publication: &Arc<Publication>) {
         let task = || Message::sent(publication);
-        let key = TaskKey::of(&publication.task.id);
+        let key = publication.task.key;
         let (context, at) = (publication.judgement.context, publication.at);
         self.take_up(context, key, at, task, |task, room| {
             task.published(publication, room)
@@ -85,7 +85,7 @@ impl Book {
 
     pub(super) fn delivered(&mut self, delivery: &Arc<Delivery>) {
         let task = || Message::taken(delivery);
-        let key = TaskKey::of(&delivery.task.id);
+        let key = delivery.task.key;
         let (context, at) = (delivery.judgement.context, delivery.at);
         let first = delivery.sent.unwrap_or(at).min(at);
         self.take_up(context, key, first, task, |task, room| {
@@ -153,7 +153,7 @@ impl Book {
             return;
         };
         let trace = Arc::make_mut(trace);
-        let place = trace.tasks.place(TaskKey::of(&task.id));
+        let place = trace.tasks.place(task.key);
         if let Some(task) = place.and_then(|place| trace.tasks.get_mut(place)) {
             task.ended(leg);
             trace.last = trace.last.max(task.last);

@@ -41,8 +41,8 @@ impl Serialize for Task {
             task_id: self.id(),
             task: self.name(),
             parent_task_id: self.parent(),
-            root_id: facts.root_id.as_deref().map(printable),
-            group: facts.group.as_deref().map(printable),
+            root_id: facts.root_id().map(printable),
+            group: facts.group().map(printable),
             attempts: &self.attempts,
         };
         view.serialize(serializer)
@@ -78,7 +78,7 @@ impl Serialize for Attempt {
                 Some(publication.at),
                 Some(publication.judgement.context.span_id),
             ),
-            Message::Taken(delivery) => (delivery.task.origin.as_deref(), delivery.sent, None),
+            Message::Taken(delivery) => (delivery.task.origin(), delivery.sent, None),
         };
         let (connection, judgement) = match &self.message {
             Message::Sent(publication) => (&publication.connection, &publication.judgement),
@@ -101,7 +101,7 @@ impl Serialize for Attempt {
             origin: judgement.origin,
             quality: judgement.quality,
             invalid_reason: judgement.invalid,
-            eta: facts.eta.as_deref().and_then(Timestamp::parse),
+            eta: facts.eta().and_then(Timestamp::parse),
             deliveries: &self.deliveries,
         };
         view.serialize(serializer)

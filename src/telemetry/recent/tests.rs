@@ -47,8 +47,8 @@ fn publication(number: u64, trace: u64, task: &str) -> Box<Publication> {
     let mut publication = fixture::publication(number, number * SECOND);
     publication.judgement = fixture::judgement(number);
     publication.judgement.context = in_trace(trace, publication.judgement.context);
-    publication.task.id = task.to_owned().into();
-    publication.task.name = "shop.pay".into();
+    publication.task.edit(|it| it.id = task.to_owned().into());
+    publication.task.edit(|it| it.name = "shop.pay".into());
     publication
 }
 
@@ -102,8 +102,8 @@ fn listed(recent: &RecentTraces, filter: &Filter) -> Vec<String> {
 fn a_task_is_told_with_its_way_in_and_its_way_out() {
     let recent = recent(10, 100);
     let mut sent = publication(1, 7, "t-1");
-    sent.task.root_id = Some("t-1".into());
-    sent.task.origin = Some("web-1".into());
+    sent.task.edit(|it| it.root_id = Some("t-1".into()));
+    sent.task.edit(|it| it.origin = Some("web-1".into()));
     sent.client_name = Some("shop".into());
     publish(&recent, &sent);
     let mut taken = delivery(3, 7, "t-1");
@@ -191,7 +191,7 @@ fn a_retry_is_an_attempt_of_the_same_task_and_finds_its_own_deliveries() {
     publish(&recent, &publication(1, 1, "a"));
     let mut retry = publication(5, 1, "a");
     retry.task.retries = 1;
-    retry.task.parent_id = Some("a".into());
+    retry.task.edit(|it| it.parent_id = Some("a".into()));
     publish(&recent, &retry);
     let mut second = delivery(6, 1, "a");
     second.task.retries = 1;
@@ -309,7 +309,7 @@ fn parents_come_before_their_children_and_circles_have_a_beginning() {
         (7, "two", Some("one")),
     ] {
         let mut sent = publication(number, 1, task);
-        sent.task.parent_id = parent.map(Into::into);
+        sent.task.edit(|it| it.parent_id = parent.map(Into::into));
         publish(&recent, &sent);
     }
     let trace = waterfall(&recent, 1);
@@ -339,9 +339,11 @@ fn a_chain_as_long_as_a_trace_may_be_is_no_trouble() {
     let recent = recent(10, 100_000);
     for number in 0..10_000 {
         let mut sent = publication(number, 1, &number.to_string());
-        sent.task.parent_id = number
-            .checked_sub(1)
-            .map(|parent| parent.to_string().into());
+        sent.task.edit(|it| {
+            it.parent_id = number
+                .checked_sub(1)
+                .map(|parent| parent.to_string().into())
+        });
         publish(&recent, &sent);
     }
     assert_eq!(waterfall(&recent, 1)["tasks"][9_999]["depth"], 9_999);
@@ -356,12 +358,12 @@ fn the_list_is_filtered_by_everything_that_is_asked_for() {
         (3, "C3", "report", "celery"),
     ] {
         let mut sent = publication(number, number, task);
-        sent.task.name = name.into();
+        sent.task.edit(|it| it.name = name.into());
         sent.destination = queue.into();
         publish(&recent, &sent);
     }
     let mut refused = publication(9, 3, "D4");
-    refused.task.parent_id = Some("C3".into());
+    refused.task.edit(|it| it.parent_id = Some("C3".into()));
     publish(&recent, &refused);
     answer(&recent, refused, Answer::Refused("OOM".into()));
 
@@ -563,7 +565,7 @@ fn what_peers_write_is_kept_no_longer_than_it_may_be() {
     let recent = recent(10, 10_000);
     let mut sent = publication(1, 1, "a");
     sent.destination = "q".repeat(1 << 20).into();
-    sent.task.name = "na\u{7}me\n".into();
+    sent.task.edit(|it| it.name = "na\u{7}me\n".into());
     publish(&recent, &sent);
     let trace = waterfall(&recent, 1);
     let task = &trace["tasks"][0];

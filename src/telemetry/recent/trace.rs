@@ -10,11 +10,11 @@ use crate::hop::Answer;
 use crate::hop::Delivery;
 use crate::hop::Finish;
 use crate::hop::HopId;
+use crate::hop::KeptTask;
 use crate::hop::Leg;
 use crate::hop::Publication;
 use crate::hop::Settlement;
 use crate::hop::Taken;
-use crate::hop::Task as Facts;
 use crate::hop::TaskKey;
 use crate::hop::TaskState;
 use crate::telemetry::labels::printable;
@@ -153,18 +153,18 @@ impl Task {
     }
 
     pub(super) fn id(&self) -> Cow<'_, str> {
-        printable(&self.message.facts().id)
+        printable(self.message.facts().id())
     }
 
     pub(super) fn name(&self) -> Cow<'_, str> {
-        printable(&self.message.facts().name)
+        printable(self.message.facts().name())
     }
 
     /// The id of the task that it follows from.
     pub(super) fn parent(&self) -> Option<Cow<'_, str>> {
         let facts = self.message.facts();
-        let parent = facts.parent_id.as_ref().filter(|id| **id != facts.id);
-        parent.map(|id| printable(id))
+        let parent = facts.parent_id().filter(|id| *id != facts.id());
+        parent.map(printable)
     }
 
     pub(super) fn is_root(&self) -> bool {
@@ -447,7 +447,7 @@ impl Message {
         Self::Taken(shortened(delivery))
     }
 
-    pub(super) fn facts(&self) -> &Facts<'static> {
+    pub(super) fn facts(&self) -> &KeptTask {
         match self {
             Self::Sent(publication) => &publication.task,
             Self::Taken(delivery) => &delivery.task,

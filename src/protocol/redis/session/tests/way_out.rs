@@ -221,7 +221,7 @@ fn a_delivery_says_what_its_message_says_of_itself() {
         assert_eq!(delivery.passage.redelivered, redelivered);
         assert_eq!(delivery.receipt, receipt);
         assert_eq!(delivery.size, message.len());
-        assert_eq!((&*delivery.task.name, &*delivery.task.id), ("add", ID));
+        assert_eq!((delivery.task.name(), delivery.task.id()), ("add", ID));
         assert!(!delivery.passage.broadcast);
     }
 }
