@@ -45,8 +45,11 @@ fn passage(number: u64) -> Vec<Sighting> {
     let (mut delivery, ..) = delivery(number);
     delivery.judgement.context = context(number);
     let mut publication = publication(number);
-    publication.task = delivery.task.clone();
+    let taken = &delivery.task;
     let task = Task {
+        name: taken.name().into(),
+        id: taken.id().into(),
+        eta: taken.eta().map(Into::into),
         origin: Some("web-1".into()),
         ..Task::default()
     };
