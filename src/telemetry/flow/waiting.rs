@@ -1,6 +1,7 @@
 //! Which messages were sent and have not been delivered yet.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 
 use foldhash::HashMap;
 
@@ -12,16 +13,17 @@ use crate::trace::Timestamp;
 pub(super) struct Waiting {
     messages: HashMap<TaskKey, Message>,
     /// In the order in which they were sent; those that wait no longer are dropped from it
-    /// when they come to its front, or when they are most of it.
+    /// when they come to its front and room is needed, or when they are most of it.
     order: VecDeque<(TaskKey, Timestamp)>,
     max: usize,
 }
 
+/// Small, for there are many.
 #[derive(Clone, Copy, Debug)]
 struct Message {
     sent: Timestamp,
     /// The number of its queue; `None` as long as the broker has not taken it.
-    queue: Option<usize>,
+    queue: Option<u32>,
 }
 
 impl Waiting {
@@ -38,53 +40,14 @@ impl Waiting {
         self.messages.insert(task, Message { sent, queue: None });
         self.order.push_back((task, sent));
         let is_over = self.messages.len() > self.max;
-        while self.messages.len() > self.max {
-            if let Some((oldest, sent)) = self.order.pop_front()
-                && self.is_current(oldest, sent)
-            {
-                self.messages.remove(&oldest);
-            }
-        }
-        self.tidy();
-        is_over
-    }
-
-    /// The broker has put it in that queue. It may have left it already.
-    pub(super) fn queued(&mut self, task: TaskKey, queue: usize) {
-        if let Some(message) = self.messages.get_mut(&task) {
-            message.queue = Some(queue);
-        }
-    }
-
-    /// It was delivered, or refused.
-    pub(super) fn gone(&mut self, task: TaskKey) {
-        self.messages.remove(&task);
-        self.tidy();
-    }
-
-    /// For each of so many queues, how many messages wait in it, and since when the oldest.
-    pub(super) fn by_queue(&self, queues: usize) -> Vec<(u64, Option<Timestamp>)> {
-        let mut by_queue = vec![(0, None); queues];
-        for Message { sent, queue } in self.messages.values() {
-            if let Some((count, oldest)) = queue.and_then(|queue| by_queue.get_mut(queue)) {
-                *count += 1;
-                let older: Timestamp = oldest.unwrap_or(*sent);
-                *oldest = Some(older.min(*sent));
-            }
-        }
-        by_queue
-    }
-
-    fn is_current(&self, task: TaskKey, sent: Timestamp) -> bool {
-        let message = self.messages.get(&task);
-        message.is_some_and(|message| message.sent == sent)
-    }
-
-    fn tidy(&mut self) {
-        while let Some((task, sent)) = self.order.front()
-            && !self.is_current(*task, *sent)
+        while self.messages.len() > self.max
+            && let Some((oldest, sent)) = self.order.pop_front()
         {
-            self.order.pop_front();
+            if let Entry::Occupied(message) = self.messages.entry(oldest)
+                && message.get().sent == sent
+            {
+                message.remove();
+            }
         }
         if self.order.len() > 2 * self.messages.len() + ORDER_SLACK {
             let messages = &self.messages;
@@ -93,6 +56,34 @@ impl Waiting {
                 message.is_some_and(|message| message.sent == *sent)
             });
         }
+        is_over
+    }
+
+    /// The broker has put it in that queue. It may have left it already.
+    pub(super) fn queued(&mut self, task: TaskKey, queue: usize) {
+        if let Some(message) = self.messages.get_mut(&task) {
+            message.queue = u32::try_from(queue).ok();
+        }
+    }
+
+    /// It was delivered, or refused.
+    pub(super) fn gone(&mut self, task: TaskKey) {
+        self.messages.remove(&task);
+    }
+
+    /// For each of so many queues, how many messages wait in it, and since when the oldest.
+    pub(super) fn by_queue(&self, queues: usize) -> Vec<(u64, Option<Timestamp>)> {
+        let mut by_queue = vec![(0, None); queues];
+        for Message { sent, queue } in self.messages.values() {
+            if let Some(queue) = queue
+                && let Some((count, oldest)) = by_queue.get_mut(*queue as usize)
+            {
+                *count += 1;
+                let older: Timestamp = oldest.unwrap_or(*sent);
+                *oldest = Some(older.min(*sent));
+            }
+        }
+        by_queue
     }
 }
 
@@ -154,8 +145,8 @@ mod tests {
         waiting.sent(key(0), at(0));
         for number in 1..10_000 {
             waiting.sent(key(number), at(number));
-            waiting.gone(key(number));
             assert!(waiting.order.len() <= 2 * waiting.messages.len() + ORDER_SLACK);
+            waiting.gone(key(number));
         }
     }
 }
