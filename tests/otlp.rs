@@ -72,7 +72,7 @@ async fn every_hop_arrives_exactly_once() {
         assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 3000);
         assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
         assert_eq!(value(&metrics, "tracehop_open_hops"), 0);
-        assert_eq!(dropped(&metrics), [0; 4]);
+        assert_eq!(dropped(&metrics), [0; 5]);
     }
 }
 
@@ -117,9 +117,14 @@ async fn a_span_says_what_was_seen_and_by_whom() {
         assert_eq!(text("service.name").as_deref(), Some("tracehop"));
         assert_eq!(text("service.version"), version);
         assert_eq!(text("service.instance.id").unwrap().len(), 36);
-        assert_eq!(text("telemetry.sdk.name").as_deref(), Some("opentelemetry"));
+        assert_eq!(text("telemetry.sdk.name").as_deref(), Some("tracehop"));
         assert_eq!(text("telemetry.sdk.language").as_deref(), Some("rust"));
-        assert!(text("telemetry.sdk.version").is_some());
+        assert_eq!(text("telemetry.sdk.version"), version);
+        let agent = received.user_agent.as_deref().unwrap();
+        assert_eq!(
+            agent.split_once('/').unwrap().0,
+            "OTel-OTLP-Exporter-tracehop"
+        );
 
         let scope = resource.scope_spans[0].scope.as_ref().unwrap();
         assert_eq!(
@@ -365,7 +370,7 @@ async fn a_collector_that_is_unavailable_is_asked_again() {
         assert_eq!(collector.requests(), 3);
         assert_eq!(ids(&collector), (0..10).map(span_id).collect());
         assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 10);
-        assert_eq!(dropped(&metrics), [0; 4]);
+        assert_eq!(dropped(&metrics), [0; 5]);
     }
 }
 
@@ -381,7 +386,7 @@ async fn a_refused_batch_is_dropped_and_the_next_one_sent_at_once() {
             value(metrics, "tracehop_spans_exported_total") == 10
         })
         .await;
-        assert_eq!(dropped(&metrics), [0, 10, 0, 0]);
+        assert_eq!(dropped(&metrics), [0, 10, 0, 0, 0]);
         assert_eq!(ids(&collector), (10..20).map(span_id).collect());
         telemetry.flush(GRACE).await;
         assert_eq!(collector.requests(), 2);
@@ -398,7 +403,7 @@ async fn a_collector_that_refuses_one_batch_after_the_other_is_left_in_peace() {
         send(&telemetry, 0..30);
         until(&metrics, |metrics| {
             let queued = value(metrics, "tracehop_spans_queued");
-            (dropped(metrics), queued) == ([0, 20, 0, 0], 10)
+            (dropped(metrics), queued) == ([0, 20, 0, 0, 0], 10)
         })
         .await;
         // The end cuts the rest short.
@@ -409,14 +414,56 @@ async fn a_collector_that_refuses_one_batch_after_the_other_is_left_in_peace() {
 }
 
 #[tokio::test]
+async fn a_collector_that_asks_for_time_is_given_it() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.answer(&[Reply::Throttle(1)]);
+        let telemetry = start(&in_tens(protocol, collector.address));
+        let asked = Instant::now();
+        send(&telemetry, 0..10);
+        telemetry.flush(GRACE).await;
+        assert!(asked.elapsed() >= Duration::from_secs(1));
+        assert_eq!(ids(&collector), (0..10).map(span_id).collect());
+
+        // More than there is: the batch is given up at once.
+        collector.answer(&[Reply::Throttle(3600)]);
+        let telemetry = start(&in_tens(protocol, collector.address));
+        send(&telemetry, 10..20);
+        let metrics = telemetry.metrics();
+        telemetry.flush(GRACE).await;
+        assert_eq!(dropped(&metrics), [0, 10, 0, 0, 0]);
+        assert_eq!(collector.requests(), 3);
+    }
+}
+
+#[tokio::test]
 async fn a_batch_that_is_taken_in_part_is_not_sent_again() {
     for protocol in [Grpc, HttpProtobuf] {
         let collector = Collector::start(protocol);
         collector.answer(&[Reply::Partial(4)]);
         let telemetry = start(&in_tens(protocol, collector.address));
         send(&telemetry, 0..10);
+        let metrics = telemetry.metrics();
         telemetry.flush(GRACE).await;
         assert_eq!(collector.requests(), 1);
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 6);
+        assert_eq!(dropped(&metrics), [0, 0, 4, 0, 0]);
+        assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_collector_says_besides_does_not_cost_what_it_took() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.answer(&[Reply::Partial(0), Reply::Partial(-1), Reply::Chatter]);
+        let telemetry = start(&in_tens(protocol, collector.address));
+        send(&telemetry, 0..30);
+        let metrics = telemetry.metrics();
+        telemetry.flush(GRACE).await;
+        assert_eq!(collector.requests(), 3);
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 30);
+        assert_eq!(dropped(&metrics), [0; 5]);
     }
 }
 
@@ -440,15 +487,15 @@ async fn a_hung_collector_costs_what_does_not_fit_into_the_queue() {
         })
         .await;
         assert!(value(&metrics, "tracehop_spans_queued") <= 150);
-        until(&metrics, |metrics| dropped(metrics)[2] > 0).await;
+        until(&metrics, |metrics| dropped(metrics)[3] > 0).await;
 
         collector.always(Reply::Accept);
         send(&telemetry, 5000..5010);
         telemetry.flush(GRACE).await;
-        let [queue_full, failed, timeout, shutdown] = dropped(&metrics);
+        let [queue_full, failed, rejected, timeout, shutdown] = dropped(&metrics);
         let exported = value(&metrics, "tracehop_spans_exported_total");
         assert!(queue_full > 0 && exported > 0);
-        assert_eq!((failed, shutdown), (0, 0));
+        assert_eq!((failed, rejected, shutdown), (0, 0, 0));
         assert_eq!(queue_full + timeout + exported, 5010);
         assert_eq!(collector.spans().len(), exported);
         assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
@@ -471,7 +518,7 @@ async fn a_collector_that_dies_and_comes_back_gets_what_comes_then() {
 
         drop(collector);
         send(&telemetry, 10..20);
-        until(&metrics, |metrics| dropped(metrics) == [0, 10, 0, 0]).await;
+        until(&metrics, |metrics| dropped(metrics) == [0, 10, 0, 0, 0]).await;
 
         let collector = restart(protocol, address).await;
         send(&telemetry, 20..30);
@@ -494,7 +541,7 @@ async fn a_flush_ends_with_its_grace() {
         })
         .await;
         telemetry.flush(Duration::from_millis(200)).await;
-        assert_eq!(dropped(&metrics), [0, 0, 0, 10]);
+        assert_eq!(dropped(&metrics), [0, 0, 0, 0, 10]);
         assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
     }
 }
@@ -767,8 +814,8 @@ fn value(metrics: &Metrics, series: &str) -> usize {
     values.map(|value| value.parse::<usize>().unwrap()).sum()
 }
 
-fn dropped(metrics: &Metrics) -> [usize; 4] {
-    ["queue_full", "failed", "timeout", "shutdown"].map(|reason| {
+fn dropped(metrics: &Metrics) -> [usize; 5] {
+    ["queue_full", "failed", "rejected", "timeout", "shutdown"].map(|reason| {
         let series = format!("tracehop_spans_dropped_total{{reason=\"{reason}\"}}");
         value(metrics, &series)
     })

@@ -17,14 +17,12 @@ use std::time::Duration;
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Log;
 use crate::config::LogFormat;
-use crate::telemetry::QuietSdk;
 
 /// Starts the log of this process, and has panics written to it.
 pub(super) fn start(config: &Log) -> anyhow::Result<Flush> {
@@ -39,7 +37,7 @@ pub(super) fn start(config: &Log) -> anyhow::Result<Flush> {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry()
-        .with(layer.with_filter(wanted.and(QuietSdk::new(config.repeat_interval))))
+        .with(layer.with_filter(wanted))
         .try_init()?;
     panic::set_hook(Box::new(log_panic));
     Ok(flush)

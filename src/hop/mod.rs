@@ -43,6 +43,7 @@ pub use sighting::Settlement;
 pub use sighting::Sighting;
 pub use sighting::TaskKey;
 pub use sighting::Verdict;
+pub use spans::Operation;
 pub use taken::Finish;
 pub use taken::Taken;
 

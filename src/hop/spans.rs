@@ -1,7 +1,5 @@
 //! Hops as spans, in the words of OpenTelemetry's messaging conventions.
 
-use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::celery::TaskState;
@@ -20,18 +18,37 @@ use crate::trace::Timestamp;
 use crate::trace::TraceContext;
 use crate::trace::Value;
 
+/// What a leg is told as: a span each.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation<'a> {
+    Send(&'a Sent),
+    Receive(&'a Taken),
+    Process(&'a Taken),
+}
+
+impl<'a> Operation<'a> {
+    #[must_use]
+    pub fn span(self) -> Span<'a> {
+        match self {
+            Self::Send(sent) => sent.send_span(),
+            Self::Receive(taken) => taken.receive_span(),
+            Self::Process(taken) => taken.process_span(),
+        }
+    }
+}
+
 impl Leg {
-    /// The spans of this leg, as far as they are `wanted` and its trace is recorded.
-    pub fn spans(&self, wanted: Spans) -> impl Iterator<Item = Span> {
-        let spans = match self {
+    /// What is to be told of this leg, as far as it is `wanted` and its trace is recorded.
+    pub fn operations(&self, wanted: Spans) -> impl Iterator<Item = Operation<'_>> {
+        let operations = match self {
             _ if !self.judgement().context.flags.is_sampled() => [None, None],
-            Self::Sent(sent) => [wanted.send.then(|| sent.send_span()), None],
+            Self::Sent(sent) => [wanted.send.then_some(Operation::Send(sent)), None],
             Self::Taken(taken) => [
-                wanted.receive.then(|| taken.receive_span()),
-                wanted.process.then(|| taken.process_span()),
+                wanted.receive.then_some(Operation::Receive(taken)),
+                wanted.process.then_some(Operation::Process(taken)),
             ],
         };
-        spans.into_iter().flatten()
+        operations.into_iter().flatten()
     }
 
     fn judgement(&self) -> &Judgement {
@@ -44,7 +61,7 @@ impl Leg {
 
 impl Sent {
     /// From the first byte of the publication to the broker's answer.
-    fn send_span(&self) -> Span {
+    fn send_span(&self) -> Span<'_> {
         let publication = &self.publication;
         let mut attributes = message_attributes(&Message {
             operation: "send",
@@ -58,7 +75,7 @@ impl Sent {
         attributes.push(("tracehop.answer", self.answer.word().into()));
         let error = self.answer.error();
         Span {
-            name: ["send ", &publication.destination].concat(),
+            name: ["send ", &publication.destination],
             kind: publication.judgement.kind,
             parent: publication.judgement.parent,
             start: publication.at,
@@ -70,7 +87,7 @@ impl Sent {
 
 impl Taken {
     /// From the sending, where its time is known, to the delivery.
-    fn receive_span(&self) -> Span {
+    fn receive_span(&self) -> Span<'_> {
         let delivery = &self.delivery;
         let passage = &delivery.passage;
         let mut attributes = self.attributes("receive");
@@ -92,7 +109,7 @@ impl Taken {
                 passage
                     .dead_letter
                     .as_deref()
-                    .map(|why| ("tracehop.dead_letter", why.to_owned().into())),
+                    .map(|why| ("tracehop.dead_letter", why.into())),
             ]
             .into_iter()
             .flatten(),
@@ -104,7 +121,7 @@ impl Taken {
         }
         let error = self.abandonment();
         Span {
-            name: ["receive ", &delivery.destination].concat(),
+            name: ["receive ", &delivery.destination],
             kind: SpanKind::Client,
             parent: delivery.judgement.parent,
             start: delivery.sent.unwrap_or(delivery.at).min(delivery.at),
@@ -115,7 +132,7 @@ impl Taken {
     }
 
     /// From the delivery to the end of the run.
-    fn process_span(&self) -> Span {
+    fn process_span(&self) -> Span<'_> {
         let delivery = &self.delivery;
         let judgement = &delivery.judgement;
         let mut attributes = self.attributes("process");
@@ -143,7 +160,7 @@ impl Taken {
         };
         Span {
             context,
-            name: ["process ", &delivery.destination].concat(),
+            name: ["process ", &delivery.destination],
             kind: SpanKind::Consumer,
             parent: Some(parent),
             start: delivery.at,
@@ -153,7 +170,7 @@ impl Taken {
         }
     }
 
-    fn attributes(&self, operation: &'static str) -> Attributes {
+    fn attributes(&self, operation: &'static str) -> Attributes<'_> {
         let delivery = &self.delivery;
         let mut attributes = message_attributes(&Message {
             operation,
@@ -215,46 +232,40 @@ impl Taken {
     }
 }
 
-type Attributes = Vec<(&'static str, Value)>;
+type Attributes<'a> = Vec<(&'static str, Value<'a>)>;
 
 /// What the spans of both legs tell of a message.
 struct Message<'a> {
     operation: &'static str,
     system: &'static str,
     connection: &'a Connection,
-    destination: &'a Arc<str>,
+    destination: &'a str,
     task: &'a KeptTask,
     size: usize,
 }
 
-fn message_attributes(message: &Message<'_>) -> Attributes {
+fn message_attributes<'a>(message: &Message<'a>) -> Attributes<'a> {
     let Message {
         connection, task, ..
     } = message;
-    let mut attributes = Attributes::with_capacity(28);
+    let mut attributes = Attributes::with_capacity(ATTRIBUTES_MAX);
     attributes.extend([
         (MESSAGING_SYSTEM, message.system.into()),
         (MESSAGING_OPERATION_NAME, message.operation.into()),
         (MESSAGING_OPERATION_TYPE, message.operation.into()),
-        (
-            MESSAGING_DESTINATION_NAME,
-            Arc::clone(message.destination).into(),
-        ),
+        (MESSAGING_DESTINATION_NAME, message.destination.into()),
         (
             MESSAGING_MESSAGE_ENVELOPE_SIZE,
             i64::try_from(message.size).unwrap_or(i64::MAX).into(),
         ),
-        (
-            SERVER_ADDRESS,
-            Arc::clone(&connection.server_address).into(),
-        ),
+        (SERVER_ADDRESS, Value::Text(&connection.server_address)),
         (SERVER_PORT, i64::from(connection.server_port).into()),
-        ("celery.task_name", task.name().to_owned().into()),
+        ("celery.task_name", task.name().into()),
         ("celery.retries", i64::from(task.retries).into()),
-        ("tracehop.route", Arc::clone(&connection.route).into()),
+        ("tracehop.route", Value::Text(&connection.route)),
         (
             "tracehop.client_address",
-            Arc::clone(&connection.client_address).into(),
+            Value::Text(&connection.client_address),
         ),
     ]);
     let id = Some(task.id()).filter(|id| !id.is_empty());
@@ -265,54 +276,60 @@ fn message_attributes(message: &Message<'_>) -> Attributes {
         ("celery.group", task.group()),
         ("celery.eta", task.eta()),
     ] {
-        attributes.extend(value.map(|text| (key, Value::Text(Cow::Owned(text.to_owned())))));
+        attributes.extend(value.map(|text| (key, text.into())));
     }
     attributes
 }
 
-fn push_judgement(attributes: &mut Attributes, judgement: &Judgement) {
+fn push_judgement(attributes: &mut Attributes<'_>, judgement: &Judgement) {
     attributes.extend([
         ("tracehop.context.origin", judgement.origin.word().into()),
         ("tracehop.context.verdict", judgement.verdict.word().into()),
         ("tracehop.context.quality", judgement.quality.word().into()),
     ]);
     if let Some(invalid) = judgement.invalid {
-        attributes.push(("tracehop.context.invalid", invalid.to_string().into()));
+        attributes.push(("tracehop.context.invalid", invalid.word().into()));
     }
 }
 
 /// A span with that context, of which its owner tells the rest.
-fn span(judgement: &Judgement, mut attributes: Attributes, error: Option<(&str, &str)>) -> Span {
+fn span<'a>(
+    judgement: &'a Judgement,
+    mut attributes: Attributes<'a>,
+    error: Option<(&'a str, &'a str)>,
+) -> Span<'a> {
     if let Some((kind, _)) = error {
-        attributes.push((ERROR_TYPE, kind.to_owned().into()));
+        attributes.push((ERROR_TYPE, kind.into()));
     }
     Span {
         context: judgement.context,
         parent: None,
-        tracestate: judgement.tracestate.clone(),
+        tracestate: &judgement.tracestate,
         kind: judgement.kind,
-        name: String::new(),
+        name: Default::default(),
         start: Timestamp::default(),
         end: Timestamp::default(),
         attributes,
         events: Vec::new(),
-        links: judgement.link.into_iter().collect(),
-        error: error.map(|(_, words)| words.to_owned()),
+        link: judgement.link,
+        error: error.map(|(_, words)| words),
     }
 }
 
-fn millis(time: Duration) -> Value {
+fn millis(time: Duration) -> Value<'static> {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX).into()
 }
 
-fn spent(key: &'static str, time: Duration) -> Option<(&'static str, Value)> {
+fn spent(key: &'static str, time: Duration) -> Option<(&'static str, Value<'static>)> {
     (!time.is_zero()).then(|| (key, millis(time)))
 }
 
-fn said(key: &'static str, truth: bool) -> Option<(&'static str, Value)> {
+fn said(key: &'static str, truth: bool) -> Option<(&'static str, Value<'static>)> {
     truth.then(|| (key, true.into()))
 }
 
+/// So that telling of a message takes one allocation.
+const ATTRIBUTES_MAX: usize = 32;
 const ERROR_TYPE: &str = "error.type";
 const MESSAGING_DESTINATION_NAME: &str = "messaging.destination.name";
 const MESSAGING_MESSAGE_ENVELOPE_SIZE: &str = "messaging.message.envelope.size";
@@ -325,6 +342,8 @@ const SERVER_PORT: &str = "server.port";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use opentelemetry_semantic_conventions::attribute;
 
     use super::*;
@@ -338,21 +357,20 @@ mod tests {
     use crate::trace::IdSource;
     use crate::trace::TraceFlags;
 
-    fn span_of(answer: Answer) -> Span {
+    fn sent(answer: Answer) -> Sent {
         let mut publication = publication(1, 5);
         publication.task.edit(|it| it.id = "some-id".into());
-        let sent = Sent {
+        Sent {
             publication: publication.into(),
             answer,
             ended: Timestamp::from_nanos(9),
-        };
-        sent.send_span()
+        }
     }
 
-    fn value<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
+    fn value<'a>(span: &Span<'a>, key: &str) -> Option<Value<'a>> {
         span.attributes
             .iter()
-            .find_map(|(name, value)| (*name == key).then_some(value))
+            .find_map(|(name, value)| (*name == key).then_some(*value))
     }
 
     #[test]
@@ -386,25 +404,24 @@ mod tests {
 
     #[test]
     fn a_confirmed_hop_is_a_span_without_an_error() {
-        let span = span_of(Answer::Confirmed);
-        assert_eq!(span.name, "send celery");
+        let sent = sent(Answer::Confirmed);
+        let span = sent.send_span();
+        assert_eq!(span.name.concat(), "send celery");
         assert_eq!((span.start.as_nanos(), span.end.as_nanos()), (5, 9));
         assert_eq!(span.error, None);
-        assert_eq!(
-            value(&span, "messaging.message.id"),
-            Some(&"some-id".into())
-        );
+        assert_eq!(value(&span, "messaging.message.id"), Some("some-id".into()));
         assert_eq!(value(&span, "celery.group"), None);
-        assert_eq!(value(&span, "tracehop.answer"), Some(&"confirmed".into()));
+        assert_eq!(value(&span, "tracehop.answer"), Some("confirmed".into()));
     }
 
     #[test]
     fn a_refusal_is_an_error_in_the_brokers_words() {
-        let span = span_of(Answer::Refused("OOM command not allowed".into()));
-        assert_eq!(span.error.as_deref(), Some("OOM command not allowed"));
-        assert_eq!(value(&span, "error.type"), Some(&"OOM".into()));
-        assert!(span_of(Answer::Lost).error.is_some());
-        assert!(span_of(Answer::Discarded).error.is_none());
+        let refused = sent(Answer::Refused("OOM command not allowed".into()));
+        let span = refused.send_span();
+        assert_eq!(span.error, Some("OOM command not allowed"));
+        assert_eq!(value(&span, "error.type"), Some("OOM".into()));
+        assert!(sent(Answer::Lost).send_span().error.is_some());
+        assert!(sent(Answer::Discarded).send_span().error.is_none());
     }
 
     #[test]
@@ -416,7 +433,7 @@ mod tests {
             answer: Answer::Confirmed,
             ended: Timestamp::from_nanos(9),
         });
-        assert_eq!(leg.spans(Spans::default()).count(), 0);
+        assert_eq!(leg.operations(Spans::default()).count(), 0);
     }
 
     /// A delivery from its sending at 1 s to its receipt at 3 s.
@@ -447,13 +464,13 @@ mod tests {
     fn the_time_in_the_queue_is_a_span() {
         let taken = taken(|taken| taken.settled = Some((Settlement::Acknowledged, seconds(7))));
         let span = taken.receive_span();
-        assert_eq!(span.name, "receive celery");
+        assert_eq!(span.name.concat(), "receive celery");
         assert_eq!((span.start, span.end), (seconds(1), seconds(3)));
         assert_eq!(span.kind, SpanKind::Client);
         assert_eq!(span.parent, taken.delivery.judgement.parent);
-        assert_eq!(value(&span, "tracehop.dwell_ms"), Some(&2000.into()));
-        assert_eq!(value(&span, "tracehop.hold_ms"), Some(&4000.into()));
-        let settlement = Some(&"acknowledged".into());
+        assert_eq!(value(&span, "tracehop.dwell_ms"), Some(2000.into()));
+        assert_eq!(value(&span, "tracehop.hold_ms"), Some(4000.into()));
+        let settlement = Some("acknowledged".into());
         assert_eq!(value(&span, "tracehop.settlement"), settlement);
         assert_eq!(value(&span, "tracehop.prefetch_ms"), None);
         assert_eq!(value(&span, "tracehop.redelivered"), None);
@@ -470,7 +487,7 @@ mod tests {
         let span = taken.receive_span();
         assert_eq!((span.start, span.end), (seconds(3), seconds(3)));
         assert_eq!(value(&span, "tracehop.dwell_ms"), None);
-        assert_eq!(value(&span, "tracehop.settlement"), Some(&"unknown".into()));
+        assert_eq!(value(&span, "tracehop.settlement"), Some("unknown".into()));
     }
 
     #[test]
@@ -487,14 +504,14 @@ mod tests {
             taken.finished = Some(finish(TaskState::Succeeded));
         });
         let span = taken.process_span();
-        assert_eq!(span.name, "process celery");
+        assert_eq!(span.name.concat(), "process celery");
         assert_eq!((span.start, span.end), (seconds(3), seconds(9)));
         assert_eq!(span.kind, SpanKind::Consumer);
         assert_eq!(span.context.span_id, taken.delivery.process);
         assert_eq!(span.parent, taken.delivery.judgement.parent);
-        assert_eq!(value(&span, "celery.state"), Some(&"succeeded".into()));
-        assert_eq!(value(&span, "tracehop.evidence"), Some(&"event".into()));
-        assert_eq!(value(&span, "tracehop.prefetch_ms"), Some(&2000.into()));
+        assert_eq!(value(&span, "celery.state"), Some("succeeded".into()));
+        assert_eq!(value(&span, "tracehop.evidence"), Some("event".into()));
+        assert_eq!(value(&span, "tracehop.prefetch_ms"), Some(2000.into()));
         assert_eq!(span.error, None);
         let events: Vec<_> = span.events.iter().map(|event| event.name).collect();
         assert_eq!(events, ["due", "acknowledged", "started"]);
@@ -506,7 +523,7 @@ mod tests {
 
         taken.finished = Some(finish(TaskState::Failed));
         let span = taken.process_span();
-        assert_eq!(value(&span, "error.type"), Some(&"failed".into()));
+        assert_eq!(value(&span, "error.type"), Some("failed".into()));
         assert!(span.error.is_some());
     }
 
@@ -514,7 +531,7 @@ mod tests {
     fn a_worker_that_goes_away_with_a_message_is_an_error() {
         let taken = taken(|taken| taken.settled = Some((Settlement::Abandoned, seconds(8))));
         for span in [taken.receive_span(), taken.process_span()] {
-            let kind = Some(&"connection_lost".into());
+            let kind = Some("connection_lost".into());
             assert_eq!(value(&span, "error.type"), kind);
         }
         assert_eq!(taken.process_span().end, seconds(8));
@@ -546,7 +563,7 @@ mod tests {
             ("tracehop.dead_letter", "rejected".into()),
             ("tracehop.expired", true.into()),
         ] {
-            assert_eq!(value(&span, key), Some(&expected), "{key}");
+            assert_eq!(value(&span, key), Some(expected), "{key}");
         }
     }
 
@@ -559,7 +576,10 @@ mod tests {
                 receive,
                 process,
             };
-            let names: Vec<String> = leg.spans(wanted).map(|span| span.name).collect();
+            let operations = leg.operations(wanted);
+            let names: Vec<_> = operations
+                .map(|operation| operation.span().name.concat())
+                .collect();
             let expected = [(receive, "receive celery"), (process, "process celery")];
             let expected = expected.into_iter().filter(|(is_wanted, _)| *is_wanted);
             assert!(names.iter().eq(expected.map(|(_, name)| name)));

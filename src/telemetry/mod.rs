@@ -43,13 +43,13 @@ pub use metrics::Metrics;
 pub use metrics::RouteCounts;
 pub use metrics::RouteMetrics;
 pub use metrics::SpanCounts;
+pub use otlp::Encoder;
 pub use otlp::Probe;
 pub use otlp::StartError;
 pub use otlp::Unusable;
 pub use pipeline::now;
 pub use quality::QualityReport;
 pub use quality::Report;
-pub use repeats::QuietSdk;
 pub use repeats::Repeats;
 pub use sightings::Queue;
 pub use sightings::Sightings;
@@ -119,10 +119,10 @@ impl Telemetry {
     /// are not to be exported.
     pub async fn probe(
         config: &config::Telemetry,
-        span: Span,
+        span: &Span<'_>,
     ) -> Result<Option<Probe>, StartError> {
         match settings(config)? {
-            Some(settings) => Ok(Some(otlp::probe(&settings, instance_id(), span).await?)),
+            Some(settings) => Ok(Some(otlp::probe(&settings, &instance_id(), span).await)),
             None => Ok(None),
         }
     }
@@ -166,30 +166,26 @@ impl Telemetry {
         let stop = CancellationToken::new();
         let inside = threads.handle().enter();
         let instance = instance_id();
-        let exporter = settings
-            .map(|settings| {
-                Exporter::start(
-                    config,
-                    &settings,
-                    instance.clone(),
-                    log.repeat_interval,
-                    metrics.spans.clone(),
-                    health.clone(),
-                    stop.clone(),
-                )
-            })
-            .transpose()?;
-        let reports = metrics_settings
-            .map(|settings| {
-                Reports::start(
-                    config,
-                    &settings,
-                    instance,
-                    log.repeat_interval,
-                    Arc::clone(&metrics),
-                )
-            })
-            .transpose()?;
+        let exporter = settings.map(|settings| {
+            Exporter::start(
+                config,
+                &settings,
+                &instance,
+                log.repeat_interval,
+                metrics.spans.clone(),
+                health.clone(),
+                stop.clone(),
+            )
+        });
+        let reports = metrics_settings.map(|settings| {
+            Reports::start(
+                config,
+                &settings,
+                &instance,
+                log.repeat_interval,
+                Arc::clone(&metrics),
+            )
+        });
         let (sightings, queue) = Sightings::queue(limits.sightings_max, Arc::clone(&metrics));
         let pipeline = Pipeline {
             queue,

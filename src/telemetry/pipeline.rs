@@ -63,16 +63,16 @@ impl Pipeline {
         }
     }
 
-    async fn export(&self, ended: &mut Vec<Leg>) {
+    async fn export(&mut self, ended: &mut Vec<Leg>) {
         for leg in ended.drain(..) {
-            let Some(exporter) = &self.exporter else {
+            let Some(exporter) = &mut self.exporter else {
                 continue;
             };
-            for span in leg.spans(self.spans) {
+            for operation in leg.operations(self.spans) {
                 if self.queue.is_closed() {
-                    exporter.send(span).await;
+                    exporter.send(operation).await;
                 } else {
-                    exporter.offer(span);
+                    exporter.offer(operation);
                 }
             }
         }

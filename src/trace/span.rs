@@ -1,6 +1,4 @@
-use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::trace::SpanId;
@@ -77,40 +75,26 @@ pub enum SpanKind {
 }
 
 /// A value of a span attribute.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    Text(Cow<'static, str>),
-    /// Text that many spans have in common.
-    Shared(Arc<str>),
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    Text(&'a str),
     Integer(i64),
     Truth(bool),
 }
 
-impl From<&'static str> for Value {
-    fn from(text: &'static str) -> Self {
-        Self::Text(Cow::Borrowed(text))
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
     }
 }
 
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self::Text(Cow::Owned(text))
-    }
-}
-
-impl From<Arc<str>> for Value {
-    fn from(text: Arc<str>) -> Self {
-        Self::Shared(text)
-    }
-}
-
-impl From<i64> for Value {
+impl From<i64> for Value<'_> {
     fn from(number: i64) -> Self {
         Self::Integer(number)
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for Value<'_> {
     fn from(truth: bool) -> Self {
         Self::Truth(truth)
     }
@@ -123,25 +107,26 @@ pub struct Event {
     pub at: Timestamp,
 }
 
-/// A finished span, as it goes to whoever wants it.
+/// A finished span, in the words of whatever it tells of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Span {
+pub struct Span<'a> {
     pub context: TraceContext,
     /// The span this one is a child of; it was made elsewhere. `None`: a root.
     pub parent: Option<SpanId>,
     /// The W3C `tracestate` that travels with the context, empty where there is none.
-    pub tracestate: String,
+    pub tracestate: &'a str,
     pub kind: SpanKind,
-    pub name: String,
+    /// What is done, and to what: its name is the one after the other.
+    pub name: [&'a str; 2],
     pub start: Timestamp,
     pub end: Timestamp,
-    pub attributes: Vec<(&'static str, Value)>,
+    pub attributes: Vec<(&'static str, Value<'a>)>,
     /// What happened on the way, in that order.
     pub events: Vec<Event>,
-    /// Other traces that it has to do with.
-    pub links: Vec<TraceContext>,
+    /// Another trace that it has to do with.
+    pub link: Option<TraceContext>,
     /// What went wrong, in the words of whoever refused; `None` where nothing did.
-    pub error: Option<String>,
+    pub error: Option<&'a str>,
 }
 
 #[cfg(test)]

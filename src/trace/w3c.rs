@@ -21,21 +21,30 @@ pub const TRACESTATE_CHARACTERS_MAX: usize = 512;
 
 /// Why a `traceparent` is not one; its text is the label of metrics and spans.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[error("{}", self.word())]
 pub enum Invalid {
-    #[error("not_a_string")]
     NotAString,
-    #[error("wrong_length")]
     WrongLength,
-    #[error("wrong_shape")]
     WrongShape,
-    #[error("upper_case")]
     UpperCase,
-    #[error("version_ff")]
     VersionFf,
-    #[error("zero_trace_id")]
     ZeroTraceId,
-    #[error("zero_parent_id")]
     ZeroParentId,
+}
+
+impl Invalid {
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotAString => "not_a_string",
+            Self::WrongLength => "wrong_length",
+            Self::WrongShape => "wrong_shape",
+            Self::UpperCase => "upper_case",
+            Self::VersionFf => "version_ff",
+            Self::ZeroTraceId => "zero_trace_id",
+            Self::ZeroParentId => "zero_parent_id",
+        }
+    }
 }
 
 /// Reads a `traceparent`. Versions above 00 are read by the rules of 00 and may be longer.

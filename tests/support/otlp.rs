@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -50,6 +51,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tonic::Code;
 use tonic::Request;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
@@ -58,6 +60,8 @@ use tonic::transport::Identity;
 use tonic::transport::Server;
 use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::TcpIncoming;
+use tonic_types::ErrorDetails;
+use tonic_types::StatusExt;
 
 use tracehop::config::OtlpProtocol;
 
@@ -74,10 +78,14 @@ pub(crate) enum Answer {
     Accept,
     /// Accepted but for this number of spans.
     Partial(i64),
+    /// Accepted, in far too many words.
+    Chatter,
     /// Refused for good.
     Refuse,
     /// Refused for now; over HTTP with a `Retry-After` of no seconds.
     Unavailable,
+    /// Refused for this number of seconds.
+    Throttle(u64),
     /// Never answered.
     Hang,
 }
@@ -86,6 +94,7 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) api_key: Option<String>,
+    pub(crate) user_agent: Option<String>,
     pub(crate) compression: Option<String>,
     pub(crate) request: ExportTraceServiceRequest,
 }
@@ -193,19 +202,25 @@ impl Mind {
         let answer = always.or(next).unwrap_or(Answer::Accept);
         match answer {
             Answer::Hang => std::future::pending().await,
-            Answer::Accept | Answer::Partial(_) => self.received.lock().unwrap().push(received),
-            Answer::Refuse | Answer::Unavailable => {}
+            Answer::Accept | Answer::Partial(_) | Answer::Chatter => {
+                self.received.lock().unwrap().push(received);
+            }
+            Answer::Refuse | Answer::Unavailable | Answer::Throttle(_) => {}
         }
         answer
     }
 }
 
 fn response(answer: Answer) -> ExportTraceServiceResponse {
-    let partial_success = match answer {
-        Answer::Partial(rejected_spans) => Some(ExportTracePartialSuccess {
+    let partial = |rejected_spans, error_message| {
+        Some(ExportTracePartialSuccess {
             rejected_spans,
-            error_message: "these are not to my taste".to_owned(),
-        }),
+            error_message,
+        })
+    };
+    let partial_success = match answer {
+        Answer::Partial(rejected) => partial(rejected, "these are not to my taste".to_owned()),
+        Answer::Chatter => partial(0, "well ".repeat(1 << 18)),
         _ => None,
     };
     ExportTraceServiceResponse { partial_success }
@@ -262,8 +277,10 @@ async fn report_http(State(mind): State<Arc<Mind>>, headers: HeaderMap, body: By
 
 async fn receive_http(State(mind): State<Arc<Mind>>, headers: HeaderMap, body: Bytes) -> Response {
     let (request, api_key, compression) = read(&headers, &body);
+    let agent = headers.get("user-agent");
     let received = Received {
         api_key,
+        user_agent: agent.map(|agent| agent.to_str().unwrap().to_owned()),
         compression,
         request,
     };
@@ -271,6 +288,10 @@ async fn receive_http(State(mind): State<Arc<Mind>>, headers: HeaderMap, body: B
         Answer::Refuse => StatusCode::BAD_REQUEST.into_response(),
         Answer::Unavailable => {
             (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response()
+        }
+        Answer::Throttle(seconds) => {
+            let after = [("retry-after", seconds.to_string())];
+            (StatusCode::TOO_MANY_REQUESTS, after).into_response()
         }
         answer => (
             [("content-type", "application/x-protobuf")],
@@ -307,12 +328,22 @@ impl TraceService for Grpc {
         let header = |name| Some(request.metadata().get(name)?.to_str().unwrap().to_owned());
         let received = Received {
             api_key: header("api-key"),
+            user_agent: header("user-agent"),
             compression: header("grpc-encoding"),
             request: request.get_ref().clone(),
         };
         match self.0.decide(received).await {
             Answer::Refuse => Err(Status::invalid_argument("not this")),
             Answer::Unavailable => Err(Status::unavailable("not now")),
+            Answer::Throttle(seconds) => {
+                let after = Some(Duration::from_secs(seconds));
+                let details = ErrorDetails::with_retry_info(after);
+                Err(Status::with_error_details(
+                    Code::ResourceExhausted,
+                    "later",
+                    details,
+                ))
+            }
             answer => Ok(tonic::Response::new(response(answer))),
         }
     }

@@ -145,6 +145,7 @@ export const FAILURES = {
 export const DROPS = {
   queue_full: "came faster than they could be exported: raise telemetry.queue_max, or sample",
   failed: "the collector refused them or could not be reached",
+  rejected: "the collector took the rest of the batch: the log has its words",
   timeout: "the collector did not answer within telemetry.export_timeout",
   shutdown: "left behind when the proxy was stopped",
 };

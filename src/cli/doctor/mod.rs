@@ -193,7 +193,7 @@ fn given(options: &Doctor, routes: &[&Route]) -> anyhow::Result<Vec<Broker>> {
 
 /// Whether the collector takes a span.
 async fn examine_collector(config: &Config) -> anyhow::Result<Finding> {
-    let Some(probe) = Telemetry::probe(&config.telemetry, span()).await? else {
+    let Some(probe) = Telemetry::probe(&config.telemetry, &span()).await? else {
         return Ok(Finding::ok("spans are not exported, as configured"));
     };
     let endpoint = probe.endpoint;
@@ -221,7 +221,7 @@ async fn examine_collector(config: &Config) -> anyhow::Result<Finding> {
     })
 }
 
-fn span() -> Span {
+fn span() -> Span<'static> {
     let mut ids = IdSource::from_entropy();
     let now = now();
     Span {
@@ -231,14 +231,14 @@ fn span() -> Span {
             flags: TraceFlags::SAMPLED,
         },
         parent: None,
-        tracestate: String::new(),
+        tracestate: "",
         kind: SpanKind::Client,
-        name: SPAN_NAME.to_owned(),
+        name: [SPAN_NAME, ""],
         start: now,
         end: now,
         attributes: Vec::new(),
         events: Vec::new(),
-        links: Vec::new(),
+        link: None,
         error: None,
     }
 }

@@ -31,7 +31,7 @@ impl SpanMetrics {
         );
         registry.register(
             "spans_exported",
-            "Spans in batches that the collector took; what it refused of one is in the log",
+            "Spans that the collector took",
             spans.exported.clone(),
         );
         registry.register(
@@ -128,8 +128,10 @@ pub struct SpanCounts {
 pub(in crate::telemetry) enum DropReason {
     /// There was no room for it.
     QueueFull,
-    /// The collector refused it, or could not be reached.
+    /// The collector refused the batch, or could not be reached.
     Failed,
+    /// The collector took the batch, but not this span.
+    Rejected,
     /// The collector did not answer in time.
     Timeout,
     /// The proxy was stopped first.
@@ -137,12 +139,19 @@ pub(in crate::telemetry) enum DropReason {
 }
 
 impl DropReason {
-    const ALL: [Self; 4] = [Self::QueueFull, Self::Failed, Self::Timeout, Self::Shutdown];
+    const ALL: [Self; 5] = [
+        Self::QueueFull,
+        Self::Failed,
+        Self::Rejected,
+        Self::Timeout,
+        Self::Shutdown,
+    ];
 
     pub(in crate::telemetry) const fn word(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
             Self::Failed => "failed",
+            Self::Rejected => "rejected",
             Self::Timeout => "timeout",
             Self::Shutdown => "shutdown",
         }

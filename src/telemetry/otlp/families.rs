@@ -3,9 +3,7 @@
 //! So there is one set of counters, and whoever adds one adds it for both. Names are made as
 //! OpenTelemetry's rules for Prometheus say: units and `_total` are not part of them.
 
-use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
 use opentelemetry_proto::tonic::metrics::v1::Exemplar;
 use opentelemetry_proto::tonic::metrics::v1::Gauge;
@@ -18,6 +16,7 @@ use opentelemetry_proto::tonic::metrics::v1::exemplar;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 
+use crate::telemetry::otlp::resource::attribute;
 use crate::trace::Timestamp;
 use crate::trace::TraceId;
 
@@ -149,13 +148,7 @@ fn attributes(labels: &[(&str, String)]) -> Vec<KeyValue> {
     labels
         .iter()
         .filter(|(key, _)| *key != "le")
-        .map(|(key, value)| KeyValue {
-            key: (*key).to_owned(),
-            value: Some(AnyValue {
-                value: Some(Value::StringValue(value.clone())),
-            }),
-            ..KeyValue::default()
-        })
+        .map(|(key, value)| attribute(key, value))
         .collect()
 }
 

@@ -1,11 +1,13 @@
-//! Spans over OTLP: a bounded queue, and batches through the SDK's exporter. Metrics, if they
+//! Spans over OTLP: a bounded queue of them, encoded, and batches out of it. Metrics, if they
 //! are wanted.
 //!
-//! The SDK's own batch processor is not used: with an asynchronous client it exports
-//! nothing, and it does not tell what it drops.
+//! OpenTelemetry's own exporter would copy every text of every span several times over, and
+//! does not tell what it drops.
 
 mod families;
+mod fault;
 mod reports;
+mod resource;
 mod settings;
 mod spans;
 mod tls;
@@ -14,13 +16,12 @@ mod transport;
 use std::time::Duration;
 use std::time::Instant;
 
-use opentelemetry::InstrumentationScope;
-use opentelemetry_otlp::SpanExporter;
-use opentelemetry_sdk::trace::SpanExporter as _;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tokio::time::timeout;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -31,12 +32,18 @@ pub(super) use settings::Settings;
 pub(super) use settings::Signal;
 pub use settings::StartError;
 pub use settings::Unusable;
+pub use spans::Encoder;
 
 use crate::config::Telemetry;
+use crate::hop::Operation;
 use crate::telemetry::health::Health;
+use crate::telemetry::labels::printable;
 use crate::telemetry::metrics::DropReason;
 use crate::telemetry::metrics::SpanMetrics;
-use crate::telemetry::otlp::transport::LastFault;
+use crate::telemetry::otlp::fault::Fault;
+use crate::telemetry::otlp::spans::EncodedSpan;
+use crate::telemetry::otlp::spans::Requests;
+use crate::telemetry::otlp::transport::Post;
 use crate::telemetry::pipeline::now;
 use crate::telemetry::repeats::Repeats;
 use crate::trace::Span;
@@ -47,24 +54,23 @@ use crate::trace::Span;
 /// more.
 #[derive(Debug)]
 pub(super) struct Exporter {
-    queue: mpsc::Sender<Span>,
+    queue: mpsc::Sender<EncodedSpan>,
+    encoder: Encoder,
     metrics: SpanMetrics,
     batches: JoinHandle<()>,
 }
 
 /// What exports one batch after the other.
 struct Batches {
-    queue: mpsc::Receiver<Span>,
-    exporter: SpanExporter,
-    scope: InstrumentationScope,
+    queue: mpsc::Receiver<EncodedSpan>,
+    requests: Requests,
+    post: Post,
     batch_max: usize,
     schedule_delay: Duration,
-    deadline: Duration,
     /// For the log.
     endpoint: String,
-    last_fault: LastFault,
     failing: bool,
-    repeats: Repeats<DropReason>,
+    repeats: Repeats<&'static str>,
     metrics: SpanMetrics,
     health: Health,
     stop: CancellationToken,
@@ -76,55 +82,52 @@ impl Exporter {
     pub(super) fn start(
         config: &Telemetry,
         settings: &Settings,
-        instance: String,
+        instance: &str,
         repeat_interval: Duration,
         metrics: SpanMetrics,
         health: Health,
         stop: CancellationToken,
-    ) -> Result<Self, StartError> {
-        let last_fault = LastFault::default();
-        let exporter = exporter(settings, instance, &last_fault)?;
-        info!(endpoint = settings.endpoint.as_str(), "spans are exported");
+    ) -> Self {
+        info!(endpoint = settings.endpoint(), "spans are exported");
         let (sender, queue) = mpsc::channel(config.queue_max.max(1));
         let batches = Batches {
             queue,
-            exporter,
-            scope: spans::scope(),
+            requests: requests(settings, instance),
+            post: Post::new(Signal::Spans, settings),
             batch_max: config.batch_max.max(1),
             schedule_delay: config.schedule_delay,
-            deadline: settings.deadline,
-            endpoint: settings.endpoint.to_string(),
-            last_fault,
+            endpoint: settings.endpoint(),
             failing: false,
             repeats: Repeats::new(repeat_interval),
             metrics: metrics.clone(),
             health,
             stop,
         };
-        Ok(Self {
+        Self {
             queue: sender,
+            encoder: Encoder::default(),
             metrics,
             batches: tokio::spawn(batches.run()),
-        })
+        }
     }
 
     /// Takes a span, or drops and counts it where the queue is full.
-    pub(super) fn offer(&self, span: Span) {
+    pub(super) fn offer(&mut self, operation: Operation<'_>) {
         match self.queue.try_reserve() {
             Ok(place) => {
                 self.metrics.queued();
-                place.send(span);
+                place.send(self.encoder.encode(&operation.span()));
             }
             Err(_) => self.metrics.refused(),
         }
     }
 
     /// Takes a span as soon as there is room for it.
-    pub(super) async fn send(&self, span: Span) {
+    pub(super) async fn send(&mut self, operation: Operation<'_>) {
         match self.queue.reserve().await {
             Ok(place) => {
                 self.metrics.queued();
-                place.send(span);
+                place.send(self.encoder.encode(&operation.span()));
             }
             Err(_) => self.metrics.refused(),
         }
@@ -148,39 +151,38 @@ pub struct Probe {
 }
 
 /// Exports one span and waits for the answer.
-pub(super) async fn probe(
-    settings: &Settings,
-    instance: String,
-    span: Span,
-) -> Result<Probe, StartError> {
-    let last_fault = LastFault::default();
-    let exporter = exporter(settings, instance, &last_fault)?;
+pub(super) async fn probe(settings: &Settings, instance: &str, span: &Span<'_>) -> Probe {
+    let request = requests(settings, instance).of(&[Encoder::default().encode(span)]);
+    let mut post = Post::new(Signal::Spans, settings);
     let asked = Instant::now();
-    let batch = vec![spans::span_data(span, &spans::scope())];
-    let outcome = match timeout(settings.deadline, exporter.export(batch)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(match last_fault.take() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        }),
-        Err(_) => Err(format!("no answer within {:?}", settings.deadline)),
+    let outcome = match post.insist(request).await {
+        Ok(answer) => match complaint(&answer) {
+            Some(complaint) if complaint.rejected_spans > 0 => {
+                Err(format!("it was rejected: {}", complaint.error_message))
+            }
+            _ => Ok(()),
+        },
+        Err(fault) => Err(fault.to_string()),
     };
-    Ok(Probe {
-        endpoint: settings.endpoint.to_string(),
+    Probe {
+        endpoint: settings.endpoint(),
         took: asked.elapsed(),
         outcome,
-    })
+    }
 }
 
-fn exporter(
-    settings: &Settings,
-    instance: String,
-    last_fault: &LastFault,
-) -> Result<SpanExporter, StartError> {
-    let mut exporter = transport::exporter(settings, last_fault)
-        .map_err(|error| settings.refused(error.as_ref()))?;
-    exporter.set_resource(&spans::resource(settings, instance));
-    Ok(exporter)
+fn requests(settings: &Settings, instance: &str) -> Requests {
+    Requests::new(resource::resource(settings, instance), resource::scope())
+}
+
+/// What the collector has to say of spans that it has taken, or not all of them.
+fn complaint(answer: &[u8]) -> Option<ExportTracePartialSuccess> {
+    // It is not told whether these bytes are its own; the status says that it took them.
+    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
+    let mut complaint = answer.partial_success?;
+    complaint.error_message = printable(&complaint.error_message).into_owned();
+    let is_one = complaint.rejected_spans > 0 || !complaint.error_message.is_empty();
+    is_one.then_some(complaint)
 }
 
 impl Batches {
@@ -189,12 +191,11 @@ impl Batches {
         while self.fill(&mut batch).await {
             self.export(&mut batch).await;
         }
-        let _ = self.exporter.shutdown();
     }
 
     /// Collects a full batch, or what has come within `schedule_delay` of its first span.
     /// False when there will be no more.
-    async fn fill(&mut self, batch: &mut Vec<Span>) -> bool {
+    async fn fill(&mut self, batch: &mut Vec<EncodedSpan>) -> bool {
         if self.queue.recv_many(batch, self.batch_max).await == 0 {
             return false;
         }
@@ -214,61 +215,76 @@ impl Batches {
         true
     }
 
-    /// Exports a batch. A failure costs the batch, for the exporter has tried again as often
-    /// as OTLP recommends. It may have been the batch's own fault; when the next one fails
-    /// too, the collector has trouble enough, and is left in peace for a while.
-    async fn export(&mut self, batch: &mut Vec<Span>) {
+    /// Exports a batch. A failure costs the batch, for it was tried again as often as OTLP
+    /// recommends. It may have been the batch's own fault; when the next one fails too, the
+    /// collector has trouble enough, and is left in peace for a while.
+    async fn export(&mut self, batch: &mut Vec<EncodedSpan>) {
         let spans = batch.len();
-        let batch = batch
-            .drain(..)
-            .map(|span| spans::span_data(span, &self.scope))
-            .collect();
-        drop(self.last_fault.take());
+        let request = self.requests.of(batch);
+        batch.clear();
         let began = Instant::now();
-        let ended = timeout(self.deadline, self.exporter.export(batch)).await;
+        let answer = self.post.insist(request).await;
         self.metrics.ended_after(began.elapsed());
-        let (why, error) = match ended {
-            Ok(Ok(())) => {
-                self.metrics.exported(spans);
+        match answer {
+            Ok(answer) => {
+                let rejected = self.rejected(spans, &answer);
+                self.metrics.exported(spans - rejected);
                 self.health.exported(now());
                 self.recovered();
-                return;
             }
-            Ok(Err(error)) => (DropReason::Failed, error.to_string()),
-            Err(_) => {
-                let deadline = self.deadline;
-                (
-                    DropReason::Timeout,
-                    format!("no answer within {deadline:?}"),
-                )
-            }
-        };
-        self.metrics.dropped(spans, why);
-        let was_failing = self.failing;
-        self.failed(spans, why, &error);
-        if was_failing {
-            tokio::select! {
-                () = sleep(self.schedule_delay) => {}
-                () = self.stop.cancelled() => {}
+            Err(fault) => {
+                let was_failing = self.failing;
+                self.failed(spans, &fault);
+                if was_failing {
+                    tokio::select! {
+                        () = sleep(self.schedule_delay) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }
             }
         }
     }
 
-    fn failed(&mut self, spans: usize, why: DropReason, error: &str) {
-        self.failing = true;
-        let cause = self.last_fault.take();
-        self.health.failed(now(), cause.as_deref().unwrap_or(error));
-        let Some(suppressed) = self.repeats.admit(why, Instant::now()) else {
-            return;
+    /// How many of the spans of a batch the collector has rejected: for good, by OTLP.
+    fn rejected(&mut self, spans: usize, answer: &[u8]) -> usize {
+        let Some(complaint) = complaint(answer) else {
+            return 0;
         };
-        warn!(
-            endpoint = self.endpoint,
-            spans,
-            reason = why.word(),
-            cause,
-            suppressed,
-            "spans were not exported: {error}"
-        );
+        let rejected = usize::try_from(complaint.rejected_spans)
+            .unwrap_or(0)
+            .min(spans);
+        let why = DropReason::Rejected;
+        self.metrics.dropped(rejected, why);
+        if let Some(suppressed) = self.repeats.admit(why.word(), Instant::now()) {
+            warn!(
+                endpoint = self.endpoint,
+                spans,
+                rejected,
+                suppressed,
+                "the collector took spans with a complaint: {}",
+                complaint.error_message
+            );
+        }
+        rejected
+    }
+
+    fn failed(&mut self, spans: usize, fault: &Fault) {
+        let why = match fault {
+            Fault::Timeout(_) => DropReason::Timeout,
+            Fault::Failed { .. } => DropReason::Failed,
+        };
+        self.failing = true;
+        self.metrics.dropped(spans, why);
+        self.health.failed(now(), &fault.to_string());
+        if let Some(suppressed) = self.repeats.admit(why.word(), Instant::now()) {
+            warn!(
+                endpoint = self.endpoint,
+                spans,
+                reason = why.word(),
+                suppressed,
+                "spans were not exported: {fault}"
+            );
+        }
     }
 
     fn recovered(&mut self) {
@@ -280,3 +296,26 @@ impl Batches {
 
 /// How long a batch waits, at least, for more spans.
 const REST: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_told_or_cannot_be_read_is_no_complaint() {
+        let told = |rejected_spans, message: &str| {
+            let partial_success = Some(ExportTracePartialSuccess {
+                rejected_spans,
+                error_message: message.to_owned(),
+            });
+            complaint(&ExportTraceServiceResponse { partial_success }.encode_to_vec())
+        };
+        assert_eq!(complaint(b""), None);
+        assert_eq!(complaint(b"\xff\xff\xff"), None);
+        assert_eq!(complaint(b"<html>"), None);
+        assert_eq!(told(0, ""), None);
+        assert_eq!(told(-1, ""), None);
+        assert_eq!(told(3, "").unwrap().rejected_spans, 3);
+        assert_eq!(told(0, "a\nb").unwrap().error_message, "a?b");
+    }
+}

@@ -7,15 +7,13 @@ use std::time::Duration;
 use std::time::Instant;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use opentelemetry_proto::tonic::metrics::v1::ScopeMetrics;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+use prost::Message;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval_at;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing::warn;
@@ -23,10 +21,10 @@ use tracing::warn;
 use crate::config::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::families;
+use crate::telemetry::otlp::fault::Fault;
+use crate::telemetry::otlp::resource;
 use crate::telemetry::otlp::settings::Settings;
-use crate::telemetry::otlp::settings::StartError;
-use crate::telemetry::otlp::spans;
-use crate::telemetry::otlp::transport::LastFault;
+use crate::telemetry::otlp::settings::Signal;
 use crate::telemetry::otlp::transport::Post;
 use crate::telemetry::pipeline::now;
 use crate::telemetry::repeats::Repeats;
@@ -44,9 +42,7 @@ struct Reporter {
     post: Post,
     resource: Resource,
     start: Timestamp,
-    deadline: Duration,
     endpoint: String,
-    last_fault: LastFault,
     failing: bool,
     repeats: Repeats<()>,
 }
@@ -56,38 +52,26 @@ impl Reports {
     pub(in crate::telemetry) fn start(
         config: &Telemetry,
         settings: &Settings,
-        instance: String,
+        instance: &str,
         repeat_interval: Duration,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, StartError> {
-        let last_fault = LastFault::default();
-        let post =
-            Post::new(settings, &last_fault).map_err(|error| settings.refused(error.as_ref()))?;
-        let resource = ResourceAttributesWithSchema::from(&spans::resource(settings, instance));
-        info!(
-            endpoint = settings.endpoint.as_str(),
-            "metrics are exported"
-        );
+    ) -> Self {
+        info!(endpoint = settings.endpoint(), "metrics are exported");
         let reporter = Reporter {
             metrics,
-            post,
-            resource: Resource {
-                attributes: resource.attributes.0,
-                ..Resource::default()
-            },
+            post: Post::new(Signal::Metrics, settings),
+            resource: resource::resource(settings, instance),
             start: now(),
-            deadline: settings.deadline,
-            endpoint: settings.endpoint.to_string(),
-            last_fault,
+            endpoint: settings.endpoint(),
             failing: false,
             repeats: Repeats::new(repeat_interval),
         };
         let stop = CancellationToken::new();
         let reporting = reporter.run(config.metrics_interval, stop.clone());
-        Ok(Self {
+        Self {
             stop,
             reporting: tokio::spawn(reporting),
-        })
+        }
     }
 
     /// Reports a last time.
@@ -116,39 +100,32 @@ impl Reporter {
 
     async fn report(&mut self) {
         let metrics = families::metrics(&self.metrics.encode(), self.start, now());
-        let scope = InstrumentationScope::from((spans::scope(), None));
         let request = ExportMetricsServiceRequest {
             resource_metrics: vec![ResourceMetrics {
                 resource: Some(self.resource.clone()),
                 scope_metrics: vec![ScopeMetrics {
-                    scope: Some(scope),
+                    scope: Some(resource::scope()),
                     metrics,
                     ..ScopeMetrics::default()
                 }],
                 ..ResourceMetrics::default()
             }],
         };
-        drop(self.last_fault.take());
-        match timeout(self.deadline, self.post.metrics(request)).await {
-            Ok(Ok(())) => {
+        match self.post.send(request.encode_to_vec().into()).await {
+            Ok(_) => {
                 if std::mem::take(&mut self.failing) {
                     info!(endpoint = self.endpoint, "metrics are exported again");
                 }
             }
-            Ok(Err(error)) => self.failed(&error),
-            Err(_) => self.failed(&format!("no answer within {:?}", self.deadline)),
+            Err(fault) => self.failed(&fault),
         }
     }
 
-    fn failed(&mut self, error: &str) {
+    fn failed(&mut self, fault: &Fault) {
         self.failing = true;
-        let cause = self.last_fault.take();
         if let Some(suppressed) = self.repeats.admit((), Instant::now()) {
             let endpoint = &self.endpoint;
-            warn!(
-                endpoint,
-                cause, suppressed, "metrics were not exported: {error}"
-            );
+            warn!(endpoint, suppressed, "metrics were not exported: {fault}");
         }
     }
 }

@@ -1,26 +1,23 @@
 //! The variables of OpenTelemetry that say how spans travel, and that have no key of ours.
 //!
-//! The SDK's exporter reads some of them itself, but passes over in silence what it cannot
-//! use, and takes an empty one for one that is set. By the rules of OpenTelemetry neither
-//! counts: the first is warned of, and is no reason not to start. A certificate that cannot
-//! be used is.
+//! By the rules of OpenTelemetry, what is empty counts as not set, and what cannot be used is
+//! warned of and is no reason not to start. A certificate that cannot be used is.
 
-use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
 use hyper::HeaderMap;
+use hyper::Uri;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
-use opentelemetry_otlp::Compression;
 use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
 use thiserror::Error;
 use url::Url;
 
 use crate::config::OtlpProtocol;
 use crate::config::Telemetry;
-use crate::telemetry::otlp::tls::Tls;
-use crate::telemetry::otlp::transport::chain;
+use crate::telemetry::otlp::tls;
 
 /// What is exported. Each has an endpoint and variables of its own, which go before those
 /// for all.
@@ -36,13 +33,14 @@ pub(in crate::telemetry) struct Settings {
     pub(super) protocol: OtlpProtocol,
     /// With the path that is posted to, where the protocol has one.
     pub(super) endpoint: Url,
-    pub(super) compression: Option<Compression>,
+    /// Whether requests are compressed.
+    pub(super) gzip: bool,
     /// What is sent along with each export; may be secret.
     pub(super) headers: HeaderMap,
     /// How long one export may take, with all its attempts.
     pub(super) deadline: Duration,
-    /// `Some` where the endpoint says `https`.
-    pub(super) tls: Option<Tls>,
+    /// Of use where the endpoint says `https`.
+    pub(super) tls: ClientConfig,
     /// `OTEL_RESOURCE_ATTRIBUTES`.
     pub(super) resource_attributes: Vec<(String, String)>,
     pub(super) service_name: String,
@@ -90,16 +88,16 @@ impl Settings {
         };
         let endpoint = reading.endpoint(config)?;
         let tls = match endpoint.scheme() {
-            "https" => Some(reading.tls()?),
-            _ => None,
+            "https" => reading.tls()?,
+            _ => tls::none(),
         };
-        let compression = reading.compression();
+        let gzip = reading.gzip();
         let headers = reading.headers();
         let resource_attributes = reading.resource_attributes();
         Ok(Self {
             protocol: config.protocol,
             endpoint,
-            compression,
+            gzip,
             headers,
             deadline: config.export_timeout,
             tls,
@@ -119,14 +117,16 @@ impl Settings {
         shown.to_string()
     }
 
-    /// What the SDK finds fault with although nothing was found here.
-    pub(super) fn refused(&self, error: &(dyn StdError + 'static)) -> StartError {
-        StartError::Unusable(Unusable {
-            name: names::ENDPOINT,
-            value: Some(self.endpoint.to_string()),
-            fault: chain(error),
-            remedy: ENDPOINT_REMEDY,
-        })
+    /// The endpoint, to be asked: gRPC has no path of its own there.
+    pub(super) fn uri(&self) -> Uri {
+        let mut asked = self.endpoint.clone();
+        let _ = asked.set_username("");
+        let _ = asked.set_password(None);
+        if self.protocol == OtlpProtocol::Grpc {
+            asked.set_path("");
+            asked.set_query(None);
+        }
+        asked.as_str().parse().expect("it was read as one")
     }
 }
 
@@ -186,7 +186,10 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
             let path = format!("{}{path}", url.path().trim_end_matches('/'));
             url.set_path(&path);
         }
-        Ok(url)
+        match url.as_str().parse::<Uri>() {
+            Ok(_) => Ok(url),
+            Err(error) => Err(unusable(error.to_string())),
+        }
     }
 
     /// An endpoint may come without a scheme. For gRPC a variable says then whether to use
@@ -206,15 +209,14 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
         format!("{scheme}://{endpoint}")
     }
 
-    /// Read as the SDK does, which cannot be told that there is none.
-    fn compression(&mut self) -> Option<Compression> {
+    fn gzip(&mut self) -> bool {
         for name in names::COMPRESSION.of(self.signal) {
             let Some(value) = self.variable(name) else {
                 continue;
             };
             match value.to_ascii_lowercase().as_str() {
-                "gzip" => return Some(Compression::Gzip),
-                "none" => return None,
+                "gzip" => return true,
+                "none" => return false,
                 _ => self.ignored.push(Unusable {
                     name,
                     value: Some(value),
@@ -223,7 +225,7 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
                 }),
             }
         }
-        None
+        false
     }
 
     fn headers(&mut self) -> HeaderMap {
@@ -261,11 +263,11 @@ impl<V: Fn(&str) -> Option<String>> Reading<V> {
         })
     }
 
-    fn tls(&self) -> Result<Tls, Unusable> {
+    fn tls(&self) -> Result<ClientConfig, Unusable> {
         let authority = self.first(names::CERTIFICATE);
         let certificate = self.first(names::CLIENT_CERTIFICATE);
         let key = self.first(names::CLIENT_KEY);
-        Tls::load(authority, certificate, key)
+        tls::load(authority, certificate, key)
     }
 }
 
@@ -472,7 +474,7 @@ mod tests {
             ],
         )
         .unwrap();
-        assert_eq!(settings.compression, None);
+        assert!(!settings.gzip);
         assert_eq!(settings.resource_attributes, []);
         let lines: Vec<String> = settings.ignored.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -490,19 +492,19 @@ mod tests {
 
     #[test]
     fn compression_for_traces_goes_before_the_one_for_all() {
-        for (generic, traces, compression) in [
-            ("", "", None),
-            ("gzip", "", Some(Compression::Gzip)),
-            ("gzip", "none", None),
-            ("gzip", "snappy", Some(Compression::Gzip)),
-            ("none", "GZIP", Some(Compression::Gzip)),
+        for (generic, traces, gzip) in [
+            ("", "", false),
+            ("gzip", "", true),
+            ("gzip", "none", false),
+            ("gzip", "snappy", true),
+            ("none", "GZIP", true),
         ] {
             let variables = [
                 ("OTEL_EXPORTER_OTLP_COMPRESSION", generic),
                 ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", traces),
             ];
             let settings = read(&config(HTTP, None), &variables).unwrap();
-            assert_eq!(settings.compression, compression);
+            assert_eq!(settings.gzip, gzip);
         }
     }
 

@@ -1,222 +1,221 @@
-//! The SDK's exporter, over connections that we make ourselves.
-//!
-//! Its own would wait for ever for a host that does not answer, trust nobody with
-//! `https`, and not say why a connection failed. Nor does it say what it sends: the headers
-//! that it finds in the environment cannot be kept from it, so they are put right here.
+//! Requests to a collector, over gRPC or HTTP/1.1, and again where OTLP says so.
 
-use std::error::Error;
-use std::fmt;
-use std::future::Future;
 use std::io;
 use std::io::Write;
-use std::mem;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 
+use bytes::Buf;
+use bytes::BufMut;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use http_body_util::Limited;
 use hyper::HeaderMap;
+use hyper::Request;
+use hyper::Uri;
 use hyper::header::CONTENT_ENCODING;
 use hyper::header::CONTENT_TYPE;
+use hyper::header::HeaderValue;
 use hyper::header::USER_AGENT;
+use hyper_rustls::HttpsConnector;
 use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::connect::Connect;
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use opentelemetry_http::HttpClient;
-use opentelemetry_http::HttpError;
-use opentelemetry_http::Request;
-use opentelemetry_http::Response;
-use opentelemetry_http::hyper::HyperClient;
-use opentelemetry_otlp::ExporterBuildError;
-use opentelemetry_otlp::Protocol;
-use opentelemetry_otlp::SpanExporter;
-use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_otlp::WithHttpConfig;
-use opentelemetry_otlp::WithTonicConfig;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use prost::Message;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::sleep;
+use tokio::time::timeout;
 use tonic::Status;
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::codec::Codec;
 use tonic::codec::CompressionEncoding;
+use tonic::codec::DecodeBuf;
+use tonic::codec::Decoder;
+use tonic::codec::EncodeBuf;
+use tonic::codec::Encoder;
 use tonic::metadata::MetadataMap;
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
-use tonic::transport::Endpoint;
-use url::Url;
 
 use crate::config::OtlpProtocol;
+use crate::telemetry::otlp::fault::Fault;
 use crate::telemetry::otlp::settings::Settings;
+use crate::telemetry::otlp::settings::Signal;
 
-/// An exporter for `settings`. It connects when it is first used, on the runtime that this
-/// is called in.
-pub(super) fn exporter(
-    settings: &Settings,
-    last_fault: &LastFault,
-) -> Result<SpanExporter, Box<dyn Error + Send + Sync>> {
-    match settings.protocol {
-        OtlpProtocol::Grpc => grpc(settings),
-        OtlpProtocol::HttpProtobuf => Ok(http(settings, last_fault)?),
-    }
-}
-
-/// What sends metrics; the SDK's exporter takes none but those of its own instruments. It
-/// connects when it is first used, on the runtime that this is called in.
-pub(super) enum Post {
-    Grpc(Box<MetricsServiceClient<InterceptedService<Channel, Headers>>>),
-    Http {
-        client: Arc<dyn HttpClient>,
-        endpoint: Url,
-        is_compressed: bool,
-    },
+/// What takes encoded requests to a collector. It connects when it is first used, and keeps
+/// the connection.
+#[derive(Debug)]
+pub(super) struct Post {
+    wire: Wire,
+    /// For one request with all its attempts.
+    deadline: Duration,
 }
 
 impl Post {
-    pub(super) fn new(
-        settings: &Settings,
-        last_fault: &LastFault,
-    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let is_compressed = settings.compression.is_some();
-        if settings.protocol == OtlpProtocol::HttpProtobuf {
-            return Ok(Self::Http {
-                client: http_client(settings, last_fault),
-                endpoint: settings.endpoint.clone(),
-                is_compressed,
-            });
+    pub(super) fn new(signal: Signal, settings: &Settings) -> Self {
+        Self {
+            wire: Wire::new(signal, settings),
+            deadline: settings.deadline,
         }
-        let headers = Headers(MetadataMap::from_headers(settings.headers.clone()));
-        let client = MetricsServiceClient::with_interceptor(channel(settings)?, headers);
-        Ok(Self::Grpc(Box::new(if is_compressed {
-            client.send_compressed(CompressionEncoding::Gzip)
-        } else {
-            client
-        })))
     }
 
-    /// Sends once. The error is in words.
-    pub(super) async fn metrics(
-        &mut self,
-        request: ExportMetricsServiceRequest,
-    ) -> Result<(), String> {
+    /// Sends once.
+    pub(super) async fn send(&mut self, request: Bytes) -> Result<Bytes, Fault> {
+        within(self.deadline, self.wire.send(request)).await
+    }
+
+    /// Sends until the collector takes it, refuses it for good, or was asked often enough.
+    pub(super) async fn insist(&mut self, request: Bytes) -> Result<Bytes, Fault> {
+        within(self.deadline, self.wire.insist(request, self.deadline)).await
+    }
+}
+
+async fn within(
+    deadline: Duration,
+    answer: impl Future<Output = Result<Bytes, Fault>>,
+) -> Result<Bytes, Fault> {
+    let answer = timeout(deadline, answer).await;
+    answer.unwrap_or(Err(Fault::Timeout(deadline)))
+}
+
+#[derive(Debug)]
+enum Wire {
+    Grpc {
+        client: Grpc<HttpClient>,
+        method: &'static str,
+        headers: HeaderMap,
+    },
+    Http {
+        client: HttpClient,
+        endpoint: Uri,
+        headers: HeaderMap,
+        gzip: bool,
+    },
+}
+
+type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
+
+impl Wire {
+    fn new(signal: Signal, settings: &Settings) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let endpoint = settings.uri();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(settings.tls.clone())
+            .https_or_http();
+        let mut client = Client::builder(TokioExecutor::new());
+        match settings.protocol {
+            OtlpProtocol::Grpc => {
+                let connector = connector.enable_http2().wrap_connector(tcp(settings));
+                let client = client.http2_only(true).build(connector);
+                let mut client = Grpc::with_origin(client, endpoint);
+                if settings.gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                headers.extend(settings.headers.clone());
+                Self::Grpc {
+                    client,
+                    method: match signal {
+                        Signal::Spans => TRACES_EXPORT,
+                        Signal::Metrics => METRICS_EXPORT,
+                    },
+                    headers,
+                }
+            }
+            OtlpProtocol::HttpProtobuf => {
+                let connector = connector.enable_http1().wrap_connector(tcp(settings));
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+                if settings.gzip {
+                    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                }
+                headers.extend(settings.headers.clone());
+                Self::Http {
+                    client: client.build(connector),
+                    endpoint,
+                    headers,
+                    gzip: settings.gzip,
+                }
+            }
+        }
+    }
+
+    async fn insist(&mut self, request: Bytes, deadline: Duration) -> Result<Bytes, Fault> {
+        let began = Instant::now();
+        let mut pause = PAUSE_FIRST;
+        for _ in 0..RETRIES_MAX {
+            let fault = match self.send(request.clone()).await {
+                Err(fault) => fault,
+                answer => return answer,
+            };
+            let Some(asked) = fault.again_after() else {
+                return Err(fault);
+            };
+            pause = pause.max(asked.min(PAUSE_ASKED_MAX));
+            // Not all that were refused at once are to come back at once.
+            let pause_now = pause + PAUSE_JITTER_MAX.mul_f64(fastrand::f64());
+            if began.elapsed() + pause_now >= deadline {
+                return Err(fault);
+            }
+            sleep(pause_now).await;
+            pause *= 2;
+        }
+        self.send(request).await
+    }
+
+    async fn send(&mut self, request: Bytes) -> Result<Bytes, Fault> {
         match self {
-            Self::Grpc(client) => match client.export(request).await {
-                Ok(_) => Ok(()),
-                Err(status) => Err(status.to_string()),
-            },
+            Self::Grpc {
+                client,
+                method,
+                headers,
+            } => {
+                let mut request = tonic::Request::new(request);
+                *request.metadata_mut() = MetadataMap::from_headers(headers.clone());
+                let path = method.parse().expect("it is the path of a method");
+                let answer = client.unary(request, path, Raw).await;
+                match answer {
+                    Ok(answer) => Ok(answer.into_inner()),
+                    Err(status) => Err(Fault::of_status(&status)),
+                }
+            }
             Self::Http {
                 client,
                 endpoint,
-                is_compressed,
+                headers,
+                gzip,
             } => {
-                let request = post(endpoint, &request.encode_to_vec(), *is_compressed)
-                    .map_err(|error| error.to_string())?;
-                let answer = client.send_bytes(request).await;
-                match answer.map_err(|error| error.to_string())?.status() {
-                    status if status.is_success() => Ok(()),
-                    status => Err(format!("the collector answered {status}")),
+                let body = if *gzip {
+                    compressed(&request).map_err(|error| Fault::for_good(&error))?
+                } else {
+                    request
+                };
+                let mut request = Request::post(&*endpoint)
+                    .body(Body::new(Full::new(body)))
+                    .expect("the endpoint is a URI");
+                request.headers_mut().extend(headers.clone());
+                let answer = client.request(request).await;
+                let (answer, body) = answer
+                    .map_err(|error| Fault::on_the_way(&error))?
+                    .into_parts();
+                // Read in any case, so that the connection can be used again. What cannot be
+                // read does not undo what the status says.
+                let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+                if answer.status.is_success() {
+                    return Ok(body.map(|body| body.to_bytes()).unwrap_or_default());
                 }
+                Err(Fault::of_answer(answer.status, &answer.headers))
             }
         }
     }
 }
 
-fn post(endpoint: &Url, body: &[u8], is_compressed: bool) -> io::Result<Request<Bytes>> {
-    let request = Request::post(endpoint.as_str()).header(CONTENT_TYPE, "application/x-protobuf");
-    let (request, body) = if is_compressed {
-        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(body)?;
-        (request.header(CONTENT_ENCODING, "gzip"), encoder.finish()?)
-    } else {
-        (request, body.to_vec())
-    };
-    request.body(body.into()).map_err(io::Error::other)
+fn compressed(body: &[u8]) -> io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(body)?;
+    Ok(encoder.finish()?.into())
 }
 
-/// Sent along with each request.
-#[derive(Clone)]
-pub(super) struct Headers(MetadataMap);
-
-impl Interceptor for Headers {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-        let mut sent = mem::take(request.metadata_mut()).into_headers();
-        sent.extend(self.0.clone().into_headers());
-        *request.metadata_mut() = MetadataMap::from_headers(sent);
-        Ok(request)
-    }
-}
-
-fn channel(settings: &Settings) -> Result<Channel, Box<dyn Error + Send + Sync>> {
-    let mut endpoint = Endpoint::from_shared(settings.endpoint.to_string())?;
-    if let Some(tls) = &settings.tls {
-        // A handshake that hangs would else keep the channel from ever trying again.
-        endpoint = endpoint.tls_config(tls.tonic().timeout(settings.deadline))?;
-    }
-    Ok(endpoint.connect_with_connector_lazy(connector(settings)))
-}
-
-fn grpc(settings: &Settings) -> Result<SpanExporter, Box<dyn Error + Send + Sync>> {
-    let headers = settings.headers.clone();
-    let builder = SpanExporter::builder()
-        .with_tonic()
-        .with_timeout(settings.deadline)
-        .with_interceptor(move |mut request: tonic::Request<()>| {
-            let mut sent = mem::take(request.metadata_mut()).into_headers();
-            put_right(&mut sent, &headers);
-            *request.metadata_mut() = MetadataMap::from_headers(sent);
-            Ok(request)
-        })
-        .with_channel(channel(settings)?);
-    let builder = match settings.compression {
-        Some(compression) => builder.with_compression(compression),
-        None => builder,
-    };
-    Ok(builder.build()?)
-}
-
-fn http(settings: &Settings, last_fault: &LastFault) -> Result<SpanExporter, ExporterBuildError> {
-    let builder = SpanExporter::builder()
-        .with_http()
-        .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(settings.endpoint.as_str())
-        .with_timeout(settings.deadline)
-        .with_shared_http_client(http_client(settings, last_fault));
-    match settings.compression {
-        Some(compression) => builder.with_compression(compression),
-        None => builder,
-    }
-    .build()
-}
-
-fn http_client(settings: &Settings, last_fault: &LastFault) -> Arc<dyn HttpClient> {
-    match &settings.tls {
-        Some(tls) => {
-            let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(tls.rustls())
-                .https_only()
-                .enable_http1()
-                .wrap_connector(connector(settings));
-            client(connector, settings, last_fault)
-        }
-        None => client(connector(settings), settings, last_fault),
-    }
-}
-
-fn client<C>(connector: C, settings: &Settings, last_fault: &LastFault) -> Arc<dyn HttpClient>
-where
-    C: Connect + Clone + Send + Sync + 'static,
-    HyperClient<C>: HttpClient,
-{
-    Arc::new(Client {
-        hyper: HyperClient::new(connector, UNLIMITED, None),
-        headers: settings.headers.clone(),
-        last_fault: last_fault.clone(),
-    })
-}
-
-fn connector(settings: &Settings) -> HttpConnector {
+fn tcp(settings: &Settings) -> HttpConnector {
     let mut connector = HttpConnector::new();
     // TLS is put around it, by name of the scheme.
     connector.enforce_http(false);
@@ -229,74 +228,56 @@ fn connector(settings: &Settings) -> HttpConnector {
     connector
 }
 
-/// Why the last request did not come through, for the log: the SDK says no more than
-/// "network error".
-#[derive(Clone, Debug, Default)]
-pub(super) struct LastFault(Arc<Mutex<Option<String>>>);
+/// Messages that are encoded already, and answers that are not decoded yet: what cannot be
+/// read does not undo what the status says.
+struct Raw;
 
-impl LastFault {
-    fn set(&self, error: &(dyn Error + 'static)) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(chain(error));
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
     }
 
-    /// What was set since it was last taken.
-    pub(super) fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// An error and its causes, in one line.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| (*error).source());
-    let causes: Vec<String> = causes.map(ToString::to_string).collect();
-    causes.join(": ")
-}
-
-/// A client that sends what it was told to, and tells what went wrong.
-struct Client<C> {
-    hyper: C,
-    headers: HeaderMap,
-    last_fault: LastFault,
-}
-
-impl<C> fmt::Debug for Client<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
+    fn decoder(&mut self) -> Self {
+        Self
     }
 }
 
-/// Written out as `async_trait` would, which the trait is made with.
-impl<C: HttpClient> HttpClient for Client<C> {
-    fn send_bytes<'life, 'future>(
-        &'life self,
-        mut request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'future>>
-    where
-        'life: 'future,
-        Self: 'future,
-    {
-        Box::pin(async move {
-            put_right(request.headers_mut(), &self.headers);
-            let answer = self.hyper.send_bytes(request).await;
-            if let Err(error) = &answer {
-                self.last_fault.set(error.as_ref());
-            }
-            answer
-        })
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(message.len());
+        out.put(message);
+        Ok(())
     }
 }
 
-/// Leaves of the SDK's headers those that say what is sent and by whom, and adds `ours`.
-fn put_right(headers: &mut HeaderMap, ours: &HeaderMap) {
-    let mut sdk = mem::take(headers);
-    for name in [CONTENT_TYPE, CONTENT_ENCODING, USER_AGENT] {
-        if let Some(value) = sdk.remove(&name) {
-            headers.insert(name, value);
-        }
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
     }
-    headers.extend(ours.clone());
 }
 
+const AGENT: &str = concat!("OTel-OTLP-Exporter-tracehop/", env!("CARGO_PKG_VERSION"));
+const PROTOBUF: &str = "application/x-protobuf";
+const TRACES_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const METRICS_EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+/// Of one over gRPC, tonic reads its own 4 MiB at most.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Whoever exports sets the deadline, for all attempts together.
-const UNLIMITED: Duration = Duration::from_secs(86_400);
+
+/// As OpenTelemetry's own exporters do it: each pause is twice the one before.
+const RETRIES_MAX: usize = 3;
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_JITTER_MAX: Duration = Duration::from_millis(100);
+/// However long a collector asks for.
+const PAUSE_ASKED_MAX: Duration = Duration::from_secs(30);
