@@ -14,6 +14,7 @@ use tracehop::config::Protocol;
 use tracehop::config::Spans;
 use tracehop::hop::Connection;
 use tracehop::hop::Injector;
+use tracehop::hop::Ledger;
 use tracehop::hop::Sighting;
 use tracehop::protocol::HoldBudget;
 use tracehop::protocol::Outbox;
@@ -22,6 +23,7 @@ use tracehop::protocol::Setup;
 use tracehop::protocol::Side;
 use tracehop::protocol::session;
 use tracehop::telemetry::Books;
+use tracehop::telemetry::Encoder;
 use tracehop::trace::IdSource;
 use tracehop::trace::Sampler;
 use tracehop::trace::Timestamp;
@@ -31,7 +33,7 @@ use tracehop_bench::redis;
 
 type Case = (&'static str, fn());
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     ("redis_publish_edited", || {
         redis_publish(Policy::default(), false)
     }),
@@ -61,6 +63,7 @@ const CASES: [Case; 12] = [
         telemetry_sent(Sampler::parse("always_off", None).expect("a sampler"));
     }),
     ("telemetry_taken", telemetry_taken),
+    ("telemetry_exported", telemetry_exported),
 ];
 
 fn main() {
@@ -191,6 +194,36 @@ fn telemetry_taken() {
     });
 }
 
+/// What it takes to make a span of a leg that has ended, encoded as it is exported.
+fn telemetry_exported() {
+    let mut talk = Talk::new(Protocol::Redis, Policy::default(), Sampler::default());
+    let mut batch = Batch::new(&redis::publish(MESSAGE_BYTES), 1, 0);
+    let mut ledger = Ledger::new(&Limits::default(), Spans::default());
+    let mut encoder = Encoder::default();
+    let mut ended = Vec::new();
+    for round in 0..WARM_UP + ROUNDS {
+        batch.renew();
+        talk.say(Side::Client, &batch.bytes);
+        talk.say(Side::Broker, b":1\r\n");
+        for sighting in talk.out.sightings.drain(..) {
+            ledger.book(sighting, &mut ended);
+        }
+        for leg in ended.drain(..) {
+            let mut encode = || {
+                for operation in leg.operations(Spans::default()) {
+                    black_box(encoder.encode(&operation.span()));
+                }
+            };
+            if round < WARM_UP {
+                encode()
+            } else {
+                counted(encode)
+            }
+        }
+    }
+    per_message();
+}
+
 /// Counts the booking of what `exchange` lets `talk` see, some rounds at a time.
 fn book(talk: &mut Talk, mut exchange: impl FnMut(&mut Talk, usize)) {
     let repeat_interval = Duration::from_secs(60);
@@ -205,8 +238,8 @@ fn book(talk: &mut Talk, mut exchange: impl FnMut(&mut Talk, usize)) {
         let mut book = || {
             books.book(&mut talk.out.sightings, &mut ended);
             for leg in ended.drain(..) {
-                for span in leg.spans(Spans::default()) {
-                    black_box(span);
+                for operation in leg.operations(Spans::default()) {
+                    black_box(operation.span());
                 }
             }
         };
