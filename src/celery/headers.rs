@@ -168,6 +168,20 @@ impl<'a> Headers<'a> {
         }
     }
 
+    /// Takes that the task neither waits nor is in a group, and has not been tried before.
+    pub fn take_first_attempt(&mut self) {
+        self.facts.eta = None;
+        self.facts.group = None;
+        self.facts.group_index = None;
+        self.facts.retries = 0;
+    }
+
+    /// Takes that its result is wanted, and that it has not been replaced.
+    pub fn take_unreplaced(&mut self) {
+        self.facts.ignores_result = false;
+        self.facts.replaced = 0;
+    }
+
     /// Takes one header of the object that the flat header `headers` is.
     pub fn take_nested(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) {
         self.foreign.take(Place::Nested, name, || value.into());

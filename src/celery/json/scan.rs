@@ -105,6 +105,20 @@ impl<'a> Scan<'a> {
         Ok(Value::new(start, raw.ok_or(Unreadable)?, escaped))
     }
 
+    /// Steps over whole members of the object entered last where they follow in just these
+    /// bytes, the comma before them included; `false` where they do not.
+    #[inline]
+    pub fn step_over(&mut self, members: &'static [u8]) -> bool {
+        if self.due == Due::Next
+            && self.nesting.innermost() == Container::Object
+            && let Some(rest) = self.rest.strip_prefix(members)
+        {
+            self.rest = rest;
+            return true;
+        }
+        false
+    }
+
     /// The text is over: nothing but white space may follow.
     pub fn end(&mut self) -> Result<(), Unreadable> {
         self.must_be(Due::End)?;
@@ -643,6 +657,24 @@ mod tests {
         assert_eq!(scan.enter_object(), Ok(false));
         assert_eq!(scan.value().unwrap().kind(), Kind::Array);
         assert_eq!(scan.end(), Ok(()));
+    }
+
+    #[test]
+    fn members_are_stepped_over_where_they_stand_so() {
+        let mut scan = Scan::new(br#"{"a": 1, "b": 2, "c": [3, "b": 2"#);
+        assert!(!scan.step_over(br#", "b": 2"#));
+        assert_eq!(scan.enter_object(), Ok(true));
+        assert!(!scan.step_over(br#""a": 1"#));
+        assert!(scan.next_key().unwrap().unwrap().is("a"));
+        assert!(!scan.step_over(b" 1"));
+        assert_eq!(scan.value().unwrap().integer(), Some(1));
+        assert!(!scan.step_over(br#", "c": 2"#));
+        assert!(scan.step_over(br#", "b": 2"#));
+        assert!(scan.next_key().unwrap().unwrap().is("c"));
+        assert_eq!(scan.enter_array(), Ok(true));
+        assert_eq!(scan.next_item(), Ok(true));
+        assert_eq!(scan.value().unwrap().integer(), Some(3));
+        assert!(!scan.step_over(br#", "b": 2"#));
     }
 
     /// Would never end if any byte were looked at more than a few times.
