@@ -1,21 +1,31 @@
-//! What is encoded here is what OpenTelemetry's own SDK would make of the same spans.
+//! What is encoded here is what OpenTelemetry's own exporter would send of the same spans.
 
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+use async_trait::async_trait;
 use opentelemetry::KeyValue;
 use opentelemetry::trace;
 use opentelemetry::trace::SpanContext;
 use opentelemetry::trace::Status;
 use opentelemetry::trace::TraceState;
+use opentelemetry_http::HttpClient;
+use opentelemetry_http::HttpError;
+use opentelemetry_http::Request;
+use opentelemetry_http::Response;
+use opentelemetry_otlp::Protocol;
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_otlp::WithHttpConfig;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
 use opentelemetry_proto::tonic::trace::v1::Status as ProtoStatus;
-use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
-use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
 use opentelemetry_sdk::trace::SpanData;
 use opentelemetry_sdk::trace::SpanEvents;
+use opentelemetry_sdk::trace::SpanExporter as _;
 use opentelemetry_sdk::trace::SpanLinks;
 use proptest::collection::vec;
 use proptest::option;
@@ -81,9 +91,8 @@ proptest! {
         let resource = opentelemetry_sdk::Resource::builder_empty()
             .with_attribute(KeyValue::new("service.name", "tracehop"))
             .build();
-        let resource = ResourceAttributesWithSchema::from(&resource);
-        let theirs = spans.iter().map(sdk_span).collect();
-        let mut theirs = group_spans_by_resource_and_scope(theirs, &resource);
+        let batch = spans.iter().map(sdk_span).collect();
+        let mut theirs = sent_by_sdk(&resource, batch).resource_spans;
         if spans.is_empty() {
             theirs[0].scope_spans = vec![ScopeSpans { scope: Some(scope()), ..ScopeSpans::default() }];
         }
@@ -92,6 +101,37 @@ proptest! {
             theirs.trace_state = ours.tracestate.to_owned();
         }
         prop_assert_eq!(decoded(&spans).resource_spans, theirs);
+    }
+}
+
+/// What OpenTelemetry's exporter sends.
+fn sent_by_sdk(
+    resource: &opentelemetry_sdk::Resource,
+    batch: Vec<SpanData>,
+) -> ExportTraceServiceRequest {
+    let wire = Wire::default();
+    let mut exporter = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_http_client(wire.clone())
+        .build()
+        .unwrap();
+    exporter.set_resource(resource);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(exporter.export(batch)).unwrap();
+    let sent = wire.0.lock().unwrap().take().unwrap();
+    ExportTraceServiceRequest::decode(sent).unwrap()
+}
+
+/// Keeps what was sent last.
+#[derive(Clone, Debug, Default)]
+struct Wire(Arc<Mutex<Option<Bytes>>>);
+
+#[async_trait]
+impl HttpClient for Wire {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        *self.0.lock().unwrap() = Some(request.into_body());
+        Ok(Response::new(Bytes::new()))
     }
 }
 
