@@ -2,15 +2,14 @@
 
 use std::array;
 use std::hash::BuildHasher;
-use std::mem;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use foldhash::HashMap;
 use foldhash::fast::RandomState;
 
+use crate::hop::Generations;
 use crate::trace::SpanId;
 use crate::trace::Timestamp;
 use crate::trace::TraceFlags;
@@ -22,19 +21,9 @@ use crate::trace::key_of;
 /// Shared by all sessions: a worker publishes on other connections than it consumes on.
 #[derive(Debug)]
 pub(super) struct Memory {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<Generations<Key, Remembered>>; SHARDS],
     hasher: RandomState,
     age_max: Duration,
-}
-
-/// A part of them, in two generations. When the young are half of what there is room for, they
-/// become the old, and those that were old are forgotten, but for those that somebody has asked
-/// for since. To forget so costs nothing for each, and touches no memory that has gone cold.
-#[derive(Debug, Default)]
-struct Shard {
-    young: HashMap<Key, Remembered>,
-    old: HashMap<Key, Remembered>,
-    young_max: usize,
 }
 
 /// A task that was seen passing.
@@ -83,53 +72,27 @@ impl Key {
 
 impl Memory {
     pub(super) fn new(count_max: usize, age_max: Duration) -> Self {
-        let young_max = (count_max / (2 * SHARDS)).max(1);
-        let shard = |_| {
-            Mutex::new(Shard {
-                young_max,
-                ..Shard::default()
-            })
-        };
         Self {
-            shards: array::from_fn(shard),
+            shards: array::from_fn(|_| Mutex::new(Generations::new(count_max / SHARDS))),
             hasher: RandomState::default(),
             age_max,
         }
     }
 
     pub(super) fn remember(&self, key: Key, seen: Remembered) {
-        self.shard(key).remember(key, seen);
+        self.shard(key).insert(key, seen);
     }
 
     pub(super) fn recall(&self, key: Key, now: Timestamp) -> Option<Remembered> {
-        let seen = self.shard(key).recall(key);
+        let seen = self.shard(key).get_mut(key).copied();
         seen.filter(|seen| now.since(seen.at) <= self.age_max)
     }
 
-    fn shard(&self, key: Key) -> MutexGuard<'_, Shard> {
+    fn shard(&self, key: Key) -> MutexGuard<'_, Generations<Key, Remembered>> {
         let number = self.hasher.hash_one(key) % SHARDS as u64;
         self.shards[number as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Shard {
-    fn remember(&mut self, key: Key, seen: Remembered) {
-        if self.young.len() >= self.young_max {
-            mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
-        }
-        self.young.insert(key, seen);
-    }
-
-    fn recall(&mut self, key: Key) -> Option<Remembered> {
-        if let Some(seen) = self.young.get(&key) {
-            return Some(*seen);
-        }
-        let seen = self.old.remove(&key)?;
-        self.remember(key, seen);
-        Some(seen)
     }
 }
 
@@ -164,33 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_oldest_are_forgotten_unless_somebody_asks_for_them() {
+    fn as_many_are_remembered_as_may_be() {
         let memory = Memory::new(1_000, Duration::MAX);
-        let now = Timestamp::from_nanos(0);
         for number in 0..10_000 {
             memory.remember(key(number), remembered(number));
-            assert_eq!(memory.recall(key(number), now), Some(remembered(number)));
-            assert!(memory.recall(key(0), now).is_some());
         }
         let held = memory.shards.each_ref().map(|shard| {
             let shard = shard.lock().unwrap();
-            shard.young.len() + shard.old.len()
+            shard.values().count()
         });
         let held: usize = held.iter().sum();
         assert!((400..=1_000).contains(&held), "{held}");
-        let is_held = |number: &u64| memory.recall(key(*number), now).is_some();
-        assert_eq!((1..8_000).filter(is_held).count(), 0);
+        let now = Timestamp::from_nanos(0);
+        let is_held = |number: &u64| memory.recall(key(*number), now) == Some(remembered(*number));
         assert_eq!((9_900..10_000).filter(is_held).count(), 100);
-    }
-
-    #[test]
-    fn what_is_remembered_anew_stands_for_what_was() {
-        let memory = Memory::new(2 * SHARDS, Duration::MAX);
-        for at in 0..5 {
-            memory.remember(key(1), remembered(at));
-            let now = Timestamp::from_nanos(9);
-            assert_eq!(memory.recall(key(1), now), Some(remembered(at)));
-        }
     }
 
     #[test]

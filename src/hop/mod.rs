@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod generations;
 mod injector;
 mod kept;
 mod ledger;
@@ -18,6 +19,7 @@ mod taken;
 mod translate;
 mod words;
 
+pub use generations::Generations;
 pub use injector::Arrival;
 pub use injector::Choices;
 pub use injector::Decision;

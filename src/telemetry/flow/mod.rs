@@ -54,7 +54,6 @@ impl Flow {
             receives: Ways::new(ways_max),
             dwells: Vec::new(),
             waiting: Waiting::new(limits.memory_max),
-            forgotten: false,
         })))
     }
 
@@ -128,8 +127,6 @@ struct Book {
     /// How long messages wait, by the number of their queue.
     dwells: Vec<Window<Lengths>>,
     waiting: Waiting,
-    /// Messages that wait had to be forgotten.
-    forgotten: bool,
 }
 
 /// What a producer sends to a queue.
@@ -156,7 +153,7 @@ impl Book {
     fn published(&mut self, publication: &Publication) {
         let task = &publication.task;
         if !task.id().is_empty() {
-            self.forgotten |= self.waiting.sent(task.key, publication.at);
+            self.waiting.sent(task.key, publication.at);
         }
     }
 

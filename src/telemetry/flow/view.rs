@@ -131,7 +131,10 @@ impl View {
                     }
                 })
                 .collect(),
-            truncated: other_producer || other_queue || other_worker || book.forgotten,
+            truncated: other_producer
+                || other_queue
+                || other_worker
+                || book.waiting.has_forgotten(),
         }
     }
 }
