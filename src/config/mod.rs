@@ -271,7 +271,7 @@ pub struct Limits {
     pub delivery_age_max: Duration,
     /// Members of one group that share its trace; each one beyond has a trace of its own.
     pub fanout_max: usize,
-    /// Contexts remembered by task id, and how long.
+    /// Contexts remembered by task id, at most; half of them for sure. And how long.
     pub memory_max: usize,
     pub memory_age_max: Duration,
     /// Sightings that may wait to be counted.

@@ -5,8 +5,8 @@ use foldhash::HashMap;
 
 /// A map that forgets what it was not asked for in a long time.
 ///
-/// It holds two generations. When the young are half of what there is room for they become the
-/// old, and those that were old are forgotten. To forget so costs nothing for each, and touches
+/// It holds two generations. When the young are as many as it shall hold they become the old,
+/// and those that were old are forgotten. To forget so costs nothing for each, and touches
 /// no memory that has gone cold.
 #[derive(Debug)]
 pub struct Generations<K, V> {
@@ -17,13 +17,13 @@ pub struct Generations<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V: Copy> Generations<K, V> {
-    /// Holds at most `max`, and the last half of that for sure; one at least.
+    /// Holds the last `young_max` for sure, and no more than twice as many; not less than one.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(young_max: usize) -> Self {
         Self {
             young: HashMap::default(),
             old: HashMap::default(),
-            young_max: (max / 2).max(1),
+            young_max: young_max.max(1),
             has_forgotten: false,
         }
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn of_too_many_the_oldest_are_forgotten_unless_somebody_asks_for_them() {
-        let mut generations = Generations::new(10);
+        let mut generations = Generations::new(5);
         for number in 0..100 {
             generations.insert(number, number);
             assert_eq!(generations.get_mut(number).copied(), Some(number));
@@ -89,7 +89,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map_of_what_came_last(
-            max in 0..12_usize,
+            max in 0..6_usize,
             steps in vec((0..3_u8, 0..8_u8), 0..100),
         ) {
             let mut generations = Generations::new(max);
@@ -117,11 +117,11 @@ mod tests {
                     expected.insert(0, (key, known));
                 }
                 let held: Vec<usize> = generations.values().copied().collect();
-                prop_assert!(held.len() <= max.max(2));
+                prop_assert!(held.len() <= 2 * max.max(1));
                 let is_held = |(_, value): &(u8, Option<usize>)| {
                     value.is_none_or(|value| held.contains(&value))
                 };
-                let mut sure = expected.iter().take((max / 2).max(1));
+                let mut sure = expected.iter().take(max.max(1));
                 prop_assert!(sure.all(is_held));
                 prop_assert!(generations.has_forgotten() || expected.iter().all(is_held));
                 prop_assert!(held.iter().all(|held| expected.iter().any(|(_, it)| *it == Some(*held))));

@@ -16,7 +16,8 @@ use crate::trace::TraceFlags;
 use crate::trace::TraceId;
 use crate::trace::key_of;
 
-/// The contexts of the tasks seen last, bounded in count and in age.
+/// The contexts of the tasks seen last, bounded in count and in age. About half as many as may
+/// be are remembered for sure.
 ///
 /// Shared by all sessions: a worker publishes on other connections than it consumes on.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Key {
 impl Memory {
     pub(super) fn new(count_max: usize, age_max: Duration) -> Self {
         Self {
-            shards: array::from_fn(|_| Mutex::new(Generations::new(count_max / SHARDS))),
+            shards: array::from_fn(|_| Mutex::new(Generations::new(count_max / (2 * SHARDS)))),
             hasher: RandomState::default(),
             age_max,
         }
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_are_remembered_as_may_be() {
+    fn of_those_seen_last_about_half_as_many_as_may_be_are_remembered() {
         let memory = Memory::new(1_000, Duration::MAX);
         for number in 0..10_000 {
             memory.remember(key(number), remembered(number));

@@ -4,7 +4,8 @@ use crate::hop::Generations;
 use crate::hop::TaskKey;
 use crate::trace::Timestamp;
 
-/// The messages that wait, by their tasks. Where there are too many the oldest are forgotten.
+/// The messages that wait, by their tasks. Where there are too many the oldest are forgotten, the
+/// last `max` never.
 #[derive(Debug)]
 pub(super) struct Waiting(Generations<TaskKey, Message>);
 
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn of_too_many_the_oldest_are_forgotten() {
-        let mut waiting = Waiting::new(4);
+        let mut waiting = Waiting::new(2);
         for number in 1..=5 {
             waiting.sent(key(number), at(number));
             waiting.queued(key(number), 0);
