@@ -85,6 +85,26 @@ fn a_valid_context_of_somebody_else_stays() {
 }
 
 #[test]
+fn a_span_keeps_no_tracestate_outside_of_the_grammar() {
+    for (carried, kept) in [
+        ("vendor=1, a=b", "vendor=1, a=b"),
+        ("FOO", ""),
+        ("a=b\n", ""),
+    ] {
+        let carried = headers(&[("traceparent", OTHERS), ("tracestate", carried)]);
+        let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
+        assert_eq!(decision.judgement.tracestate, kept);
+        let stamped = decide(
+            &injector(|policy| policy.on_valid = OnValid::Restamp),
+            &task(ROOT),
+            &carried,
+        );
+        let unstamped = stamped.unstamped(&carried);
+        assert_eq!(unstamped.judgement.tracestate, kept);
+    }
+}
+
+#[test]
 fn restamping_puts_the_hop_between_producer_and_worker() {
     let injector = injector(|policy| policy.on_valid = OnValid::Restamp);
     let carried = headers(&[("traceparent", OTHERS), ("tracestate", "ot=th:8,vendor=1")]);
