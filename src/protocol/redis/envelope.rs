@@ -439,6 +439,25 @@ mod tests {
     }
 
     #[test]
+    fn it_is_what_celery_writes() {
+        let captured = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/captures/redis/01-delay-result/wire.ndjson"
+        );
+        let captured = std::fs::read_to_string(captured).unwrap();
+        let base64 = captured.lines().filter_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            Some(line["b64"].as_str()?.to_owned())
+        });
+        let wire: Vec<u8> = base64
+            .flat_map(|base64| BASE64_STANDARD.decode(base64).unwrap())
+            .collect();
+        for unset in [UNSET_BEHIND_ID, UNSET_BEHIND_ORIGIN] {
+            assert!(memchr::memmem::find(&wire, unset).is_some());
+        }
+    }
+
+    #[test]
     fn what_comes_behind_is_read_all_the_same() {
         for (unset, said) in [
             (UNSET_BEHIND_ID, r#""task": "add", "id": "1""#),
