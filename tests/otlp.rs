@@ -419,10 +419,15 @@ async fn a_collector_that_asks_for_time_is_given_it() {
         let collector = Collector::start(protocol);
         collector.answer(&[Reply::Throttle(1)]);
         let telemetry = start(&in_tens(protocol, collector.address));
+        let metrics = telemetry.metrics();
         let asked = Instant::now();
         send(&telemetry, 0..10);
-        telemetry.flush(GRACE).await;
+        until(&metrics, |metrics| {
+            value(metrics, "tracehop_spans_exported_total") == 10
+        })
+        .await;
         assert!(asked.elapsed() >= Duration::from_secs(1));
+        telemetry.flush(GRACE).await;
         assert_eq!(ids(&collector), (0..10).map(span_id).collect());
 
         // More than there is: the batch is given up at once.
@@ -439,16 +444,69 @@ async fn a_collector_that_asks_for_time_is_given_it() {
 #[tokio::test]
 async fn a_batch_that_is_taken_in_part_is_not_sent_again() {
     for protocol in [Grpc, HttpProtobuf] {
+        for reply in [Reply::Partial(4), Reply::Chatter(4)] {
+            let collector = Collector::start(protocol);
+            collector.answer(&[reply]);
+            let telemetry = start(&in_tens(protocol, collector.address));
+            send(&telemetry, 0..10);
+            let (metrics, health) = (telemetry.metrics(), telemetry.views().health);
+            telemetry.flush(GRACE).await;
+            assert_eq!(collector.requests(), 1);
+            assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 6);
+            assert_eq!(dropped(&metrics), [0, 0, 4, 0, 0]);
+            assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
+            assert!(matches!(health.exports(), (Some(_), None)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_which_nothing_is_taken_is_no_success() {
+    let collector = Collector::start(HttpProtobuf);
+    collector.answer(&[Reply::Partial(10)]);
+    let telemetry = start(&in_tens(HttpProtobuf, collector.address));
+    send(&telemetry, 0..10);
+    let health = telemetry.views().health;
+    telemetry.flush(GRACE).await;
+    let (success, failure) = health.exports();
+    assert_eq!(success, None);
+    assert_eq!(failure.unwrap().message, "these are not to my taste");
+}
+
+#[tokio::test]
+async fn what_a_collector_said_before_it_fell_silent_is_told() {
+    for protocol in [Grpc, HttpProtobuf] {
         let collector = Collector::start(protocol);
-        collector.answer(&[Reply::Partial(4)]);
-        let telemetry = start(&in_tens(protocol, collector.address));
+        collector.answer(&[Reply::Unavailable, Reply::Hang]);
+        let config = config::Telemetry {
+            export_timeout: Duration::from_secs(2),
+            ..in_tens(protocol, collector.address)
+        };
+        let telemetry = start(&config);
+        send(&telemetry, 0..10);
+        let (metrics, health) = (telemetry.metrics(), telemetry.views().health);
+        telemetry.flush(GRACE).await;
+        assert_eq!(collector.requests(), 2);
+        assert_eq!(dropped(&metrics), [0, 10, 0, 0, 0]);
+        let message = health.exports().1.unwrap().message;
+        assert!(message.contains("navailable"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn at_the_end_a_collector_that_asks_for_time_gets_none() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.answer(&[Reply::Throttle(20)]);
+        let config = config::Telemetry {
+            export_timeout: Duration::from_secs(3600),
+            ..in_tens(protocol, collector.address)
+        };
+        let telemetry = start(&config);
         send(&telemetry, 0..10);
         let metrics = telemetry.metrics();
-        telemetry.flush(GRACE).await;
-        assert_eq!(collector.requests(), 1);
-        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 6);
-        assert_eq!(dropped(&metrics), [0, 0, 4, 0, 0]);
-        assert_eq!(value(&metrics, "tracehop_spans_queued"), 0);
+        telemetry.flush(Duration::from_secs(15)).await;
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 10);
     }
 }
 
@@ -456,7 +514,7 @@ async fn a_batch_that_is_taken_in_part_is_not_sent_again() {
 async fn what_a_collector_says_besides_does_not_cost_what_it_took() {
     for protocol in [Grpc, HttpProtobuf] {
         let collector = Collector::start(protocol);
-        collector.answer(&[Reply::Partial(0), Reply::Partial(-1), Reply::Chatter]);
+        collector.answer(&[Reply::Partial(0), Reply::Partial(-1), Reply::Chatter(0)]);
         let telemetry = start(&in_tens(protocol, collector.address));
         send(&telemetry, 0..30);
         let metrics = telemetry.metrics();

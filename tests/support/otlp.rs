@@ -78,8 +78,8 @@ pub(crate) enum Answer {
     Accept,
     /// Accepted but for this number of spans.
     Partial(i64),
-    /// Accepted, in far too many words.
-    Chatter,
+    /// Accepted but for this number of spans, in very many words.
+    Chatter(i64),
     /// Refused for good.
     Refuse,
     /// Refused for now; over HTTP with a `Retry-After` of no seconds.
@@ -202,7 +202,7 @@ impl Mind {
         let answer = always.or(next).unwrap_or(Answer::Accept);
         match answer {
             Answer::Hang => std::future::pending().await,
-            Answer::Accept | Answer::Partial(_) | Answer::Chatter => {
+            Answer::Accept | Answer::Partial(_) | Answer::Chatter(_) => {
                 self.received.lock().unwrap().push(received);
             }
             Answer::Refuse | Answer::Unavailable | Answer::Throttle(_) => {}
@@ -220,7 +220,7 @@ fn response(answer: Answer) -> ExportTraceServiceResponse {
     };
     let partial_success = match answer {
         Answer::Partial(rejected) => partial(rejected, "these are not to my taste".to_owned()),
-        Answer::Chatter => partial(0, "well ".repeat(1 << 18)),
+        Answer::Chatter(rejected) => partial(rejected, "well ".repeat(1 << 18)),
         _ => None,
     };
     ExportTraceServiceResponse { partial_success }

@@ -31,14 +31,6 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Another attempt would end the same way.
-    pub(super) fn for_good(error: &(dyn StdError + 'static)) -> Self {
-        Self::Failed {
-            words: chain(error),
-            again_after: None,
-        }
-    }
-
     /// It may not have reached the collector.
     pub(super) fn on_the_way(error: &(dyn StdError + 'static)) -> Self {
         Self::Failed {

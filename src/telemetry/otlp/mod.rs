@@ -70,7 +70,7 @@ struct Batches {
     /// For the log.
     endpoint: String,
     failing: bool,
-    repeats: Repeats<&'static str>,
+    repeats: Repeats<DropReason>,
     metrics: SpanMetrics,
     health: Health,
     stop: CancellationToken,
@@ -155,7 +155,7 @@ pub(super) async fn probe(settings: &Settings, instance: &str, span: &Span<'_>) 
     let request = requests(settings, instance).of(&[Encoder::default().encode(span)]);
     let mut post = Post::new(Signal::Spans, settings);
     let asked = Instant::now();
-    let outcome = match post.insist(request).await {
+    let outcome = match post.insist(request, &CancellationToken::new()).await {
         Ok(answer) => match complaint(&answer) {
             Some(complaint) if complaint.rejected_spans > 0 => {
                 Err(format!("it was rejected: {}", complaint.error_message))
@@ -215,22 +215,24 @@ impl Batches {
         true
     }
 
-    /// Exports a batch. A failure costs the batch, for it was tried again as often as OTLP
-    /// recommends. It may have been the batch's own fault; when the next one fails too, the
+    /// Exports a batch. A failure costs the batch, for it was tried again where OTLP says so
+    /// and there was time. It may have been the batch's own fault; when the next one fails too, the
     /// collector has trouble enough, and is left in peace for a while.
     async fn export(&mut self, batch: &mut Vec<EncodedSpan>) {
         let spans = batch.len();
         let request = self.requests.of(batch);
         batch.clear();
         let began = Instant::now();
-        let answer = self.post.insist(request).await;
+        let answer = self.post.insist(request, &self.stop).await;
         self.metrics.ended_after(began.elapsed());
         match answer {
             Ok(answer) => {
                 let rejected = self.rejected(spans, &answer);
                 self.metrics.exported(spans - rejected);
-                self.health.exported(now());
-                self.recovered();
+                if rejected < spans {
+                    self.health.exported(now());
+                    self.recovered();
+                }
             }
             Err(fault) => {
                 let was_failing = self.failing;
@@ -255,7 +257,10 @@ impl Batches {
             .min(spans);
         let why = DropReason::Rejected;
         self.metrics.dropped(rejected, why);
-        if let Some(suppressed) = self.repeats.admit(why.word(), Instant::now()) {
+        if rejected == spans {
+            self.health.failed(now(), &complaint.error_message);
+        }
+        if let Some(suppressed) = self.repeats.admit(why, Instant::now()) {
             warn!(
                 endpoint = self.endpoint,
                 spans,
@@ -276,7 +281,7 @@ impl Batches {
         self.failing = true;
         self.metrics.dropped(spans, why);
         self.health.failed(now(), &fault.to_string());
-        if let Some(suppressed) = self.repeats.admit(why.word(), Instant::now()) {
+        if let Some(suppressed) = self.repeats.admit(why, Instant::now()) {
             warn!(
                 endpoint = self.endpoint,
                 spans,

@@ -35,11 +35,11 @@ impl Encoder {
     /// Allocates once, what the span takes.
     pub fn encode(&mut self, span: &Span<'_>) -> EncodedSpan {
         let fields = &mut self.fields;
-        fields.0.clear();
         fields.span(span);
         let mut encoded = Vec::with_capacity(nested_len(fields.0.len()));
         begin_nested(scope_spans::SPANS, fields.0.len(), &mut encoded);
         encoded.extend_from_slice(&fields.0);
+        fields.0.clear();
         fields.0.shrink_to(KEPT_BYTES_MAX);
         encoded.into_boxed_slice()
     }
@@ -180,9 +180,12 @@ impl Fields {
         match u8::try_from(len) {
             Ok(byte @ ..0x80) => self.0[start - 1] = byte,
             _ => {
-                let mut length = Vec::new();
-                encode_varint(len as u64, &mut length);
-                self.0.splice(start - 1..start, length);
+                let mut length = [0; VARINT_BYTES_MAX];
+                let mut rest = &mut length[..];
+                encode_varint(len as u64, &mut rest);
+                let written = VARINT_BYTES_MAX - rest.len();
+                self.0
+                    .splice(start - 1..start, length.into_iter().take(written));
             }
         }
     }
@@ -207,6 +210,7 @@ fn nested_len(len: usize) -> usize {
     1 + encoded_len_varint(len as u64) + len
 }
 
+const VARINT_BYTES_MAX: usize = 10;
 /// The room that is kept for the next span.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 

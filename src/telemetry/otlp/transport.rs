@@ -1,9 +1,7 @@
 //! Requests to a collector, over gRPC or HTTP/1.1, and again where OTLP says so.
 
-use std::io;
 use std::io::Write;
 use std::time::Duration;
-use std::time::Instant;
 
 use bytes::Buf;
 use bytes::BufMut;
@@ -24,8 +22,11 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tokio::time::sleep;
+use tokio::time::Instant;
+use tokio::time::sleep_until;
 use tokio::time::timeout;
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -61,21 +62,46 @@ impl Post {
 
     /// Sends once.
     pub(super) async fn send(&mut self, request: Bytes) -> Result<Bytes, Fault> {
-        within(self.deadline, self.wire.send(request)).await
+        let request = self.wire.packed(request);
+        let answer = timeout(self.deadline, self.wire.send(request)).await;
+        answer.unwrap_or(Err(Fault::Timeout(self.deadline)))
     }
 
     /// Sends until the collector takes it, refuses it for good, or was asked often enough.
-    pub(super) async fn insist(&mut self, request: Bytes) -> Result<Bytes, Fault> {
-        within(self.deadline, self.wire.insist(request, self.deadline)).await
+    /// Once there is a `stop` it is asked without a pause.
+    pub(super) async fn insist(
+        &mut self,
+        request: Bytes,
+        stop: &CancellationToken,
+    ) -> Result<Bytes, Fault> {
+        let request = self.wire.packed(request);
+        let until = Instant::now() + self.deadline;
+        let mut last = Fault::Timeout(self.deadline);
+        let mut pause = PAUSE_FIRST;
+        for attempts_left in (0..=RETRIES_MAX).rev() {
+            match timeout_at(until, self.wire.send(request.clone())).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(fault)) => last = fault,
+                // What it said before tells more than that it then said nothing.
+                Err(_) => break,
+            }
+            let Some(asked) = last.again_after() else {
+                break;
+            };
+            pause = pause.max(asked.min(PAUSE_ASKED_MAX));
+            // Not all that were refused at once are to come back at once.
+            let next = Instant::now() + pause + PAUSE_JITTER_MAX.mul_f64(fastrand::f64());
+            if attempts_left == 0 || next >= until {
+                break;
+            }
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = stop.cancelled() => {}
+            }
+            pause *= 2;
+        }
+        Err(last)
     }
-}
-
-async fn within(
-    deadline: Duration,
-    answer: impl Future<Output = Result<Bytes, Fault>>,
-) -> Result<Bytes, Fault> {
-    let answer = timeout(deadline, answer).await;
-    answer.unwrap_or(Err(Fault::Timeout(deadline)))
 }
 
 #[derive(Debug)]
@@ -139,27 +165,20 @@ impl Wire {
         }
     }
 
-    async fn insist(&mut self, request: Bytes, deadline: Duration) -> Result<Bytes, Fault> {
-        let began = Instant::now();
-        let mut pause = PAUSE_FIRST;
-        for _ in 0..RETRIES_MAX {
-            let fault = match self.send(request.clone()).await {
-                Err(fault) => fault,
-                answer => return answer,
-            };
-            let Some(asked) = fault.again_after() else {
-                return Err(fault);
-            };
-            pause = pause.max(asked.min(PAUSE_ASKED_MAX));
-            // Not all that were refused at once are to come back at once.
-            let pause_now = pause + PAUSE_JITTER_MAX.mul_f64(fastrand::f64());
-            if began.elapsed() + pause_now >= deadline {
-                return Err(fault);
+    /// The request as it is sent, however often that is.
+    fn packed(&self, request: Bytes) -> Bytes {
+        match self {
+            Self::Http { gzip: true, .. } => {
+                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder
+                    .write_all(&request)
+                    .and_then(|()| encoder.finish())
+                    .expect("memory takes every byte")
+                    .into()
             }
-            sleep(pause_now).await;
-            pause *= 2;
+            // tonic does it itself.
+            _ => request,
         }
-        self.send(request).await
     }
 
     async fn send(&mut self, request: Bytes) -> Result<Bytes, Fault> {
@@ -182,15 +201,10 @@ impl Wire {
                 client,
                 endpoint,
                 headers,
-                gzip,
+                ..
             } => {
-                let body = if *gzip {
-                    compressed(&request).map_err(|error| Fault::for_good(&error))?
-                } else {
-                    request
-                };
                 let mut request = Request::post(&*endpoint)
-                    .body(Body::new(Full::new(body)))
+                    .body(Body::new(Full::new(request)))
                     .expect("the endpoint is a URI");
                 request.headers_mut().extend(headers.clone());
                 let answer = client.request(request).await;
@@ -209,12 +223,6 @@ impl Wire {
     }
 }
 
-fn compressed(body: &[u8]) -> io::Result<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(body)?;
-    Ok(encoder.finish()?.into())
-}
-
 fn tcp(settings: &Settings) -> HttpConnector {
     let mut connector = HttpConnector::new();
     // TLS is put around it, by name of the scheme.
@@ -228,8 +236,8 @@ fn tcp(settings: &Settings) -> HttpConnector {
     connector
 }
 
-/// Messages that are encoded already, and answers that are not decoded yet: what cannot be
-/// read does not undo what the status says.
+/// Messages that are encoded already, and answers that are not decoded yet: what is no protobuf
+/// does not undo what the status says.
 struct Raw;
 
 impl Codec for Raw {
@@ -271,8 +279,8 @@ const AGENT: &str = concat!("OTel-OTLP-Exporter-tracehop/", env!("CARGO_PKG_VERS
 const PROTOBUF: &str = "application/x-protobuf";
 const TRACES_EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const METRICS_EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
-/// Of one over gRPC, tonic reads its own 4 MiB at most.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// As tonic has it for gRPC.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// As OpenTelemetry's own exporters do it: each pause is twice the one before.
