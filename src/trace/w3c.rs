@@ -1,7 +1,7 @@
 //! `traceparent` and `tracestate`, as W3C Trace Context level 2 defines them.
 //!
-//! Written here rather than taken from the SDK's propagator, which accepts short and
-//! zero-padded ids, signs and surrounding blanks.
+//! OpenTelemetry's own propagator for Rust would accept short and zero-padded ids, signs and
+//! surrounding blanks.
 
 use thiserror::Error;
 
