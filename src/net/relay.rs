@@ -173,9 +173,9 @@ impl<'a> Relay<'a> {
         let may_part = self.draining && self.ask(|session, now, out| session.part(now, out))?;
 
         let mut moved = false;
-        for (from, to) in [(Side::Client, Side::Broker), (Side::Broker, Side::Client)] {
+        for from in [Side::Client, Side::Broker] {
             moved |= self.read(from, cx)?;
-            moved |= self.write(to, cx);
+            moved |= self.write(from.other(), cx);
         }
 
         // A broker's failure is the app's, at once. The failure of an app is its end: what it
@@ -218,8 +218,17 @@ impl<'a> Relay<'a> {
                     {
                         return Err(Ending::Hello);
                     }
-                    lend(self.waiting(from));
                     self.metrics.received(from == Side::Client, bytes.len());
+                    if bytes.len() >= DIRECT_BYTES_MIN
+                        && self.waiting(from).is_empty()
+                        && self.ask(|session, _, _| session.pass(from, bytes.len()))?
+                    {
+                        let sent = self.peer(from.other()).send(bytes, cx);
+                        let rest = bytes.get(sent..).unwrap_or_default();
+                        self.waiting(from).extend_from_slice(rest);
+                        return Ok(true);
+                    }
+                    lend(self.waiting(from));
                     self.ask(|session, now, out| session.receive(from, bytes, now, out))?;
                 }
             }
@@ -338,19 +347,29 @@ impl Peer {
             release(bytes);
             return false;
         }
-        match self.stream.poll_write(cx, bytes) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(written)) => bytes.advance(written),
-            // Its last words may be there to be read all the same.
-            Poll::Ready(Err(_)) => {
-                self.hearing = Hearing::Lost;
-                bytes.clear();
-            }
-        }
+        let sent = self.send(bytes, cx);
+        bytes.advance(sent);
         if bytes.is_empty() {
             release(bytes);
         }
-        true
+        sent > 0
+    }
+
+    /// Sends `bytes` as far as they will go. Says how many are done with: all of them where
+    /// nobody hears them any more.
+    fn send(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+        if self.hearing != Hearing::Open {
+            return bytes.len();
+        }
+        match self.stream.poll_write(cx, bytes) {
+            Poll::Pending => 0,
+            Poll::Ready(Ok(written)) => written,
+            // Its last words may be there to be read all the same.
+            Poll::Ready(Err(_)) => {
+                self.hearing = Hearing::Lost;
+                bytes.len()
+            }
+        }
     }
 
     /// Sends what TLS still has of what it was given.
@@ -416,6 +435,9 @@ thread_local! {
 
 /// Enough to make the cost of a system call small against that of copying.
 const READ_BYTES_MAX: usize = 64 << 10;
+
+/// From here on it pays to ask whether a copy can be spared.
+const DIRECT_BYTES_MIN: usize = 16 << 10;
 
 /// The room that each thread may keep for what is to be written.
 const SPARE_BYTES_MAX: usize = 1 << 20;

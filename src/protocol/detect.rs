@@ -74,6 +74,11 @@ impl Session for Detecting {
         }
     }
 
+    fn pass(&mut self, from: Side, count: usize) -> bool {
+        let decided = self.decided.as_mut();
+        decided.is_some_and(|session| session.pass(from, count))
+    }
+
     fn finish(&mut self, from: Side, now: Timestamp, out: &mut Outbox) {
         if let Some(session) = &mut self.decided {
             return session.finish(from, now, out);

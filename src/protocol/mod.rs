@@ -33,6 +33,13 @@ pub trait Session: Send {
     /// Takes what `from` sent. Cannot fail: what it cannot read, it passes on unchanged.
     fn receive(&mut self, from: Side, bytes: &[u8], now: Timestamp, out: &mut Outbox);
 
+    /// Whether the next `count` bytes that `from` sends pass as they are, whatever they say. If
+    /// so they are done with: the caller passes them on by itself, behind what has left
+    /// before, and spares a copy.
+    fn pass(&mut self, _from: Side, _count: usize) -> bool {
+        false
+    }
+
     /// `from` will send no more: release whatever is still held.
     fn finish(&mut self, from: Side, now: Timestamp, out: &mut Outbox);
 
@@ -48,6 +55,16 @@ pub trait Session: Send {
 pub enum Side {
     Client,
     Broker,
+}
+
+impl Side {
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Broker,
+            Self::Broker => Self::Client,
+        }
+    }
 }
 
 /// What a session gives back. The caller owns the buffers and empties them.

@@ -85,6 +85,12 @@ impl Pieces {
         self.held.is_empty()
     }
 
+    /// Whether what comes next can leave without a look: where nothing is read any more, or
+    /// nothing is held and the reader does not have to see it.
+    pub(super) fn passes(&self, is_of_no_interest: impl FnOnce() -> bool) -> bool {
+        self.blind || self.held.is_empty() && is_of_no_interest()
+    }
+
     /// Holds what could not leave, or lets it go where nothing is read any more.
     fn keep(&mut self, rest: &[u8], to: &mut BytesMut) {
         if self.blind {

@@ -227,6 +227,18 @@ impl Replies {
         Ok(step)
     }
 
+    /// Whether the next `count` bytes are all inside of a string that passes; if so, they have.
+    pub(super) fn pass(&mut self, count: usize) -> bool {
+        let State::Content { left, .. } = &mut self.state else {
+            return false;
+        };
+        let rest = u64::try_from(count)
+            .ok()
+            .and_then(|count| left.checked_sub(count));
+        *left = rest.unwrap_or(*left);
+        rest.is_some()
+    }
+
     fn content(
         &mut self,
         input: &[u8],

@@ -153,6 +153,13 @@ impl Session for RedisSession {
         self.tell_answers(now, &mut out.sightings);
     }
 
+    fn pass(&mut self, from: Side, count: usize) -> bool {
+        match from {
+            Side::Client => self.to_broker.passes(|| self.commands.pass(count)),
+            Side::Broker => self.to_client.passes(|| self.replies.pass(count)),
+        }
+    }
+
     fn finish(&mut self, from: Side, now: Timestamp, out: &mut Outbox) {
         match from {
             Side::Client => {

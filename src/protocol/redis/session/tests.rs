@@ -138,6 +138,53 @@ fn each_value_of_a_push_is_a_message_of_its_own() {
 }
 
 #[test]
+fn inside_of_a_large_string_bytes_pass_without_a_look() {
+    let mut spoken = Spoken::new();
+    let large = command(&["SET", "key", &"x".repeat(10_000)]);
+    assert!(!spoken.session.pass(Side::Client, 1));
+    assert_eq!(spoken.client(&large[..100]), large[..100]);
+    for _ in 0..9 {
+        assert!(spoken.session.pass(Side::Client, 1_000));
+    }
+    // The string ends before.
+    assert!(!spoken.session.pass(Side::Client, 1_000));
+    let rest = format!(
+        "{}{}",
+        &large[9_100..],
+        command(&["LPUSH", "celery", &task()])
+    );
+    assert!(spoken.client(&rest).contains("traceparent"));
+    assert!(!spoken.session.pass(Side::Client, 1));
+
+    let reply = format!("+OK\r\n:1\r\n$10000\r\n{}\r\n", "y".repeat(10_000));
+    spoken.client(&command(&["GET", "key"]));
+    assert!(!spoken.session.pass(Side::Broker, 1));
+    spoken.broker(&reply[..1_000]);
+    assert!(spoken.session.pass(Side::Broker, 5_000));
+    spoken.broker(&reply[6_000..]);
+    assert!(!spoken.session.pass(Side::Broker, 1));
+    assert_eq!(spoken.seen(), ["added 0 to celery", "0 confirmed"]);
+    assert!(
+        spoken
+            .session
+            .part(Timestamp::default(), &mut Outbox::default())
+    );
+}
+
+#[test]
+fn what_is_held_does_not_pass_without_a_look() {
+    let mut spoken = Spoken::new();
+    let sent = command(&["LPUSH", "celery", &task()]);
+    spoken.client(&sent[..60]);
+    assert!(!spoken.session.pass(Side::Client, 1));
+    spoken.client(&sent[60..]);
+    let large = command(&["LPUSH", "celery", &"x".repeat(5_000)]);
+    assert_eq!(spoken.client(&large[..60]), large[..60]);
+    assert!(spoken.session.pass(Side::Client, 4_000));
+    assert!(!spoken.session.pass(Side::Client, 4_000));
+}
+
+#[test]
 fn a_refusal_does_not_repeat_what_was_sent() {
     let mut spoken = Spoken::new();
     spoken.client(&command(&["LPUSH", "celery", &task()]));
