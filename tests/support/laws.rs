@@ -179,10 +179,21 @@ pub(crate) fn play(session: &mut dyn Session, turns: &[Turn]) -> Outcome {
 fn talk(session: &mut dyn Session, turns: &[Turn]) -> Outcome {
     let (mut outcome, mut out) = (Outcome::default(), Outbox::default());
     for Turn(side, bytes) in turns {
-        session.receive(*side, bytes, NOW, &mut out);
+        say(session, *side, bytes, &mut out);
         outcome.take(&mut out);
     }
     outcome
+}
+
+/// As whoever relays has it: what is to pass without a look is not shown.
+fn say(session: &mut dyn Session, from: Side, bytes: &[u8], out: &mut Outbox) {
+    if !session.pass(from, bytes.len()) {
+        return session.receive(from, bytes, NOW, out);
+    }
+    match from {
+        Side::Client => out.to_broker.extend_from_slice(bytes),
+        Side::Broker => out.to_client.extend_from_slice(bytes),
+    }
 }
 
 fn hang_up(session: &mut dyn Session, sides: [Side; 2], outcome: &mut Outcome) {
@@ -619,7 +630,7 @@ pub(crate) fn bounded(rig: Rig, turns: &[Turn]) {
     let (mut outcome, mut out) = (Outcome::default(), Outbox::default());
     let (mut sent_by_client, mut sent_by_broker) = (0, 0);
     for Turn(side, bytes) in turns {
-        session.receive(*side, bytes, NOW, &mut out);
+        say(&mut *session, *side, bytes, &mut out);
         outcome.take(&mut out);
         match side {
             Side::Client => sent_by_client += bytes.len(),
