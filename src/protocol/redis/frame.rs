@@ -63,6 +63,15 @@ impl LineFinder {
     }
 }
 
+/// Takes `count` bytes off those that are `left`, and says so; nothing where there are fewer.
+pub(super) fn take_off(left: &mut u64, count: usize) -> bool {
+    let rest = u64::try_from(count)
+        .ok()
+        .and_then(|count| left.checked_sub(count));
+    *left = rest.unwrap_or(*left);
+    rest.is_some()
+}
+
 /// A length or a count: decimal digits, `-1` where there is nothing.
 ///
 /// As strict as Redis itself: no plus sign, no leading zeros.

@@ -10,6 +10,7 @@ use crate::protocol::redis::frame::LineFinder;
 use crate::protocol::redis::frame::Nesting;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::frame::parse_length;
+use crate::protocol::redis::frame::take_off;
 use crate::protocol::redis::value;
 use crate::protocol::redis::value::Fate;
 
@@ -229,14 +230,10 @@ impl Replies {
 
     /// Whether the next `count` bytes are all inside of a string that passes; if so, they have.
     pub(super) fn pass(&mut self, count: usize) -> bool {
-        let State::Content { left, .. } = &mut self.state else {
-            return false;
-        };
-        let rest = u64::try_from(count)
-            .ok()
-            .and_then(|count| left.checked_sub(count));
-        *left = rest.unwrap_or(*left);
-        rest.is_some()
+        match &mut self.state {
+            State::Content { left, .. } => take_off(left, count),
+            _ => false,
+        }
     }
 
     fn content(
