@@ -220,5 +220,7 @@ def test_what_a_broker_has_against_it_is_told_once(scene, how, words):
             lambda: hop.metric("tracehop_connections_failed_total", reason="tls_broker") == 1,
             "it is counted",
         )
-        told = [line for line in hop.log.read_text().splitlines() if "client=" in line]
-        assert len(told) == 1 and words in told[0], told
+        eventually(lambda: "client=" in hop.log.read_text(), "it is told")
+    # It is written by the time that the process has ended.
+    told = [line for line in hop.log.read_text().splitlines() if "client=" in line]
+    assert len(told) == 1 and words in told[0], told
