@@ -67,7 +67,8 @@ def main(directory):
                 lambda: 'tracehop_connections{route="default"} 0' in metrics(admin),
                 "and leaves nothing behind",
             )
-            assert "exempt the user that tracehop runs as" in hop.log.read_text()
+            advice = "exempt the user that tracehop runs as"
+            eventually(lambda: advice in hop.log.read_text(), "it is told what to do")
 
 
 def tracehop(directory, listen, admin):
