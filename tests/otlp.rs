@@ -479,7 +479,7 @@ async fn what_a_collector_said_before_it_fell_silent_is_told() {
         let collector = Collector::start(protocol);
         collector.answer(&[Reply::Unavailable, Reply::Hang]);
         let config = config::Telemetry {
-            export_timeout: Duration::from_secs(2),
+            export_timeout: Duration::from_secs(4),
             ..in_tens(protocol, collector.address)
         };
         let telemetry = start(&config);
