@@ -201,7 +201,7 @@ impl<'a> Relay<'a> {
 
     /// Reads once from a side that may be read, and has the session act on it.
     fn read(&mut self, from: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.waiting(from).len() >= self.buffer_bytes_max {
+        if self.out.sent_by(from).len() >= self.buffer_bytes_max {
             return Ok(false);
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -220,15 +220,15 @@ impl<'a> Relay<'a> {
                     }
                     self.metrics.received(from == Side::Client, bytes.len());
                     if bytes.len() >= DIRECT_BYTES_MIN
-                        && self.waiting(from).is_empty()
+                        && self.out.sent_by(from).is_empty()
                         && self.ask(|session, _, _| session.pass(from, bytes.len()))?
                     {
                         let sent = self.peer(from.other()).send(bytes, cx);
                         let rest = bytes.get(sent..).unwrap_or_default();
-                        self.waiting(from).extend_from_slice(rest);
+                        self.out.sent_by(from).extend_from_slice(rest);
                         return Ok(true);
                     }
-                    lend(self.waiting(from));
+                    lend(self.out.sent_by(from));
                     self.ask(|session, now, out| session.receive(from, bytes, now, out))?;
                 }
             }
@@ -241,14 +241,6 @@ impl<'a> Relay<'a> {
         match to {
             Side::Client => self.client.tell(&mut self.out.to_client, cx),
             Side::Broker => self.broker.tell(&mut self.out.to_broker, cx),
-        }
-    }
-
-    /// What `from` has sent and the other side has not got yet.
-    const fn waiting(&mut self, from: Side) -> &mut BytesMut {
-        match from {
-            Side::Client => &mut self.out.to_broker,
-            Side::Broker => &mut self.out.to_client,
         }
     }
 

@@ -11,10 +11,7 @@ pub(super) struct Blind;
 
 impl Session for Blind {
     fn receive(&mut self, from: Side, bytes: &[u8], _now: Timestamp, out: &mut Outbox) {
-        match from {
-            Side::Client => out.to_broker.extend_from_slice(bytes),
-            Side::Broker => out.to_client.extend_from_slice(bytes),
-        }
+        out.sent_by(from).extend_from_slice(bytes);
     }
 
     fn pass(&mut self, _from: Side, _count: usize) -> bool {

@@ -75,6 +75,17 @@ pub struct Outbox {
     pub sightings: Vec<Sighting>,
 }
 
+impl Outbox {
+    /// What `from` has sent, as far as it may leave.
+    #[must_use]
+    pub const fn sent_by(&mut self, from: Side) -> &mut BytesMut {
+        match from {
+            Side::Client => &mut self.to_broker,
+            Side::Broker => &mut self.to_client,
+        }
+    }
+}
+
 /// What the session is made of besides its protocol.
 #[derive(Clone, Debug)]
 pub struct Setup {

@@ -190,10 +190,7 @@ fn say(session: &mut dyn Session, from: Side, bytes: &[u8], out: &mut Outbox) {
     if !session.pass(from, bytes.len()) {
         return session.receive(from, bytes, NOW, out);
     }
-    match from {
-        Side::Client => out.to_broker.extend_from_slice(bytes),
-        Side::Broker => out.to_client.extend_from_slice(bytes),
-    }
+    out.sent_by(from).extend_from_slice(bytes);
 }
 
 fn hang_up(session: &mut dyn Session, sides: [Side; 2], outcome: &mut Outcome) {

@@ -236,8 +236,5 @@ impl Session for Sighted {
 }
 
 fn pass(from: Side, bytes: &[u8], out: &mut Outbox) {
-    match from {
-        Side::Client => out.to_broker.extend_from_slice(bytes),
-        Side::Broker => out.to_client.extend_from_slice(bytes),
-    }
+    out.sent_by(from).extend_from_slice(bytes);
 }
