@@ -109,24 +109,28 @@ impl Settings {
 
     /// The endpoint, to be shown: without what may be a secret.
     pub(in crate::telemetry) fn endpoint(&self) -> String {
-        let mut shown = self.endpoint.clone();
-        // Of a URL that has a host neither fails.
-        let _ = shown.set_username("");
-        let _ = shown.set_password(None);
+        let mut shown = self.endpoint_of_nobody();
         shown.set_query(None);
         shown.to_string()
     }
 
     /// The endpoint, to be asked: gRPC has no path of its own there.
     pub(super) fn uri(&self) -> Uri {
-        let mut asked = self.endpoint.clone();
-        let _ = asked.set_username("");
-        let _ = asked.set_password(None);
+        let mut asked = self.endpoint_of_nobody();
         if self.protocol == OtlpProtocol::Grpc {
             asked.set_path("");
             asked.set_query(None);
         }
         asked.as_str().parse().expect("it was read as one")
+    }
+
+    /// Without a user and a password.
+    fn endpoint_of_nobody(&self) -> Url {
+        let mut endpoint = self.endpoint.clone();
+        // Of a URL that has a host neither fails.
+        let _ = endpoint.set_username("");
+        let _ = endpoint.set_password(None);
+        endpoint
     }
 }
 
