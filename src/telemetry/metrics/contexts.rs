@@ -49,13 +49,12 @@ impl ContextMetrics {
     pub(super) fn found(&self, finding: &Finding<'_>, counters: &mut FoundCounters) {
         let (quality, invalid) = (finding.judgement.quality, finding.judgement.invalid);
         let contexts = counters.contexts.get((quality, invalid), || {
-            let reason = invalid.map(|reason| reason.to_string());
             self.contexts.get_or_create_owned(&ContextLabels {
                 system: counters.system,
                 destination: Arc::clone(&counters.destination),
                 producer: Arc::clone(&counters.producer),
                 quality: quality.word(),
-                reason: reason.unwrap_or_default(),
+                reason: invalid.map_or("", Invalid::word),
             })
         });
         contexts.inc();
@@ -85,7 +84,7 @@ struct ContextLabels {
     producer: Arc<str>,
     quality: &'static str,
     /// Why it is invalid; empty where it is not.
-    reason: String,
+    reason: &'static str,
 }
 
 #[cfg(test)]
