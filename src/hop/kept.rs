@@ -122,18 +122,17 @@ mod tests {
     use super::*;
 
     impl KeptTask {
-        /// The same with something changed.
+        /// Changes something of what was told.
         pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Task<'_>)) {
             let kept = self.clone();
-            let said = |text: Option<&'_ str>| text.map(|text| text.to_owned().into());
             let mut task = Task {
-                name: kept.name().to_owned().into(),
-                id: kept.id().to_owned().into(),
-                root_id: said(kept.root_id()),
-                parent_id: said(kept.parent_id()),
-                group: said(kept.group()),
-                eta: said(kept.eta()),
-                origin: said(kept.origin()),
+                name: kept.name().into(),
+                id: kept.id().into(),
+                root_id: kept.root_id().map(Into::into),
+                parent_id: kept.parent_id().map(Into::into),
+                group: kept.group().map(Into::into),
+                eta: kept.eta().map(Into::into),
+                origin: kept.origin().map(Into::into),
                 retries: kept.retries,
                 replaced: kept.replaced,
                 ignores_result: kept.ignores_result,

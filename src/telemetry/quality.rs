@@ -248,11 +248,11 @@ mod tests {
     /// A message of `task` from `host`, sent at so many seconds.
     fn sent(task: &'static str, host: &'static str, seconds: u64) -> Sent {
         let mut publication = fixture::publication(seconds, seconds * 1_000_000_000);
-        publication.task.edit(|it| it.name = task.into());
-        publication
-            .task
-            .edit(|it| it.id = format!("{task}-{seconds}").into());
-        publication.task.edit(|it| it.origin = Some(host.into()));
+        publication.task.edit(|it| {
+            it.name = task.into();
+            it.id = format!("{task}-{seconds}").into();
+            it.origin = Some(host.into());
+        });
         publication.client_name = Some("shop".into());
         Sent {
             ended: publication.at,

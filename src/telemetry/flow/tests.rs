@@ -26,12 +26,10 @@ fn flow(names_max: usize) -> Flow {
 /// Publication `number`, sent at so many seconds.
 fn publication(number: u64, host: &str, queue: &str) -> Box<Publication> {
     let mut publication = fixture::publication(number, number * SECOND);
-    publication
-        .task
-        .edit(|it| it.id = format!("task-{number}").into());
-    publication
-        .task
-        .edit(|it| it.origin = Some(host.to_owned().into()));
+    publication.task.edit(|it| {
+        it.id = format!("task-{number}").into();
+        it.origin = Some(host.to_owned().into());
+    });
     publication.destination = queue.into();
     publication
 }

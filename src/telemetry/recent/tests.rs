@@ -47,8 +47,10 @@ fn publication(number: u64, trace: u64, task: &str) -> Box<Publication> {
     let mut publication = fixture::publication(number, number * SECOND);
     publication.judgement = fixture::judgement(number);
     publication.judgement.context = in_trace(trace, publication.judgement.context);
-    publication.task.edit(|it| it.id = task.to_owned().into());
-    publication.task.edit(|it| it.name = "shop.pay".into());
+    publication.task.edit(|it| {
+        it.id = task.to_owned().into();
+        it.name = "shop.pay".into();
+    });
     publication
 }
 
@@ -102,8 +104,10 @@ fn listed(recent: &RecentTraces, filter: &Filter) -> Vec<String> {
 fn a_task_is_told_with_its_way_in_and_its_way_out() {
     let recent = recent(10, 100);
     let mut sent = publication(1, 7, "t-1");
-    sent.task.edit(|it| it.root_id = Some("t-1".into()));
-    sent.task.edit(|it| it.origin = Some("web-1".into()));
+    sent.task.edit(|it| {
+        it.root_id = Some("t-1".into());
+        it.origin = Some("web-1".into());
+    });
     sent.client_name = Some("shop".into());
     publish(&recent, &sent);
     let mut taken = delivery(3, 7, "t-1");
