@@ -209,19 +209,24 @@ fn telemetry_exported() {
             ledger.book(sighting, &mut ended);
         }
         for leg in ended.drain(..) {
-            let mut encode = || {
+            let encode = || {
                 for operation in leg.operations(Spans::default()) {
                     black_box(encoder.encode(&operation.span()));
                 }
             };
-            if round < WARM_UP {
-                encode()
-            } else {
-                counted(encode)
-            }
+            in_round(round, encode);
         }
     }
     per_message();
+}
+
+/// Counts what is done in a round, unless it is one to warm up.
+fn in_round(round: usize, run: impl FnOnce()) {
+    if round < WARM_UP {
+        run()
+    } else {
+        counted(run)
+    }
 }
 
 /// Counts the booking of what `exchange` lets `talk` see, some rounds at a time.
@@ -235,7 +240,7 @@ fn book(talk: &mut Talk, mut exchange: impl FnMut(&mut Talk, usize)) {
         if (round + 1) % BOOKED_AT_ONCE > 0 {
             continue;
         }
-        let mut book = || {
+        let book = || {
             books.book(&mut talk.out.sightings, &mut ended);
             for leg in ended.drain(..) {
                 for operation in leg.operations(Spans::default()) {
@@ -243,11 +248,7 @@ fn book(talk: &mut Talk, mut exchange: impl FnMut(&mut Talk, usize)) {
                 }
             }
         };
-        if round < WARM_UP {
-            book()
-        } else {
-            counted(book)
-        }
+        in_round(round, book);
     }
     per_message();
 }
