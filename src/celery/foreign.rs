@@ -65,16 +65,16 @@ impl<'a> Foreign<'a> {
             .map(|field| &*field.text)
     }
 
-    /// Takes a header if it is one of these. Its value is only looked at then; of two the
-    /// last one counts.
+    /// Takes a header if it is one of these, and says so. Its value is only looked at then; of
+    /// two the last one counts.
     pub(super) fn take(
         &mut self,
         place: Place,
         name: impl AsRef<[u8]>,
         value: impl FnOnce() -> HeaderValue<'a>,
-    ) {
+    ) -> bool {
         let Some(name) = Name::of(name.as_ref(), place) else {
-            return;
+            return false;
         };
         self.fields
             .retain(|field| (field.place, field.name) != (place, name));
@@ -83,6 +83,7 @@ impl<'a> Foreign<'a> {
             text.filter(|text| text.len() <= TEXT_BYTES_MAX)
                 .map(|text| Field { place, name, text }),
         );
+        true
     }
 }
 

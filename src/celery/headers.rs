@@ -131,9 +131,9 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Takes one header. What its value says is only looked at where the name matters; what
-    /// is no text is no name that does.
-    pub fn take(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) {
+    /// Takes one header, and says whether its name matters. What its value says is only looked
+    /// at then; what is no text is no name that does.
+    pub fn take(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) -> bool {
         let value = || value.into();
         match name.as_ref() {
             b"traceparent" => self.traceparent = value().into_carried(),
@@ -161,30 +161,24 @@ impl<'a> Headers<'a> {
             b"replaced_task_nesting" => self.facts.replaced = value().into_count(),
             // Of other tasks it is not looked at. RabbitMQ can have sorted the headers, so
             // that the name of the task comes later.
-            b"argsrepr" if self.task.as_deref().is_none_or(|name| name == CHORD_UNLOCK) => {
-                self.facts.awaited_group = value().into_text().and_then(first_text);
+            b"argsrepr" => {
+                if self.task.as_deref().is_none_or(|name| name == CHORD_UNLOCK) {
+                    self.facts.awaited_group = value().into_text().and_then(first_text);
+                }
             }
-            name => self.foreign.take(Place::Flat, name, value),
+            name => return self.foreign.take(Place::Flat, name, value),
         }
+        true
     }
 
-    /// Takes that the task neither waits nor is in a group, and has not been tried before.
-    pub fn take_first_attempt(&mut self) {
-        self.facts.eta = None;
-        self.facts.group = None;
-        self.facts.group_index = None;
-        self.facts.retries = 0;
-    }
-
-    /// Takes that its result is wanted, and that it has not been replaced.
-    pub fn take_unreplaced(&mut self) {
-        self.facts.ignores_result = false;
-        self.facts.replaced = 0;
-    }
-
-    /// Takes one header of the object that the flat header `headers` is.
-    pub fn take_nested(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) {
-        self.foreign.take(Place::Nested, name, || value.into());
+    /// Takes one header of the object that the flat header `headers` is, and says whether its
+    /// name matters.
+    pub fn take_nested(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        value: impl Into<HeaderValue<'a>>,
+    ) -> bool {
+        self.foreign.take(Place::Nested, name, || value.into())
     }
 
     /// The task that these headers describe: protocol 2 has `task` and `id` in them.

@@ -8,12 +8,15 @@
 //! where it is asked for, so a string that holds bytes other than UTF-8 or half a surrogate
 //! pair can be stepped over, and has no text.
 
+mod layout;
 mod nesting;
 mod scan;
 mod value;
 
 use thiserror::Error;
 
+pub use layout::Found;
+pub use layout::Layout;
 pub use nesting::NESTING_MAX;
 pub use scan::Scan;
 pub use value::Key;

@@ -2,16 +2,33 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// A member's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key<'a> {
-    /// What stands between its quotes.
+    /// Where that begins in the text which stands between its quotes.
+    start: usize,
     inside: &'a [u8],
     escaped: bool,
 }
 
 impl<'a> Key<'a> {
-    pub(super) const fn new(inside: &'a [u8], escaped: bool) -> Self {
-        Self { inside, escaped }
+    pub(super) const fn new(start: usize, inside: &'a [u8], escaped: bool) -> Self {
+        Self {
+            start,
+            inside,
+            escaped,
+        }
+    }
+
+    /// Where it stands in the text, without its quotes.
+    #[must_use]
+    pub const fn range(&self) -> Range<usize> {
+        self.start..self.start + self.inside.len()
+    }
+
+    /// Whether it holds escapes: it is then not what stands in the text.
+    #[must_use]
+    pub(super) const fn is_escaped(&self) -> bool {
+        self.escaped
     }
 
     /// Whether this is `name`, however it is written.
@@ -43,7 +60,7 @@ impl<'a> Key<'a> {
 }
 
 /// A value, stepped over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a> {
     /// Where it begins in the text.
     start: usize,
@@ -63,6 +80,12 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Nothing, and where it would stand.
+    #[must_use]
+    pub const fn nothing_at(start: usize) -> Self {
+        Self::new(start, &[], false)
+    }
+
     /// Where it stands in the text, its quotes or brackets included.
     #[must_use]
     pub const fn range(&self) -> Range<usize> {
@@ -72,6 +95,12 @@ impl<'a> Value<'a> {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::of(self.raw)
+    }
+
+    /// Whether it is a string that holds escapes.
+    #[must_use]
+    pub(super) const fn is_escaped(&self) -> bool {
+        self.escaped
     }
 
     /// What a string says, unless that is no Unicode text; borrowed where nothing in it is

@@ -7,9 +7,10 @@ use crate::hop::Delivery;
 use crate::hop::Passage;
 use crate::hop::Sighting;
 use crate::protocol::Setup;
-use crate::protocol::redis::envelope::Message;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::pairing::Pairing;
+use crate::protocol::redis::reader::Message;
+use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::reply;
 use crate::protocol::redis::reply::Place;
 use crate::protocol::redis::reply::Want;
@@ -23,6 +24,7 @@ pub(super) struct Arrivals<'a> {
     pub(super) client_name: Option<&'a Arc<str>>,
     pub(super) pairing: &'a mut Pairing,
     pub(super) hold: &'a mut Hold,
+    pub(super) reader: &'a mut Reader,
     pub(super) setup: &'a mut Setup,
     pub(super) sightings: &'a mut Vec<Sighting>,
     pub(super) now: Timestamp,
@@ -64,8 +66,8 @@ impl reply::Listener for Arrivals<'_> {
 
     fn value(&mut self, value: &[u8], patch: &mut Vec<u8>) -> bool {
         self.hold.release();
-        let Some(Message::Task(envelope)) = Message::read(value, self.setup.limits.hold_bytes_max)
-        else {
+        let body_max = self.setup.limits.hold_bytes_max;
+        let Some(Message::Task(envelope)) = self.reader.read(value, body_max) else {
             return false;
         };
         let (key, broadcast) = self.pairing.source();

@@ -4,30 +4,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use memchr::memchr2;
 
 use crate::celery::Headers;
 use crate::celery::Task;
-use crate::celery::body::read_protocol1;
-use crate::celery::json::Kind;
-use crate::celery::json::Scan;
-use crate::celery::json::Unreadable;
-use crate::celery::json::Value;
 use crate::hop::Stamp;
-
-/// A message that is of interest here.
-#[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "there is one at a time, and it is not moved far"
-)]
-pub(super) enum Message<'a> {
-    Task(Envelope<'a>),
-    /// What a worker, or whoever sends tasks, tells whoever listens: the body.
-    Event(Cow<'a, [u8]>),
-}
+use crate::protocol::redis::reader::Message;
+use crate::protocol::redis::reader::Reader;
 
 /// A Celery task message, read in place.
 #[derive(Debug)]
@@ -39,97 +22,28 @@ pub struct Envelope<'a> {
     pub redelivered: bool,
     /// What its consumers acknowledge it by.
     pub(super) delivery_tag: Option<Cow<'a, str>>,
-    routing_key: Option<Cow<'a, str>>,
-    places: Places,
+    /// The queue's name, where it was not sent to an exchange of that name.
+    pub(super) routing_key: Option<Cow<'a, str>>,
+    pub(super) places: Places,
 }
 
 /// Where the headers stand in the text.
 #[derive(Debug, Default)]
-struct Places {
-    /// Who sends an event says so in a header of its own.
-    names_a_host: bool,
-    headers: HeadersPlace,
+pub(super) struct Places {
+    pub(super) headers: HeadersPlace,
     /// The value of the last `traceparent`, which is the one that counts.
-    traceparent: Option<Range<usize>>,
-    tracestate: Option<Range<usize>>,
+    pub(super) traceparent: Option<Range<usize>>,
+    pub(super) tracestate: Option<Range<usize>>,
 }
 
 #[derive(Debug, Default)]
-enum HeadersPlace {
+pub(super) enum HeadersPlace {
     #[default]
     Missing,
     /// `null`, which the worker takes for no headers.
     Null(Range<usize>),
-    Object {
-        /// Right behind the opening brace.
-        inside: usize,
-        is_empty: bool,
-    },
-}
-
-/// What is read besides the headers.
-#[derive(Debug, Default)]
-struct Rest<'a> {
-    body: Option<Value<'a>>,
-    content_type: Option<Value<'a>>,
-    /// `None`: there are none.
-    properties: Option<Properties<'a>>,
-}
-
-#[derive(Debug, Default)]
-struct Properties<'a> {
-    body_encoding: Option<Value<'a>>,
-    delivery_tag: Option<Cow<'a, str>>,
-    delivery_info: DeliveryInfo<'a>,
-}
-
-#[derive(Debug, Default)]
-struct DeliveryInfo<'a> {
-    redelivered: bool,
-    is_on_default_exchange: bool,
-    routing_key: Option<Cow<'a, str>>,
-}
-
-impl<'a> Message<'a> {
-    /// Reads an envelope. `None`: what is in it is something else, or unreadable.
-    ///
-    /// A protocol 1 message is told by its body, which may unpack to at most `body_max`
-    /// bytes.
-    pub(super) fn read(text: &'a [u8], body_max: usize) -> Option<Self> {
-        let mut headers = Headers::default();
-        let mut places = Places::default();
-        let mut rest = Rest::default();
-        read_members(text, &mut headers, &mut places, &mut rest).ok()?;
-        let properties = rest.properties?;
-        let body = rest.body?;
-        let task = if headers.names_a_task() {
-            headers.task()?
-        } else {
-            let encoding = properties.body_encoding.and_then(|it| it.text());
-            let body = decoded(&body, encoding.as_deref())?;
-            let compression = headers.compression.as_deref();
-            let content_type = rest.content_type?.text()?;
-            match read_protocol1(&body, &content_type, compression, body_max) {
-                Some(task) => task,
-                None if places.names_a_host => return Some(Self::Event(body)),
-                None => return None,
-            }
-        };
-        let DeliveryInfo {
-            redelivered,
-            is_on_default_exchange,
-            routing_key,
-        } = properties.delivery_info;
-        Some(Self::Task(Envelope {
-            task,
-            headers,
-            redelivered,
-            delivery_tag: properties.delivery_tag,
-            // On the default exchange the routing key is the queue's name.
-            routing_key: routing_key.filter(|_| is_on_default_exchange),
-            places,
-        }))
-    }
+    /// Right behind the opening brace.
+    Object(usize),
 }
 
 impl<'a> Envelope<'a> {
@@ -137,7 +51,7 @@ impl<'a> Envelope<'a> {
     /// unreadable.
     #[must_use]
     pub fn read(text: &'a [u8], body_max: usize) -> Option<Self> {
-        match Message::read(text, body_max)? {
+        match Reader::default().read(text, body_max)? {
             Message::Task(envelope) => Some(envelope),
             Message::Event(_) => None,
         }
@@ -203,7 +117,7 @@ impl<'a> Envelope<'a> {
             out.extend_from_slice(text.get(from..place.start).unwrap_or_default());
             match value {
                 Some(value) => quote(value, out),
-                None => headers.write_members(members, out),
+                None => headers.write_members(text, members, out),
             }
             from = place.end;
         }
@@ -215,7 +129,7 @@ impl HeadersPlace {
     /// What members that are new stand in place of.
     fn place(&self, text: &[u8]) -> Range<usize> {
         match self {
-            Self::Object { inside, .. } => *inside..*inside,
+            Self::Object(inside) => *inside..*inside,
             Self::Null(value) => value.clone(),
             Self::Missing => {
                 let start = text.iter().position(|byte| *byte == b'{').unwrap_or(0) + 1;
@@ -224,10 +138,10 @@ impl HeadersPlace {
         }
     }
 
-    fn write_members(&self, members: [(&str, Option<&str>); 2], out: &mut Vec<u8>) {
+    fn write_members(&self, text: &[u8], members: [(&str, Option<&str>); 2], out: &mut Vec<u8>) {
         let (before, behind) = match self {
-            Self::Object { is_empty: true, .. } => ("", ""),
-            Self::Object { .. } => ("", ", "),
+            Self::Object(inside) if is_end_of_object(text, *inside) => ("", ""),
+            Self::Object(_) => ("", ", "),
             Self::Null(_) => ("{", "}"),
             Self::Missing => ("\"headers\": {", "}, "),
         };
@@ -247,140 +161,9 @@ impl HeadersPlace {
     }
 }
 
-/// The body, out of what kombu wraps around bodies.
-fn decoded<'a>(body: &Value<'a>, encoding: Option<&str>) -> Option<Cow<'a, [u8]>> {
-    let body = body.text()?;
-    if encoding == Some("base64") {
-        return BASE64_STANDARD.decode(body.as_bytes()).ok().map(Cow::Owned);
-    }
-    Some(match body {
-        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-    })
-}
-
-fn read_members<'a>(
-    text: &'a [u8],
-    headers: &mut Headers<'a>,
-    places: &mut Places,
-    rest: &mut Rest<'a>,
-) -> Result<(), Unreadable> {
-    let mut scan = Scan::new(text);
-    if !scan.enter_object()? {
-        return Err(Unreadable);
-    }
-    while let Some(key) = scan.next_key()? {
-        if key.is("headers") {
-            // As everywhere in JSON that Python reads: of two, the last one counts.
-            *headers = Headers::default();
-            *places = Places::default();
-            read_headers(&mut scan, headers, places)?;
-        } else if key.is("body") {
-            rest.body = Some(scan.value()?);
-        } else if key.is("content-type") {
-            rest.content_type = Some(scan.value()?);
-        } else if key.is("properties") {
-            rest.properties = read_properties(&mut scan)?;
-        }
-    }
-    scan.end()
-}
-
-fn read_headers<'a>(
-    scan: &mut Scan<'a>,
-    headers: &mut Headers<'a>,
-    places: &mut Places,
-) -> Result<(), Unreadable> {
-    if !scan.enter_object()? {
-        let value = scan.value()?;
-        if value.kind() != Kind::Null {
-            // No worker could read headers like that; they are not ours to mend.
-            return Err(Unreadable);
-        }
-        places.headers = HeadersPlace::Null(value.range());
-        return Ok(());
-    }
-    let inside = scan.position();
-    let mut is_empty = true;
-    while let Some(key) = scan.next_key()? {
-        is_empty = false;
-        let Some(name) = key.name() else {
-            continue;
-        };
-        if *name == *b"headers" {
-            read_nested_headers(scan, headers)?;
-            continue;
-        }
-        let value = scan.value()?;
-        match &*name {
-            b"traceparent" => places.traceparent = Some(value.range()),
-            b"tracestate" => places.tracestate = Some(value.range()),
-            b"hostname" => places.names_a_host = true,
-            _ => {}
-        }
-        headers.take(&name, value);
-        match &*name {
-            b"id" if scan.step_over(UNSET_BEHIND_ID) => headers.take_first_attempt(),
-            b"origin" if scan.step_over(UNSET_BEHIND_ORIGIN) => headers.take_unreplaced(),
-            _ => {}
-        }
-    }
-    places.headers = HeadersPlace::Object { inside, is_empty };
-    Ok(())
-}
-
-/// The object that some vendors' libraries put their context into, below the header `headers`.
-fn read_nested_headers<'a>(
-    scan: &mut Scan<'a>,
-    headers: &mut Headers<'a>,
-) -> Result<(), Unreadable> {
-    if !scan.enter_object()? {
-        scan.value()?;
-        return Ok(());
-    }
-    while let Some(key) = scan.next_key()? {
-        let value = scan.value()?;
-        if let Some(name) = key.name() {
-            headers.take_nested(&name, value);
-        }
-    }
-    Ok(())
-}
-
-fn read_properties<'a>(scan: &mut Scan<'a>) -> Result<Option<Properties<'a>>, Unreadable> {
-    if !scan.enter_object()? {
-        scan.value()?;
-        return Ok(None);
-    }
-    let mut properties = Properties::default();
-    while let Some(key) = scan.next_key()? {
-        if key.is("body_encoding") {
-            properties.body_encoding = Some(scan.value()?);
-        } else if key.is("delivery_tag") {
-            properties.delivery_tag = scan.value()?.text();
-        } else if key.is("delivery_info") {
-            properties.delivery_info = read_delivery_info(scan)?;
-        }
-    }
-    Ok(Some(properties))
-}
-
-fn read_delivery_info<'a>(scan: &mut Scan<'a>) -> Result<DeliveryInfo<'a>, Unreadable> {
-    let mut info = DeliveryInfo::default();
-    if !scan.enter_object()? {
-        scan.value()?;
-        return Ok(info);
-    }
-    while let Some(key) = scan.next_key()? {
-        if key.is("redelivered") {
-            info.redelivered = scan.value()?.kind() == Kind::True;
-        } else if key.is("exchange") {
-            info.is_on_default_exchange = scan.value()?.raw == b"\"\"";
-        } else if key.is("routing_key") {
-            info.routing_key = scan.value()?.text();
-        }
-    }
-    Ok(info)
+fn is_end_of_object(text: &[u8], at: usize) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    rest.trim_ascii_start().starts_with(b"}")
 }
 
 /// Writes a JSON string. What is written here is ASCII without control characters.
@@ -403,75 +186,3 @@ const STAMP_BYTES: usize = 160;
 
 /// kombu's default `sep` between a queue's name and the priority step.
 pub const PRIORITY_SEPARATOR: &str = "\u{6}\u{16}";
-
-/// What Celery writes behind these two headers where nothing of it is set, as is nearly always
-/// so (`celery/app/amqp.py`, `as_task_v2`): it is read at one look.
-const UNSET_BEHIND_ID: &[u8] = br#", "shadow": null, "eta": null, "expires": null, "group": null, "group_index": null, "retries": 0, "timelimit": [null, null]"#;
-const UNSET_BEHIND_ORIGIN: &[u8] = br#", "ignore_result": false, "replaced_task_nesting": 0, "stamped_headers": null, "stamps": {}"#;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn task(headers: &str) -> Task<'static> {
-        let text = format!(r#"{{"body": "W10=", "headers": {{{headers}}}, "properties": {{}}}}"#);
-        let envelope = Envelope::read(text.as_bytes(), 1024).unwrap();
-        envelope.task.into_owned()
-    }
-
-    #[test]
-    fn what_is_unset_says_the_same_at_one_look_and_member_by_member() {
-        let text = |bytes| str::from_utf8(bytes).unwrap();
-        let whole = [
-            r#""eta": "soon", "group": "g", "group_index": 1, "retries": 2, "ignore_result": true, "#,
-            r#""replaced_task_nesting": 3, "task": "add", "id": "1""#,
-            text(UNSET_BEHIND_ID),
-            r#", "root_id": "2", "origin": "gen1@host""#,
-            text(UNSET_BEHIND_ORIGIN),
-        ]
-        .concat();
-        let told = task(&whole);
-        assert_eq!((told.eta.clone(), told.group.clone()), (None, None));
-        assert_eq!((told.group_index, told.retries), (None, 0));
-        assert_eq!((told.ignores_result, told.replaced), (false, 0));
-        assert_eq!(told, task(&whole.replace(": ", ":")));
-        assert_eq!(told, task(&format!("{whole}, \"x\": 1")));
-    }
-
-    #[test]
-    fn it_is_what_celery_writes() {
-        let captured = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/captures/redis/01-delay-result/wire.ndjson"
-        );
-        let captured = std::fs::read_to_string(captured).unwrap();
-        let base64 = captured.lines().filter_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            Some(line["b64"].as_str()?.to_owned())
-        });
-        let wire: Vec<u8> = base64
-            .flat_map(|base64| BASE64_STANDARD.decode(base64).unwrap())
-            .collect();
-        for unset in [UNSET_BEHIND_ID, UNSET_BEHIND_ORIGIN] {
-            assert!(memchr::memmem::find(&wire, unset).is_some());
-        }
-    }
-
-    #[test]
-    fn what_comes_behind_is_read_all_the_same() {
-        for (unset, said) in [
-            (UNSET_BEHIND_ID, r#""task": "add", "id": "1""#),
-            (
-                UNSET_BEHIND_ORIGIN,
-                r#""task": "add", "id": "1", "origin": "gen1@host""#,
-            ),
-        ] {
-            let unset = str::from_utf8(unset).unwrap();
-            let text =
-                format!(r#"{{"body": "", "headers": {{{said}{unset}x}}, "properties": {{}}}}"#);
-            assert!(Envelope::read(text.as_bytes(), 1024).is_none());
-            let set = task(&format!(r#"{said}{unset}, "retries": 7"#));
-            assert_eq!(set.retries, 7);
-        }
-    }
-}

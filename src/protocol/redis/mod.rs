@@ -1,15 +1,17 @@
 //! Redis and Valkey: RESP2, RESP3 and inline commands.
 //!
 //! `frame` splits bytes, `command` and `reply` read the two directions, `value` says how
-//! much of a value is held and `envelope` finds Celery in it, `pairing` tells which reply
-//! belongs to which request and `settling` what is said of deliveries, `requests` and
-//! `arrivals` act on what was read, and `session` holds it all together.
+//! much of a value is held, `reader` finds Celery in it and `envelope` puts context there,
+//! `pairing` tells which reply belongs to which request and `settling` what is said of
+//! deliveries, `requests` and `arrivals` act on what was read, and `session` holds it all
+//! together.
 
 mod arrivals;
 mod command;
 mod envelope;
 mod frame;
 mod pairing;
+mod reader;
 mod reply;
 mod requests;
 mod session;

@@ -16,9 +16,10 @@ use crate::protocol::Setup;
 use crate::protocol::redis::command;
 use crate::protocol::redis::command::Request;
 use crate::protocol::redis::envelope::Envelope;
-use crate::protocol::redis::envelope::Message;
 use crate::protocol::redis::pairing::Hops;
 use crate::protocol::redis::pairing::Pairing;
+use crate::protocol::redis::reader::Message;
+use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::session::tell_answers;
 use crate::protocol::redis::settling::Settling;
 use crate::protocol::redis::value::Hold;
@@ -29,6 +30,7 @@ use crate::trace::Timestamp;
 pub(super) struct Requested {
     /// What is held of the current one.
     pub(super) hold: Hold,
+    reader: Reader,
     /// Its messages.
     pub(super) hops: Hops,
     /// When it began.
@@ -42,6 +44,7 @@ impl Requested {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             hold: Hold::default(),
+            reader: Reader::default(),
             hops: Hops::default(),
             began: Timestamp::default(),
             next_hop: 0,
@@ -157,7 +160,8 @@ impl command::Listener for Requests<'_> {
 
     fn value(&mut self, key: &str, value: &[u8], patch: &mut Vec<u8>) -> bool {
         self.state.hold.release();
-        match Message::read(value, self.setup.limits.hold_bytes_max) {
+        let body_max = self.setup.limits.hold_bytes_max;
+        match self.state.reader.read(value, body_max) {
             Some(Message::Task(envelope)) => self.publish(key, value, envelope, patch),
             Some(Message::Event(body)) if self.follows_runs() => {
                 self.tell_events(&body);

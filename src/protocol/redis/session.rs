@@ -16,6 +16,7 @@ use crate::protocol::redis::arrivals::Arrivals;
 use crate::protocol::redis::command::Commands;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::pairing::Pairing;
+use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::reply::Replies;
 use crate::protocol::redis::requests::Requested;
 use crate::protocol::redis::requests::Requests;
@@ -38,6 +39,8 @@ pub struct RedisSession {
     requested: Requested,
     /// What is held of the current reply.
     hold: Hold,
+    /// Reads the messages in replies.
+    reader: Reader,
 }
 
 impl RedisSession {
@@ -53,6 +56,7 @@ impl RedisSession {
             requested: Requested::new(&setup.limits),
             setup,
             hold: Hold::default(),
+            reader: Reader::default(),
         }
     }
 
@@ -136,6 +140,7 @@ impl Session for RedisSession {
                     client_name: self.requested.client_name.as_ref(),
                     pairing: &mut self.pairing,
                     hold: &mut self.hold,
+                    reader: &mut self.reader,
                     setup: &mut self.setup,
                     sightings: &mut out.sightings,
                     now,

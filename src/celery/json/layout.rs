@@ -1,0 +1,406 @@
+use std::ops::Range;
+
+use crate::celery::json::Key;
+use crate::celery::json::Scan;
+use crate::celery::json::Value;
+
+/// The way in which a program writes its texts: one after the other with the same members in
+/// the same order, around other values.
+///
+/// A text that is written like those before is not parsed. What never differed is compared, and
+/// only the values that do are read. What is found is the same all the same: a text that was
+/// read without fault stays readable when other scalars stand in the places of scalars, and
+/// nothing else in it changes its place or its meaning.
+///
+/// A `Part` says what a place is to whoever reads.
+#[derive(Debug)]
+pub struct Layout<Part> {
+    /// A text without the values that differ.
+    skeleton: Vec<u8>,
+    places: Vec<Place<Part>>,
+    /// How many more texts were written in another way than in this one of late.
+    strangers: u32,
+}
+
+/// Where something stands in the skeleton.
+#[derive(Debug)]
+struct Place<Part> {
+    part: Part,
+    name: Range<u16>,
+    /// Empty where it differs.
+    value: Range<u16>,
+    differs: bool,
+    escaped: bool,
+    matters: bool,
+}
+
+/// What was found in a text, and where.
+#[derive(Debug)]
+pub struct Found<Part> {
+    part: Part,
+    name: Range<usize>,
+    is_name_escaped: bool,
+    value: Range<usize>,
+    is_scalar: bool,
+    escaped: bool,
+    matters: bool,
+}
+
+impl<Part> Found<Part> {
+    /// `matters`: whether whoever reads needs to see it again in the next text.
+    #[must_use]
+    pub const fn new(part: Part, key: &Key<'_>, value: &Value<'_>, matters: bool) -> Self {
+        Self {
+            part,
+            name: key.range(),
+            is_name_escaped: key.is_escaped(),
+            value: value.range(),
+            is_scalar: !matches!(value.raw, [] | [b'{' | b'[', ..]),
+            escaped: value.is_escaped(),
+            matters,
+        }
+    }
+}
+
+impl<Part> Default for Layout<Part> {
+    fn default() -> Self {
+        Self {
+            skeleton: Vec::new(),
+            places: Vec::new(),
+            strangers: 0,
+        }
+    }
+}
+
+impl<Part: Copy + PartialEq> Layout<Part> {
+    /// Shows all that matters in `text` to `take`, with the names of members and in their
+    /// order. `false`: it is written in another way, and what was shown means nothing.
+    pub fn read<'a>(
+        &mut self,
+        text: &'a [u8],
+        take: impl FnMut(Part, &'a [u8], Value<'a>),
+    ) -> bool {
+        let is_known = self.compare(text, take).is_some();
+        if is_known {
+            self.strangers = self.strangers.saturating_sub(1);
+        }
+        is_known
+    }
+
+    fn compare<'a>(
+        &self,
+        text: &'a [u8],
+        mut take: impl FnMut(Part, &'a [u8], Value<'a>),
+    ) -> Option<()> {
+        let mut places = self.places.as_slice();
+        // The same place, in the skeleton and in the text.
+        let (mut from, mut at) = (0, 0);
+        loop {
+            let count = places.iter().position(|place| place.differs);
+            let (same, next) = places.split_at_checked(count.unwrap_or(places.len()))?;
+            let (next, behind) = next.split_first().unzip();
+            let end = next.map_or(self.skeleton.len(), |next| next.value.start.into());
+            let skeleton = self.skeleton.get(from..end)?;
+            let rest = text.get(at..)?.strip_prefix(skeleton)?;
+            let moved = |place: &Range<u16>| {
+                let start = at + usize::from(place.start) - from;
+                start..start + place.len()
+            };
+            for place in same.iter().filter(|place| place.matters) {
+                let value = moved(&place.value);
+                let raw = text.get(value.clone())?;
+                let name = text.get(moved(&place.name))?;
+                take(
+                    place.part,
+                    name,
+                    Value::new(value.start, raw, place.escaped),
+                );
+            }
+            let Some(place) = next else {
+                return rest.is_empty().then_some(());
+            };
+            let value = Scan::scalar_at(text, text.len() - rest.len())?;
+            let value_end = value.range().end;
+            if place.matters {
+                take(place.part, text.get(moved(&place.name))?, value);
+            }
+            (from, at) = (end, value_end);
+            places = behind.unwrap_or_default();
+        }
+    }
+
+    /// Learns from a text that was read without fault: all that was `found` in it, in its
+    /// order, each value but those whose enclosing value was found itself.
+    pub fn learn(&mut self, text: &[u8], found: &[Found<Part>]) {
+        let differences = self.differences(text, found);
+        if differences.is_none() && !self.places.is_empty() {
+            self.strangers += 1;
+            if self.strangers < STRANGERS_MAX {
+                return;
+            }
+        }
+        let learned = Self::of(text, found, &differences.unwrap_or_default());
+        *self = learned.unwrap_or_default();
+    }
+
+    /// For each value whether it differs, in this text or in one before; `None` for a text that
+    /// differs elsewhere.
+    fn differences(&self, text: &[u8], found: &[Found<Part>]) -> Option<Vec<bool>> {
+        if found.len() != self.places.len() {
+            return None;
+        }
+        let (mut from, mut at) = (0, 0);
+        let mut differences = Vec::with_capacity(found.len());
+        for (place, found) in self.places.iter().zip(found) {
+            let value = usize::from(place.value.start)..usize::from(place.value.end);
+            let before = self.skeleton.get(from..value.start)?;
+            if place.part != found.part || text.get(at..found.value.start)? != before {
+                return None;
+            }
+            (from, at) = (value.end, found.value.end);
+            let differs =
+                place.differs || self.skeleton.get(value) != text.get(found.value.clone());
+            if differs && !found.is_scalar {
+                return None;
+            }
+            differences.push(differs);
+        }
+        (self.skeleton.get(from..) == text.get(at..)).then_some(differences)
+    }
+
+    /// `None` where it would be too large, or names are not what stands in the text.
+    fn of(text: &[u8], found: &[Found<Part>], differences: &[bool]) -> Option<Self> {
+        let is_plain = |found: &Found<_>| !found.is_name_escaped;
+        if found.len() > PLACES_MAX || !found.iter().all(is_plain) {
+            return None;
+        }
+        let mut skeleton = Vec::new();
+        let mut places = Vec::with_capacity(found.len());
+        let mut at = 0;
+        let mut differences = differences.iter();
+        for found in found {
+            let differs = differences.next().is_some_and(|differs| *differs)
+                || found.is_scalar && found.value.len() > SAME_BYTES_MAX;
+            let kept = if differs {
+                found.value.start
+            } else {
+                found.value.end
+            };
+            let place = |place: &Range<usize>| {
+                let start = (skeleton.len() + place.start).checked_sub(at)?;
+                Some(start.try_into().ok()?..(start + place.len()).try_into().ok()?)
+            };
+            let value = found.value.start..kept;
+            places.push(Place {
+                part: found.part,
+                name: place(&found.name)?,
+                value: place(&value)?,
+                differs,
+                escaped: found.escaped,
+                matters: found.matters,
+            });
+            skeleton.extend_from_slice(text.get(at..kept)?);
+            if skeleton.len() > SKELETON_BYTES_MAX {
+                return None;
+            }
+            at = found.value.end;
+        }
+        skeleton.extend_from_slice(text.get(at..)?);
+        (skeleton.len() <= SKELETON_BYTES_MAX).then_some(Self {
+            skeleton,
+            places,
+            strangers: 0,
+        })
+    }
+}
+
+/// A value that is longer is taken to differ each time.
+const SAME_BYTES_MAX: usize = 256;
+const SKELETON_BYTES_MAX: usize = 4 << 10;
+const PLACES_MAX: usize = 128;
+/// After so many more texts in another way it is the other way that is learned.
+const STRANGERS_MAX: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::celery::json::Unreadable;
+
+    /// Name, value, and where that starts.
+    type Member<'a> = (&'a [u8], &'a [u8], usize);
+
+    fn member<'a>(name: &'a [u8], value: &Value<'a>) -> Member<'a> {
+        (name, value.raw, value.range().start)
+    }
+
+    /// All members, down to those of the objects in objects. What is called "x" does not matter.
+    fn parsed(text: &[u8]) -> Result<(Vec<Member<'_>>, Vec<Found<u8>>), Unreadable> {
+        let mut scan = Scan::new(text);
+        let (mut members, mut all_found) = (Vec::new(), Vec::new());
+        let mut depth = 0;
+        if !scan.enter_object()? {
+            return Err(Unreadable);
+        }
+        loop {
+            let Some(key) = scan.next_key()? else {
+                if depth == 0 {
+                    break;
+                }
+                depth -= 1;
+                continue;
+            };
+            let value = if scan.enter_object()? {
+                depth += 1;
+                Value::nothing_at(scan.position())
+            } else {
+                scan.value()?
+            };
+            let name = &text[key.range()];
+            all_found.push(Found::new(depth, &key, &value, name != b"x"));
+            if name != b"x" {
+                members.push(member(name, &value));
+            }
+        }
+        scan.end()?;
+        Ok((members, all_found))
+    }
+
+    fn read<'a>(layout: &mut Layout<u8>, text: &'a [u8]) -> Option<Vec<Member<'a>>> {
+        let mut members = Vec::new();
+        let is_known = layout.read(text, |_, name, value| members.push(member(name, &value)));
+        is_known.then_some(members)
+    }
+
+    /// Says whether the text was known before.
+    fn learn(layout: &mut Layout<u8>, text: &str) -> bool {
+        let known = read(layout, text.as_bytes());
+        let (members, all_found) = parsed(text.as_bytes()).unwrap();
+        match known {
+            Some(known) => assert_eq!(known, members),
+            None => layout.learn(text.as_bytes(), &all_found),
+        }
+        read(layout, text.as_bytes()) == Some(members)
+    }
+
+    #[test]
+    fn values_that_have_differed_may_be_anything_but_objects_and_arrays() {
+        let mut layout = Layout::default();
+        assert!(learn(
+            &mut layout,
+            r#"{"a": "1", "b": {"c": null}, "d": []}"#
+        ));
+        assert!(learn(&mut layout, r#"{"a": "2", "b": {"c": 1}, "d": []}"#));
+        for (text, is_known) in [
+            (r#"{"a": "\"\\", "b": {"c": "c"}, "d": []}"#, true),
+            (r#"{"a":  true, "b": {"c": -1.5e3}, "d": []}"#, true),
+            (r#"{"a": {}, "b": {"c": 1}, "d": []}"#, false),
+            (r#"{"a": [], "b": {"c": 1}, "d": []}"#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": [1]}"#, false),
+            (r#"{"a": "2", "b": 1, "d": []}"#, false),
+            (r#"{"a":"2", "b": {"c": 1}, "d": []}"#, false),
+            (r#"{"A": "2", "b": {"c": 1}, "d": []}"#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": []} "#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": []"#, false),
+            (r#"{"a": "2", "b": {"c": 01}, "d": []}"#, false),
+            (r#"{"a": "2", "b": {"c": }, "d": []}"#, false),
+            ("{\"a\": \"\n\", \"b\": {\"c\": 1}, \"d\": []}", false),
+            ("", false),
+        ] {
+            let members = read(&mut layout, text.as_bytes());
+            assert_eq!(members.is_some(), is_known, "{text}");
+            if is_known {
+                assert_eq!(members, parsed(text.as_bytes()).ok().map(|it| it.0));
+            }
+        }
+    }
+
+    #[test]
+    fn another_way_of_writing_is_learned_once_it_prevails() {
+        let mut layout = Layout::default();
+        let (one, other) = (r#"{"a": 1}"#, r#"{"b": 1}"#);
+        assert!(learn(&mut layout, one));
+        for _ in 0..20 {
+            assert!(!learn(&mut layout, other));
+            assert!(learn(&mut layout, one));
+        }
+        let learned_after = (1..).find(|_| learn(&mut layout, other));
+        assert_eq!(learned_after, Some(STRANGERS_MAX));
+        assert!(!learn(&mut layout, one));
+    }
+
+    #[test]
+    fn names_with_escapes_and_what_is_too_large_are_not_learned() {
+        let long = "x".repeat(SAME_BYTES_MAX + 1);
+        let many = r#""a": 1, "#.repeat(PLACES_MAX);
+        let large = format!(r#""a": [{}0]"#, "0, ".repeat(SKELETON_BYTES_MAX / 3));
+        for (text, is_learned) in [
+            (r#"{"\u0061": 1}"#.to_owned(), false),
+            (format!(r#"{{{many}"b": 1}}"#), false),
+            (format!("{{{large}}}"), false),
+            (format!(r#"{{"a": "{long}"}}"#), true),
+        ] {
+            let mut layout = Layout::default();
+            assert_eq!(learn(&mut layout, &text), is_learned, "{text}");
+            assert!(layout.skeleton.len() <= SKELETON_BYTES_MAX);
+        }
+        let mut layout = Layout::default();
+        assert!(learn(&mut layout, &format!(r#"{{"a": "{long}"}}"#)));
+        assert!(read(&mut layout, br#"{"a": "b"}"#).is_some());
+    }
+
+    fn scalar() -> impl Strategy<Value = String> {
+        prop_oneof![
+            3 => "[a-c]{0,9}".prop_map(|text| format!("\"{text}\"")),
+            1 => select(vec!["null", "0", "-1.5e3", "true", "\"\\u00fc\\\"\"", "NaN", "\"\u{fc}\""])
+                .prop_map(str::to_owned),
+        ]
+    }
+
+    /// Texts of few kinds, with other scalars each.
+    fn text() -> impl Strategy<Value = String> {
+        let shapes = vec![
+            r#"{"a": ?, "x": ?, "o": {"b": ?, "a": [?, 1]}, "c": ?}"#,
+            r#"{"a": ?, "x": ?, "o": {"b": ?, "a": ?}, "c": ?}"#,
+            r#"{"a": ?, "x": ?, "o": ?, "c": {}}"#,
+            r#"{ "a":?,"o" : {"o": {"x": ?, "b": ?}, "a": ?} }"#,
+        ];
+        (select(shapes), vec(scalar(), 5)).prop_map(|(shape, scalars)| {
+            let mut pieces = shape.split('?');
+            let first = pieces.next().unwrap_or_default().to_owned();
+            let rest = pieces.zip(scalars);
+            rest.fold(first, |text, (piece, scalar)| text + &scalar + piece)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_a_parser_finds(
+            texts in vec((text(), any::<Index>(), proptest::option::weighted(0.3, any::<u8>())), 1..40),
+        ) {
+            let mut layout = Layout::default();
+            for (text, place, byte) in texts {
+                let mut text = text.into_bytes();
+                if let Some(byte) = byte {
+                    let place = place.index(text.len());
+                    text[place] = byte;
+                }
+                let known = read(&mut layout, &text);
+                match parsed(&text) {
+                    Ok((members, all_found)) => {
+                        if let Some(known) = known {
+                            prop_assert_eq!(known, members);
+                        } else {
+                            layout.learn(&text, &all_found);
+                        }
+                    }
+                    Err(Unreadable) => prop_assert_eq!(known, None),
+                }
+            }
+        }
+    }
+}

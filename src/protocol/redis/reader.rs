@@ -1,0 +1,424 @@
+//! Reads envelopes, one after the other: those who write them write theirs alike.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::celery::Headers;
+use crate::celery::body::read_protocol1;
+use crate::celery::json::Found;
+use crate::celery::json::Key;
+use crate::celery::json::Kind;
+use crate::celery::json::Layout;
+use crate::celery::json::Scan;
+use crate::celery::json::Unreadable;
+use crate::celery::json::Value;
+use crate::protocol::redis::envelope::Envelope;
+use crate::protocol::redis::envelope::HeadersPlace;
+use crate::protocol::redis::envelope::Places;
+
+/// A message that is of interest here.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and it is not moved far"
+)]
+pub(super) enum Message<'a> {
+    Task(Envelope<'a>),
+    /// What a worker, or whoever sends tasks, tells whoever listens: the body.
+    Event(Cow<'a, [u8]>),
+}
+
+/// What has been learned of the envelopes of one direction.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    layout: Layout<Part>,
+}
+
+/// What a place in an envelope is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Body,
+    ContentType,
+    /// The headers begin.
+    Headers,
+    /// The headers are no object.
+    NoHeaders,
+    Header,
+    /// One of those in the object that some vendors' libraries put their context into, below
+    /// the header `headers`.
+    NestedHeader,
+    /// The properties begin.
+    Properties,
+    /// The properties are no object.
+    NoProperties,
+    BodyEncoding,
+    DeliveryTag,
+    /// It begins, or is no object.
+    DeliveryInfo,
+    Redelivered,
+    Exchange,
+    RoutingKey,
+    /// Nobody asks for it.
+    Other,
+}
+
+/// What an envelope says, as far as it has been read.
+#[derive(Debug, Default)]
+struct Reading<'a> {
+    headers: Headers<'a>,
+    places: Places,
+    /// Who sends an event says so in a header of its own.
+    names_a_host: bool,
+    body: Option<Value<'a>>,
+    content_type: Option<Value<'a>>,
+    /// `None`: there are none.
+    properties: Option<Properties<'a>>,
+    /// No worker could read headers like that; they are not ours to mend.
+    has_bad_headers: bool,
+}
+
+#[derive(Debug, Default)]
+struct Properties<'a> {
+    body_encoding: Option<Value<'a>>,
+    delivery_tag: Option<Cow<'a, str>>,
+    delivery_info: DeliveryInfo<'a>,
+}
+
+#[derive(Debug, Default)]
+struct DeliveryInfo<'a> {
+    redelivered: bool,
+    is_on_default_exchange: bool,
+    routing_key: Option<Cow<'a, str>>,
+}
+
+impl Reader {
+    /// Reads an envelope. `None`: what is in it is something else, or unreadable.
+    ///
+    /// A protocol 1 message is told by its body, which may unpack to at most `body_max`
+    /// bytes.
+    pub(super) fn read<'a>(&mut self, text: &'a [u8], body_max: usize) -> Option<Message<'a>> {
+        let mut reading = Reading::default();
+        let take = |part, name, value| {
+            reading.take(part, name, value);
+        };
+        if self.layout.read(text, take) {
+            return reading.message(body_max);
+        }
+        let mut reading = Reading::default();
+        let mut all_found = Vec::with_capacity(PLACES);
+        let found = |part, key: &Key<'a>, value: Value<'a>| {
+            let matters = reading.take(part, &key.name().unwrap_or_default(), value);
+            all_found.push(Found::new(part, key, &value, matters));
+        };
+        walk(text, found).ok()?;
+        let message = reading.message(body_max);
+        if let Some(Message::Task(_)) = message {
+            self.layout.learn(text, &all_found);
+        }
+        message
+    }
+}
+
+impl<'a> Reading<'a> {
+    /// Takes what stands in a place; of two the last one counts, as everywhere in JSON that
+    /// Python reads. `false`: it is of no interest, whatever its value is.
+    fn take(&mut self, part: Part, name: &[u8], value: Value<'a>) -> bool {
+        match part {
+            Part::Other => return false,
+            Part::Header => return self.take_header(name, value),
+            Part::NestedHeader => return self.headers.take_nested(name, value),
+            Part::Headers | Part::NoHeaders => {
+                self.headers = Headers::default();
+                self.names_a_host = false;
+                self.has_bad_headers = part == Part::NoHeaders && value.kind() != Kind::Null;
+                self.places = Places {
+                    headers: match part {
+                        Part::Headers => HeadersPlace::Object(value.range().start),
+                        _ => HeadersPlace::Null(value.range()),
+                    },
+                    ..Places::default()
+                };
+            }
+            Part::Body => self.body = Some(value),
+            Part::ContentType => self.content_type = Some(value),
+            Part::Properties => self.properties = Some(Properties::default()),
+            Part::NoProperties => self.properties = None,
+            Part::BodyEncoding
+            | Part::DeliveryTag
+            | Part::DeliveryInfo
+            | Part::Redelivered
+            | Part::Exchange
+            | Part::RoutingKey => self.properties.get_or_insert_default().take(part, value),
+        }
+        true
+    }
+
+    fn take_header(&mut self, name: &[u8], value: Value<'a>) -> bool {
+        match name {
+            b"traceparent" => self.places.traceparent = Some(value.range()),
+            b"tracestate" => self.places.tracestate = Some(value.range()),
+            b"hostname" => {
+                self.names_a_host = true;
+                return true;
+            }
+            _ => {}
+        }
+        self.headers.take(name, value)
+    }
+
+    fn message(self, body_max: usize) -> Option<Message<'a>> {
+        if self.has_bad_headers {
+            return None;
+        }
+        let headers = self.headers;
+        let properties = self.properties?;
+        let body = self.body?;
+        let task = if headers.names_a_task() {
+            headers.task()?
+        } else {
+            let encoding = properties.body_encoding.and_then(|it| it.text());
+            let body = decoded(&body, encoding.as_deref())?;
+            let compression = headers.compression.as_deref();
+            let content_type = self.content_type?.text()?;
+            match read_protocol1(&body, &content_type, compression, body_max) {
+                Some(task) => task,
+                None if self.names_a_host => return Some(Message::Event(body)),
+                None => return None,
+            }
+        };
+        let DeliveryInfo {
+            redelivered,
+            is_on_default_exchange,
+            routing_key,
+        } = properties.delivery_info;
+        Some(Message::Task(Envelope {
+            task,
+            headers,
+            redelivered,
+            delivery_tag: properties.delivery_tag,
+            // On the default exchange the routing key is the queue's name.
+            routing_key: routing_key.filter(|_| is_on_default_exchange),
+            places: self.places,
+        }))
+    }
+}
+
+impl<'a> Properties<'a> {
+    fn take(&mut self, part: Part, value: Value<'a>) {
+        let info = &mut self.delivery_info;
+        match part {
+            Part::BodyEncoding => self.body_encoding = Some(value),
+            Part::DeliveryTag => self.delivery_tag = value.text(),
+            Part::DeliveryInfo => *info = DeliveryInfo::default(),
+            Part::Redelivered => info.redelivered = value.kind() == Kind::True,
+            Part::Exchange => info.is_on_default_exchange = value.raw == b"\"\"",
+            Part::RoutingKey => info.routing_key = value.text(),
+            _ => {}
+        }
+    }
+}
+
+/// The body, out of what kombu wraps around bodies.
+fn decoded<'a>(body: &Value<'a>, encoding: Option<&str>) -> Option<Cow<'a, [u8]>> {
+    let body = body.text()?;
+    if encoding == Some("base64") {
+        return BASE64_STANDARD.decode(body.as_bytes()).ok().map(Cow::Owned);
+    }
+    Some(match body {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    })
+}
+
+/// Shows every member to `found`: what it is, its name and its value.
+fn walk<'a>(
+    text: &'a [u8],
+    mut found: impl FnMut(Part, &Key<'a>, Value<'a>),
+) -> Result<(), Unreadable> {
+    let mut scan = Scan::new(text);
+    if !scan.enter_object()? {
+        return Err(Unreadable);
+    }
+    while let Some(key) = scan.next_key()? {
+        if key.is("headers") {
+            if scan.enter_object()? {
+                found(Part::Headers, &key, Value::nothing_at(scan.position()));
+                walk_headers(&mut scan, &mut found)?;
+            } else {
+                found(Part::NoHeaders, &key, scan.value()?);
+            }
+        } else if key.is("properties") {
+            if scan.enter_object()? {
+                found(Part::Properties, &key, Value::nothing_at(scan.position()));
+                walk_properties(&mut scan, &mut found)?;
+            } else {
+                found(Part::NoProperties, &key, scan.value()?);
+            }
+        } else {
+            let part = match key.name().as_deref() {
+                Some(b"body") => Part::Body,
+                Some(b"content-type") => Part::ContentType,
+                _ => Part::Other,
+            };
+            found(part, &key, scan.value()?);
+        }
+    }
+    scan.end()
+}
+
+fn walk_headers<'a>(
+    scan: &mut Scan<'a>,
+    found: &mut impl FnMut(Part, &Key<'a>, Value<'a>),
+) -> Result<(), Unreadable> {
+    while let Some(key) = scan.next_key()? {
+        if key.is("headers") && scan.enter_object()? {
+            while let Some(key) = scan.next_key()? {
+                found(Part::NestedHeader, &key, scan.value()?);
+            }
+            continue;
+        }
+        found(Part::Header, &key, scan.value()?);
+    }
+    Ok(())
+}
+
+fn walk_properties<'a>(
+    scan: &mut Scan<'a>,
+    found: &mut impl FnMut(Part, &Key<'a>, Value<'a>),
+) -> Result<(), Unreadable> {
+    while let Some(key) = scan.next_key()? {
+        let part = match key.name().as_deref() {
+            Some(b"body_encoding") => Part::BodyEncoding,
+            Some(b"delivery_tag") => Part::DeliveryTag,
+            Some(b"delivery_info") => Part::DeliveryInfo,
+            _ => Part::Other,
+        };
+        if part != Part::DeliveryInfo || !scan.enter_object()? {
+            found(part, &key, scan.value()?);
+            continue;
+        }
+        found(part, &key, Value::nothing_at(scan.position()));
+        while let Some(key) = scan.next_key()? {
+            let part = match key.name().as_deref() {
+                Some(b"redelivered") => Part::Redelivered,
+                Some(b"exchange") => Part::Exchange,
+                Some(b"routing_key") => Part::RoutingKey,
+                _ => Part::Other,
+            };
+            found(part, &key, scan.value()?);
+        }
+    }
+    Ok(())
+}
+
+/// A task message of Celery has some more than thirty.
+const PLACES: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::LazyLock;
+
+    use memchr::memmem;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    /// What producers and workers of all kinds have written.
+    static ENVELOPES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+        let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/redis");
+        let scenarios = std::fs::read_dir(captures).unwrap();
+        let mut scenarios: Vec<_> = scenarios.map(|entry| entry.unwrap().path()).collect();
+        scenarios.sort();
+        let wires = scenarios.iter().map(|scenario| wire(scenario));
+        wires.flat_map(|wire| envelopes(&wire)).collect()
+    });
+
+    fn wire(scenario: &Path) -> Vec<u8> {
+        let lines = std::fs::read_to_string(scenario.join("wire.ndjson")).unwrap();
+        let base64 = lines.lines().filter_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            Some(line["b64"].as_str()?.to_owned())
+        });
+        base64
+            .flat_map(|base64| BASE64_STANDARD.decode(base64).unwrap())
+            .collect()
+    }
+
+    /// Whatever begins like an envelope, as far as its length says.
+    fn envelopes(wire: &[u8]) -> Vec<Vec<u8>> {
+        let places = memmem::find_iter(wire, b"\r\n{\"body\"");
+        let envelopes = places.filter_map(|place| {
+            let (before, envelope) = wire.split_at(place + 2);
+            let line = before
+                .trim_ascii_end()
+                .rsplit(|byte| *byte == b'$')
+                .next()?;
+            let length: usize = str::from_utf8(line).ok()?.parse().ok()?;
+            envelope.get(..length).map(<[u8]>::to_vec)
+        });
+        envelopes.collect()
+    }
+
+    fn read(reader: &mut Reader, envelope: &[u8]) -> String {
+        format!("{:?}", reader.read(envelope, 1 << 20))
+    }
+
+    #[test]
+    fn one_of_a_kind_is_known_by_the_one_before() {
+        assert!(ENVELOPES.len() > 500, "{}", ENVELOPES.len());
+        let mut known = 0;
+        for envelope in ENVELOPES.iter() {
+            let mut reader = Reader::default();
+            let message = reader.read(envelope, 1 << 20);
+            let learned = matches!(message, Some(Message::Task(_)));
+            let is_known = learned && reader.layout.read(envelope, |_, _, _| {});
+            known += u32::from(is_known);
+            assert_eq!(is_known, learned, "{}", String::from_utf8_lossy(envelope));
+        }
+        assert!(known > 500, "{known}");
+    }
+
+    /// Whether a header counts can depend on what the ones before it say.
+    #[test]
+    fn a_chord_that_waits_is_known_among_other_tasks() {
+        let envelope = |task: &str, id: &str| {
+            let headers = format!(r#""task": "{task}", "id": "{id}", "argsrepr": "('{id}',)""#);
+            format!(r#"{{"body": "", "headers": {{{headers}}}, "properties": {{}}}}"#)
+        };
+        let mut reader = Reader::default();
+        for (task, id) in [("a", "1"), ("b", "2"), ("celery.chord_unlock", "3")] {
+            let envelope = envelope(task, id);
+            let same = read(&mut Reader::default(), envelope.as_bytes());
+            assert_eq!(read(&mut reader, envelope.as_bytes()), same);
+        }
+        let known = envelope("c", "4");
+        assert!(reader.layout.read(known.as_bytes(), |_, _, _| {}));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_read_before_changes_nothing(
+            start in any::<Index>(),
+            edits in vec((0..3_usize, any::<Index>(), any::<Option<u8>>()), 1..40),
+        ) {
+            let mut reader = Reader::default();
+            let mut envelopes = ENVELOPES.iter().cycle().skip(start.index(ENVELOPES.len()));
+            for (step, place, byte) in edits {
+                let mut envelope = envelopes.nth(step).unwrap().clone();
+                let place = place.index(envelope.len());
+                match byte {
+                    Some(0) => drop(envelope.remove(place)),
+                    Some(byte @ ..128) => envelope[place] = byte,
+                    Some(byte) => envelope.insert(place, byte & 0x7f),
+                    None => {}
+                }
+                prop_assert_eq!(read(&mut reader, &envelope), read(&mut Reader::default(), &envelope));
+            }
+        }
+    }
+}
