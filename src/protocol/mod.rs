@@ -11,6 +11,7 @@ pub mod amqp;
 mod blind;
 mod detect;
 mod hold;
+mod patch;
 pub mod pieces;
 pub mod redis;
 

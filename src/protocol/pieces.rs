@@ -6,6 +6,8 @@ use std::panic::catch_unwind;
 
 use bytes::BytesMut;
 
+use crate::protocol::patch::Patch;
+
 /// What a reader says about the bytes it was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -13,8 +15,8 @@ pub(super) enum Step {
     Pass(usize),
     /// Nothing can be said before that many bytes are there; more than were shown.
     Need(usize),
-    /// That many bytes leave as the patch that the reader has written.
-    Replace(usize),
+    /// That many bytes leave with the patch that the reader has written.
+    Patch(usize),
     /// The bytes make no sense, for this reason.
     Lost(&'static str),
 }
@@ -22,14 +24,14 @@ pub(super) enum Step {
 /// The bytes of one direction on their way through a reader.
 ///
 /// Whatever the reader does, even panic, each byte leaves once and in its place: as it
-/// came, or as the patch that stands for it.
+/// came, or as the patch says.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     /// Came, and waits for more.
     held: BytesMut,
     /// How many bytes are needed before the reader can go on.
     need: usize,
-    patch: Vec<u8>,
+    patch: Patch,
     blind: bool,
 }
 
@@ -40,7 +42,7 @@ impl Pieces {
         &mut self,
         bytes: &[u8],
         to: &mut BytesMut,
-        step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+        step: impl FnMut(&[u8], &mut Patch) -> Step,
     ) -> Result<(), &'static str> {
         if self.blind {
             to.extend_from_slice(bytes);
@@ -105,7 +107,7 @@ impl Pieces {
         &mut self,
         input: &[u8],
         to: &mut BytesMut,
-        mut step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+        mut step: impl FnMut(&[u8], &mut Patch) -> Step,
     ) -> (usize, Result<(), &'static str>) {
         // Advanced together with writing, so that it holds after a panic, too.
         let mut left = 0;
@@ -119,13 +121,11 @@ impl Pieces {
                         self.need = count;
                         break;
                     }
-                    Step::Replace(count) => {
+                    Step::Patch(count) => {
                         to.extend_from_slice(part(input, left, at));
-                        to.extend_from_slice(&self.patch);
-                        self.patch.clear();
-                        self.patch.shrink_to(KEPT_BYTES_MAX);
-                        at += count;
-                        left = at;
+                        left = at + count;
+                        self.patch.apply(part(input, at, left), to);
+                        at = left;
                     }
                     Step::Lost(why) => return Err(why),
                 }
@@ -140,9 +140,6 @@ impl Pieces {
     }
 }
 
-/// The room that an idle session keeps for its next patch.
-const KEPT_BYTES_MAX: usize = 4 << 10;
-
 fn part(input: &[u8], from: usize, to: usize) -> &[u8] {
     input.get(from..to).unwrap_or_default()
 }
@@ -154,7 +151,7 @@ mod tests {
     fn run(
         pieces: &mut Pieces,
         bytes: &[u8],
-        step: impl FnMut(&[u8], &mut Vec<u8>) -> Step,
+        step: impl FnMut(&[u8], &mut Patch) -> Step,
     ) -> (String, Result<(), &'static str>) {
         let mut to = BytesMut::new();
         let outcome = pieces.receive(bytes, &mut to, step);
@@ -162,14 +159,14 @@ mod tests {
     }
 
     /// Words end with a space; "two" becomes "2", "bad" is unreadable, "boom" panics.
-    fn words(input: &[u8], patch: &mut Vec<u8>) -> Step {
+    fn words(input: &[u8], patch: &mut Patch) -> Step {
         let Some(end) = input.iter().position(|byte| *byte == b' ') else {
             return Step::Need(input.len() + 1);
         };
         match &input[..end] {
             b"two" => {
-                patch.extend_from_slice(b"2 ");
-                Step::Replace(end + 1)
+                patch.replace(0..end, |out| out.push(b'2'));
+                Step::Patch(end + 1)
             }
             b"bad" => Step::Lost("bad_word"),
             b"boom" => panic!("on purpose"),

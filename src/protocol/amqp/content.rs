@@ -15,6 +15,7 @@ use crate::protocol::amqp::frame::Frame;
 use crate::protocol::amqp::frame::Halt;
 use crate::protocol::amqp::frame::Tuning;
 use crate::protocol::hold::Reservation;
+use crate::protocol::patch::Patch;
 
 /// A message, as far as it was read.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ impl Desk<'_> {
         }))
     }
 
-    /// Writes into `patch` what is to stand for that content header where the decision is to
+    /// Writes into `patch` what is to change in that content header where the decision is to
     /// stamp it, and says what comes of the decision: a content header has one frame to fit in.
     pub(super) fn stamp(
         &mut self,
@@ -122,18 +123,19 @@ impl Desk<'_> {
         content: &Content<'_>,
         frame: Frame,
         tuning: Tuning,
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
     ) -> Decision {
         let envelope = &content.envelope;
         let Some(stamp) = &decision.stamp else {
             return decision;
         };
-        envelope.write_stamped(frame.channel, content.payload, stamp, patch);
-        if tuning.forbids(patch.len()) {
+        envelope.write_stamped(stamp, patch);
+        if tuning.forbids(patch.patched_length(frame.length())) {
             patch.clear();
             self.leave_alone("over_frame_max");
             return decision.unstamped(&envelope.headers);
         }
+        frame.resize(patch);
         decision
     }
 

@@ -15,14 +15,15 @@ use crate::hop::Stamp;
 use crate::protocol::amqp::cursor::Cursor;
 use crate::protocol::amqp::frame::Frame;
 use crate::protocol::amqp::frame::Halt;
-use crate::protocol::amqp::frame::Kind;
 use crate::protocol::amqp::frame::Unreadable;
+use crate::protocol::amqp::frame::replace_length;
 use crate::protocol::amqp::frame::write_long;
 use crate::protocol::amqp::method::Route;
 use crate::protocol::amqp::table::Value;
 use crate::protocol::amqp::table::next_field;
 use crate::protocol::amqp::table::write_name;
 use crate::protocol::amqp::table::write_text;
+use crate::protocol::patch::Patch;
 
 /// A content header, read in place.
 #[derive(Debug)]
@@ -162,52 +163,44 @@ impl<'a> Envelope<'a> {
         )
     }
 
-    /// Writes the frame of this header on `channel` with the context of `stamp` in it, and
-    /// every other byte of `payload` as it came.
-    pub(super) fn write_stamped(
-        &self,
-        channel: u16,
-        payload: &[u8],
-        stamp: &Stamp,
-        out: &mut Vec<u8>,
-    ) {
+    /// Puts the context of `stamp` into the payload.
+    pub(super) fn write_stamped(&self, stamp: &Stamp, patch: &mut Patch) {
         let Places {
             headers,
             traceparent,
             tracestate,
         } = &self.places;
-        let part = |from, to| payload.get(from..to).unwrap_or_default();
-        // What is not there yet is added at the end of the table.
-        let place =
-            |found: &Option<Range<usize>>| found.clone().unwrap_or(headers.end..headers.end);
         // Where there is a list and should be none, an empty one stands for that.
         let list = stamp.tracestate.as_deref();
         let list = list.or_else(|| tracestate.as_ref().map(|_| ""));
-        let mut fields = [
-            ("traceparent", place(traceparent), Some(&*stamp.traceparent)),
-            ("tracestate", place(tracestate), list),
+        let fields = [
+            ("traceparent", traceparent, Some(&*stamp.traceparent)),
+            ("tracestate", tracestate, list),
         ];
-        fields.sort_by_key(|(_, place, _)| place.start);
-        out.reserve(payload.len() + ADDED_BYTES);
-        Frame::write(Kind::Header, channel, out, |out| {
-            out.extend_from_slice(part(0, FLAGS_PLACE.start));
-            out.extend_from_slice(&(self.flags | HEADERS_FLAG).to_be_bytes());
-            out.extend_from_slice(part(FLAGS_PLACE.end, headers.start));
-            write_long(out, |out| {
-                let mut from = headers.end.min(headers.start + 4);
-                for (name, place, text) in fields {
-                    let Some(text) = text else { continue };
-                    out.extend_from_slice(part(from, place.start));
-                    if place.is_empty() {
-                        write_name(name, out);
-                    }
+        // What is not there yet is added at the end of the table.
+        let add = |out: &mut Vec<u8>| {
+            for (name, place, text) in fields {
+                if let (None, Some(text)) = (place, text) {
+                    write_name(name, out);
                     write_text(text, out);
-                    from = place.end;
                 }
-                out.extend_from_slice(part(from, headers.end));
+            }
+        };
+        if headers.is_empty() {
+            let flags = self.flags | HEADERS_FLAG;
+            patch.replace(FLAGS_PLACE, |out| {
+                out.extend_from_slice(&flags.to_be_bytes())
             });
-            out.extend_from_slice(part(headers.end, payload.len()));
-        });
+            patch.replace(headers.clone(), |out| write_long(out, add));
+            return;
+        }
+        for (_, place, text) in fields {
+            if let (Some(place), Some(text)) = (place, text) {
+                patch.replace(place.clone(), |out| write_text(text, out));
+            }
+        }
+        patch.replace(headers.end..headers.end, add);
+        replace_length(headers.clone(), patch);
     }
 }
 
@@ -284,8 +277,6 @@ const HEADERS_FLAG: u16 = 1 << 13;
 const UNKNOWN_FLAGS: u16 = 0b11;
 /// Behind class, weight and body size.
 const FLAGS_PLACE: Range<usize> = 12..14;
-/// Room for what a stamp adds, as a rule.
-const ADDED_BYTES: usize = 256;
 /// As much of a content header as tells the size of the body.
 const BODY_SIZE_END: usize = 12;
 const JSON: &[u8] = b"application/json";
@@ -299,6 +290,8 @@ const PROTOCOL1_CONTENT_TYPES: [&[u8]; 4] = [
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
     use crate::celery::Carried;
     use crate::protocol::amqp::fixture::CELERY_FLAGS;
@@ -316,10 +309,14 @@ mod tests {
     }
 
     fn stamped(payload: &[u8], tracestate: Option<&str>) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut patch = Patch::default();
         let envelope = Envelope::read(payload).unwrap();
-        envelope.write_stamped(1, payload, &stamp(tracestate), &mut out);
-        out
+        envelope.write_stamped(&stamp(tracestate), &mut patch);
+        let before = frame(2, 1, payload);
+        Frame::read(&before).unwrap().resize(&mut patch);
+        let mut after = BytesMut::new();
+        patch.apply(&before, &mut after);
+        after.to_vec()
     }
 
     #[test]

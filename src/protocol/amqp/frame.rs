@@ -4,7 +4,10 @@
 //! 4.2: type, channel, size, payload, end. Frames are never re-encoded; one that nobody
 //! wants to see passes in whatever parts it comes.
 
+use std::ops::Range;
+
 use crate::protocol::amqp::cursor::Cursor;
+use crate::protocol::patch::Patch;
 use crate::protocol::pieces::Step;
 
 /// Why bytes are not AMQP; a fixed word.
@@ -43,8 +46,8 @@ pub(super) trait Reader {
     /// A frame begins at the head of `input`, which may have less than all of it, or more.
     ///
     /// Asked again with more input where it could not be answered. Only
-    /// [`Reading::Replace`] leaves something in `patch`.
-    fn begin(&mut self, frame: Frame, input: &[u8], patch: &mut Vec<u8>) -> Result<Reading, Halt>;
+    /// [`Reading::Patch`] leaves something in `patch`.
+    fn begin(&mut self, frame: Frame, input: &[u8], patch: &mut Patch) -> Result<Reading, Halt>;
 
     /// A part of a message's body passes, in the frame that has begun.
     fn pass(&mut self, frame: Frame, part: &[u8]);
@@ -60,8 +63,8 @@ pub(super) enum Reading {
     Pass,
     /// It does not pass.
     Drop,
-    /// The patch stands for it. Only for a frame that is whole.
-    Replace,
+    /// It passes with the patch. Only for a frame that is whole.
+    Patch,
 }
 
 /// Why reading cannot go on.
@@ -111,7 +114,7 @@ impl Frames {
     pub(super) fn step(
         &mut self,
         input: &[u8],
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
         reader: &mut impl Reader,
     ) -> Step {
         match self.advance(input, patch, reader) {
@@ -124,7 +127,7 @@ impl Frames {
     fn advance(
         &mut self,
         input: &[u8],
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
         reader: &mut impl Reader,
     ) -> Result<Step, Halt> {
         let passing = match self.passing {
@@ -133,9 +136,9 @@ impl Frames {
                 let frame = Frame::read(input)?;
                 frame.check(reader.tuning())?;
                 let reading = reader.begin(frame, input, patch)?;
-                if reading == Reading::Replace {
+                if reading == Reading::Patch {
                     reader.end(frame);
-                    return Ok(Step::Replace(frame.length()));
+                    return Ok(Step::Patch(frame.length()));
                 }
                 Passing {
                     frame,
@@ -160,7 +163,8 @@ impl Frames {
             return Err("no_frame_end".into());
         }
         Ok(if passing.dropped {
-            Step::Replace(count)
+            patch.replace(0..count, |_| {});
+            Step::Patch(count)
         } else {
             Step::Pass(count)
         })
@@ -238,6 +242,12 @@ impl Frame {
         }
     }
 
+    /// Makes what `patch` does to the payload one that is done to the frame.
+    pub(super) fn resize(self, patch: &mut Patch) {
+        patch.move_behind(HEAD_BYTES);
+        replace_length(SIZE_START..HEAD_BYTES + self.size, patch);
+    }
+
     /// Writes a frame of this kind around what `payload` writes.
     pub(super) fn write(
         kind: Kind,
@@ -266,6 +276,16 @@ pub(super) fn write_long(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) 
     if let Some(place) = out.get_mut(length_at..length_at + 4) {
         place.copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
     }
+}
+
+/// Has `patch`, which changes what stands behind the length at the head of `whole`, say how
+/// long that gets.
+pub(super) fn replace_length(whole: Range<usize>, patch: &mut Patch) {
+    let length = patch.patched_length(whole.len()).saturating_sub(4);
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    patch.replace(whole.start..whole.start + 4, |out| {
+        out.extend_from_slice(&length.to_be_bytes());
+    });
 }
 
 impl Default for Tuning {
@@ -330,6 +350,7 @@ pub(super) const PROTOCOL: &[u8] = b"AMQP";
 pub(super) const PROTOCOL_HEADER_BYTES: usize = 8;
 /// Type, channel, size.
 pub(super) const HEAD_BYTES: usize = 7;
+const SIZE_START: usize = 3;
 /// Head and end.
 pub(super) const EMPTY_FRAME_BYTES: usize = HEAD_BYTES + 1;
 const FRAME_END: u8 = 0xce;
@@ -357,15 +378,15 @@ mod tests {
             &mut self,
             frame: Frame,
             input: &[u8],
-            patch: &mut Vec<u8>,
+            patch: &mut Patch,
         ) -> Result<Reading, Halt> {
             if frame.channel == 9 {
                 return Ok(Reading::Drop);
             }
             if frame.kind == Kind::Header {
                 frame.payload(input, frame.size)?;
-                patch.push(b'!');
-                return Ok(Reading::Replace);
+                patch.replace(0..frame.length(), |out| out.push(b'!'));
+                return Ok(Reading::Patch);
             }
             Ok(Reading::Pass)
         }

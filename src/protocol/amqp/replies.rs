@@ -32,6 +32,7 @@ use crate::protocol::amqp::method::Method;
 use crate::protocol::amqp::method::is_delay_queue;
 use crate::protocol::amqp::session::State;
 use crate::protocol::amqp::stage::Fate;
+use crate::protocol::patch::Patch;
 use crate::trace::Timestamp;
 
 /// The session, as the reader of what the broker sends sees it.
@@ -56,7 +57,7 @@ impl Replies<'_> {
         Ok(Reading::Pass)
     }
 
-    fn header(&mut self, frame: Frame, input: &[u8], patch: &mut Vec<u8>) -> Result<Reading, Halt> {
+    fn header(&mut self, frame: Frame, input: &[u8], patch: &mut Patch) -> Result<Reading, Halt> {
         let left = body_size(frame, input)?;
         let body = Delivering::Body { left };
         let channel = self.state.channels.channel(frame.channel);
@@ -88,7 +89,7 @@ impl Replies<'_> {
         frame: Frame,
         input: &[u8],
         left: u64,
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
     ) -> Result<Reading, Halt> {
         if let Some(mut content) = self.desk().read(frame, input, left)?
             && let Some(task) = content.task.take()
@@ -98,7 +99,7 @@ impl Replies<'_> {
         Ok(if patch.is_empty() {
             Reading::Pass
         } else {
-            Reading::Replace
+            Reading::Patch
         })
     }
 
@@ -110,7 +111,7 @@ impl Replies<'_> {
         task: Task<'_>,
         content: &Content<'_>,
         frame: Frame,
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
     ) {
         let passage = passage(delivered, &content.envelope.past);
         let arrival = Arrival {
@@ -200,7 +201,7 @@ impl frame::Reader for Replies<'_> {
         self.state.tuning
     }
 
-    fn begin(&mut self, frame: Frame, input: &[u8], patch: &mut Vec<u8>) -> Result<Reading, Halt> {
+    fn begin(&mut self, frame: Frame, input: &[u8], patch: &mut Patch) -> Result<Reading, Halt> {
         match frame.kind {
             Kind::Method => self.method(frame, input),
             _ if self.state.stage.is_deaf_to_broker() => Ok(Reading::Drop),

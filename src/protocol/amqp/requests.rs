@@ -29,6 +29,7 @@ use crate::protocol::amqp::owed::Sent;
 use crate::protocol::amqp::saying::Saying;
 use crate::protocol::amqp::session::State;
 use crate::protocol::amqp::stage::Fate;
+use crate::protocol::patch::Patch;
 use crate::protocol::pieces::Step;
 use crate::trace::Timestamp;
 
@@ -90,7 +91,7 @@ impl Requests<'_> {
         }
     }
 
-    fn header(&mut self, frame: Frame, input: &[u8], patch: &mut Vec<u8>) -> Result<Reading, Halt> {
+    fn header(&mut self, frame: Frame, input: &[u8], patch: &mut Patch) -> Result<Reading, Halt> {
         let channel = self.state.channels.channel(frame.channel);
         let publishing = mem::take(&mut channel.publishing);
         let (outcome, next) = match publishing {
@@ -119,7 +120,7 @@ impl Requests<'_> {
         publish: &Publish,
         frame: Frame,
         input: &[u8],
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
     ) -> Result<(Reading, Publishing), Halt> {
         let left = body_size(frame, input)?;
         let Some(mut content) = self.desk().read(frame, input, left)? else {
@@ -143,7 +144,7 @@ impl Requests<'_> {
         let reading = if patch.is_empty() {
             Reading::Pass
         } else {
-            Reading::Replace
+            Reading::Patch
         };
         let sent = Sent::new(hop, mark);
         Ok((reading, Publishing::Body { left, sent, saying }))
@@ -179,7 +180,7 @@ impl Requests<'_> {
         task: Task<'_>,
         content: &Content<'_>,
         frame: Frame,
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
     ) -> u64 {
         let setup = &mut *self.setup;
         let headers = &content.envelope.headers;
@@ -227,7 +228,7 @@ impl frame::Reader for Requests<'_> {
         self.state.tuning
     }
 
-    fn begin(&mut self, frame: Frame, input: &[u8], patch: &mut Vec<u8>) -> Result<Reading, Halt> {
+    fn begin(&mut self, frame: Frame, input: &[u8], patch: &mut Patch) -> Result<Reading, Halt> {
         if self.state.stage.is_deaf_to_client() {
             return Ok(Reading::Drop);
         }

@@ -7,6 +7,7 @@ use crate::hop::Delivery;
 use crate::hop::Passage;
 use crate::hop::Sighting;
 use crate::protocol::Setup;
+use crate::protocol::patch::Patch;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::pairing::Pairing;
 use crate::protocol::redis::reader::Message;
@@ -64,7 +65,7 @@ impl reply::Listener for Arrivals<'_> {
         reserved.is_ok()
     }
 
-    fn value(&mut self, value: &[u8], patch: &mut Vec<u8>) -> bool {
+    fn value(&mut self, value: &[u8], patch: &mut Patch) -> bool {
         self.hold.release();
         let body_max = self.setup.limits.hold_bytes_max;
         let Some(Message::Task(envelope)) = self.reader.read(value, body_max) else {

@@ -4,6 +4,7 @@
 //! few commands that matter are told apart, and only those arguments are held that have to
 //! be seen whole: names, keys, and the values in which a message may stand.
 
+use crate::protocol::patch::Patch;
 use crate::protocol::pieces::Step;
 use crate::protocol::redis::frame::LineFinder;
 use crate::protocol::redis::frame::Unreadable;
@@ -81,8 +82,8 @@ pub(super) trait Listener {
     fn may_read(&mut self, length: usize, held: usize) -> bool;
 
     /// A value that is pushed or published to `key`, whole. Writes into `patch` what is to
-    /// stand in its place and says so.
-    fn value(&mut self, key: &str, value: &[u8], patch: &mut Vec<u8>) -> bool;
+    /// change in it, and says whether anything is.
+    fn value(&mut self, key: &str, value: &[u8], patch: &mut Patch) -> bool;
 
     /// Whether it is of interest what workers say of their runs.
     fn follows_runs(&self) -> bool;
@@ -178,7 +179,7 @@ impl Commands {
     pub(super) fn step(
         &mut self,
         input: &[u8],
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
         listener: &mut impl Listener,
     ) -> Step {
         let step = match self.state {
@@ -219,7 +220,7 @@ impl Commands {
         input: &[u8],
         index: u64,
         count: u64,
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
         listener: &mut impl Listener,
     ) -> Result<Step, Unreadable> {
         let Some((line, head)) = self.line.find(input)? else {
@@ -270,8 +271,8 @@ impl Commands {
         self.take(want, content, listener);
         self.next(index, count, listener);
         if is_replaced {
-            value::frame(patch);
-            return Ok(Step::Replace(head + whole + 2));
+            value::frame(patch, head, whole);
+            return Ok(Step::Patch(head + whole + 2));
         }
         Ok(Step::Pass(head + whole + 2))
     }

@@ -9,6 +9,7 @@ use memchr::memchr2;
 use crate::celery::Headers;
 use crate::celery::Task;
 use crate::hop::Stamp;
+use crate::protocol::patch::Patch;
 use crate::protocol::redis::reader::Message;
 use crate::protocol::redis::reader::Reader;
 
@@ -79,49 +80,33 @@ impl<'a> Envelope<'a> {
         key
     }
 
-    /// Writes the envelope with the context of `stamp` in its headers, and every other byte
-    /// as it came. What is inserted is formatted as kombu would have.
-    pub(super) fn write_stamped(&self, text: &[u8], stamp: &Stamp, out: &mut Vec<u8>) {
-        let traceparent = Some(&*stamp.traceparent);
-        let tracestate = stamp.tracestate.as_deref();
-        let Places { headers, .. } = &self.places;
-        // What is there is replaced in its place, and what is not goes where headers begin.
-        let is_missing = |place: &Option<_>| place.is_none();
-        let members = [
-            (
-                "traceparent",
-                traceparent.filter(|_| is_missing(&self.places.traceparent)),
-            ),
-            (
-                "tracestate",
-                tracestate.filter(|_| is_missing(&self.places.tracestate)),
-            ),
+    /// Puts the context of `stamp` into the headers of the envelope, which is `text`. What is
+    /// there is replaced in its place, and what is not goes where headers begin, formatted as
+    /// kombu would have.
+    pub(super) fn write_stamped(&self, text: &[u8], stamp: &Stamp, patch: &mut Patch) {
+        let Places {
+            headers,
+            traceparent,
+            tracestate,
+        } = &self.places;
+        let mut members = [
+            (traceparent, "traceparent", Some(&*stamp.traceparent)),
+            (tracestate, "tracestate", stamp.tracestate.as_deref()),
         ];
-        let has_members = members.iter().any(|(_, value)| value.is_some());
-        let mut edits = [
-            has_members.then(|| (headers.place(text), None)),
-            self.places
-                .traceparent
-                .clone()
-                .map(|place| (place, traceparent)),
-            // An empty list stands for none.
-            self.places
-                .tracestate
-                .clone()
-                .map(|place| (place, Some(tracestate.unwrap_or_default()))),
-        ];
-        edits.sort_by_key(|edit| edit.as_ref().map(|(place, _)| place.start));
-        out.reserve(text.len() + STAMP_BYTES);
-        let mut from = 0;
-        for (place, value) in edits.into_iter().flatten() {
-            out.extend_from_slice(text.get(from..place.start).unwrap_or_default());
-            match value {
-                Some(value) => quote(value, out),
-                None => headers.write_members(text, members, out),
+        for (place, _, value) in &mut members {
+            if let Some(place) = place {
+                // An empty list stands for none.
+                let value = value.take().unwrap_or_default();
+                patch.replace(place.clone(), |out| quote(value, out));
             }
-            from = place.end;
         }
-        out.extend_from_slice(text.get(from..).unwrap_or_default());
+        let missing = members.map(|(_, name, value)| Some((name, value?)));
+        if missing.iter().any(Option::is_some) {
+            let missing = missing.into_iter().flatten();
+            patch.replace(headers.place(text), |out| {
+                headers.write_members(text, missing, out);
+            });
+        }
     }
 }
 
@@ -138,7 +123,12 @@ impl HeadersPlace {
         }
     }
 
-    fn write_members(&self, text: &[u8], members: [(&str, Option<&str>); 2], out: &mut Vec<u8>) {
+    fn write_members<'m>(
+        &self,
+        text: &[u8],
+        members: impl Iterator<Item = (&'m str, &'m str)>,
+        out: &mut Vec<u8>,
+    ) {
         let (before, behind) = match self {
             Self::Object(inside) if is_end_of_object(text, *inside) => ("", ""),
             Self::Object(_) => ("", ", "),
@@ -148,14 +138,12 @@ impl HeadersPlace {
         out.extend_from_slice(before.as_bytes());
         let mut separator = "";
         for (name, value) in members {
-            if let Some(value) = value {
-                out.extend_from_slice(separator.as_bytes());
-                out.push(b'"');
-                out.extend_from_slice(name.as_bytes());
-                out.extend_from_slice(b"\": ");
-                quote(value, out);
-                separator = ", ";
-            }
+            out.extend_from_slice(separator.as_bytes());
+            out.push(b'"');
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\": ");
+            quote(value, out);
+            separator = ", ";
         }
         out.extend_from_slice(behind.as_bytes());
     }
@@ -180,9 +168,6 @@ fn quote(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
     out.push(b'"');
 }
-
-/// Room for what is inserted, most of the time.
-const STAMP_BYTES: usize = 160;
 
 /// kombu's default `sep` between a queue's name and the priority step.
 pub const PRIORITY_SEPARATOR: &str = "\u{6}\u{16}";

@@ -4,6 +4,7 @@
 //! it begins with, which of its elements are errors, and the values that somebody waits for.
 //! Everything else passes as it comes.
 
+use crate::protocol::patch::Patch;
 use crate::protocol::pieces::Step;
 use crate::protocol::redis::frame::Ended;
 use crate::protocol::redis::frame::LineFinder;
@@ -53,7 +54,7 @@ pub(super) trait Listener {
 
     /// The value that has begun last, whole. Writes into `patch` what is to stand in its
     /// place and says so.
-    fn value(&mut self, value: &[u8], patch: &mut Vec<u8>) -> bool;
+    fn value(&mut self, value: &[u8], patch: &mut Patch) -> bool;
 
     /// Whether element `index` is to be replaced by a null.
     fn erases(&self, index: u64) -> bool;
@@ -93,7 +94,7 @@ impl Replies {
     pub(super) fn step(
         &mut self,
         input: &[u8],
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
         listener: &mut impl Listener,
     ) -> Step {
         let step = match self.state {
@@ -107,7 +108,7 @@ impl Replies {
     fn head(
         &mut self,
         input: &[u8],
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
         listener: &mut impl Listener,
     ) -> Result<Step, Unreadable> {
         let Some((line, length)) = self.line.find(input)? else {
@@ -169,7 +170,7 @@ impl Replies {
         type_byte: u8,
         text: &[u8],
         head: usize,
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
         listener: &mut impl Listener,
     ) -> Result<Step, Unreadable> {
         if text == b"?" {
@@ -220,8 +221,8 @@ impl Replies {
         let mut step = self.passed_or_erased(end, patch, listener);
         self.announce(type_byte, content, listener);
         if want == Want::Message && listener.value(content, patch) {
-            value::frame(patch);
-            step = Step::Replace(end);
+            value::frame(patch, head, whole);
+            step = Step::Patch(end);
         }
         let ended = self.nesting.element();
         self.ended(ended, listener)?;
@@ -292,15 +293,10 @@ impl Replies {
     }
 
     /// The element at the current position, of `length` bytes, passes or becomes a null.
-    fn passed_or_erased(
-        &self,
-        length: usize,
-        patch: &mut Vec<u8>,
-        listener: &impl Listener,
-    ) -> Step {
+    fn passed_or_erased(&self, length: usize, patch: &mut Patch, listener: &impl Listener) -> Step {
         if self.erased(listener) {
-            patch.extend_from_slice(b"_\r\n");
-            Step::Replace(length)
+            patch.replace(0..length, |out| out.extend_from_slice(b"_\r\n"));
+            Step::Patch(length)
         } else {
             Step::Pass(length)
         }

@@ -13,6 +13,7 @@ use crate::hop::Publication;
 use crate::hop::Sighting;
 use crate::hop::TaskKey;
 use crate::protocol::Setup;
+use crate::protocol::patch::Patch;
 use crate::protocol::redis::command;
 use crate::protocol::redis::command::Request;
 use crate::protocol::redis::envelope::Envelope;
@@ -80,7 +81,7 @@ impl Requests<'_> {
         key: &str,
         value: &[u8],
         envelope: Envelope<'_>,
-        patch: &mut Vec<u8>,
+        patch: &mut Patch,
     ) -> bool {
         let destination = envelope.queue(key);
         let connection = Arc::clone(&self.setup.connection);
@@ -158,7 +159,7 @@ impl command::Listener for Requests<'_> {
         reserved.is_ok()
     }
 
-    fn value(&mut self, key: &str, value: &[u8], patch: &mut Vec<u8>) -> bool {
+    fn value(&mut self, key: &str, value: &[u8], patch: &mut Patch) -> bool {
         self.state.hold.release();
         let body_max = self.setup.limits.hold_bytes_max;
         match self.state.reader.read(value, body_max) {

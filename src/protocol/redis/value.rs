@@ -4,6 +4,7 @@ use memchr::memmem;
 
 use crate::protocol::Setup;
 use crate::protocol::hold::Reservation;
+use crate::protocol::patch::Patch;
 
 /// What becomes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +37,16 @@ pub(super) fn fate(there: &[u8], length: usize, may_hold: impl FnOnce(usize) -> 
     }
 }
 
-/// Makes the value in `patch` a bulk string.
-pub(super) fn frame(patch: &mut Vec<u8>) {
-    let length = patch.len();
-    patch.push(b'$');
-    patch.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-    patch.extend_from_slice(b"\r\n");
-    let head = patch.len() - length;
-    patch.rotate_right(head);
-    patch.extend_from_slice(b"\r\n");
+/// Makes what `patch` does to a value of `length` bytes one that is done to its bulk string,
+/// of which the first line takes up `head` bytes.
+pub(super) fn frame(patch: &mut Patch, head: usize, length: usize) {
+    let length = patch.patched_length(length);
+    patch.move_behind(head);
+    patch.replace(0..head, |out| {
+        out.push(b'$');
+        out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    });
 }
 
 /// The id of the task whose results are published to this channel, if they are. No message
