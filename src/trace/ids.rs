@@ -1,5 +1,7 @@
 use std::fmt;
 
+use const_hex::Buffer;
+
 /// The id of a trace: 16 bytes, never all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId([u8; 16]);
@@ -131,43 +133,9 @@ pub(super) fn lower_hex_digits(text: &str, count: usize) -> Option<&str> {
     hex_digits(text, count).filter(|digits| is_lower && digits.len() == count)
 }
 
-/// Lower-case hex digits, two for each byte; `DIGITS` is twice the number of bytes.
-///
-/// Four bytes at a time: ids are written several times for each message, and digit by digit
-/// they would cost as much as reading it.
-pub(super) fn hex<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
-    const fn each(byte: u8) -> u64 {
-        u64::from_le_bytes([byte; 8])
-    }
-    let mut hex = [b'0'; DIGITS];
-    for (digits, bytes) in hex.chunks_mut(8).zip(bytes.chunks(4)) {
-        let mut four = [0; 4];
-        four.iter_mut()
-            .zip(bytes)
-            .for_each(|(to, from)| *to = *from);
-        // One nibble for each byte.
-        let nibbles = u64::from(u32::from_be_bytes(four));
-        let nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
-        let nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
-        let nibbles = (nibbles | nibbles << 4) & each(0x0f);
-        let is_letter = (nibbles + each(6)) >> 4 & each(1);
-        let written = nibbles + each(b'0') + is_letter * u64::from(b'a' - b'0' - 10);
-        digits
-            .iter_mut()
-            .zip(written.to_be_bytes())
-            .for_each(|(to, from)| *to = from);
-    }
-    hex
-}
-
-/// What [`hex`] made, as text.
-pub(super) fn as_text(digits: &[u8]) -> &str {
-    str::from_utf8(digits).unwrap_or_default()
-}
-
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(as_text(&hex::<32>(&self.0)))
+        f.write_str(Buffer::<16>::new().format(&self.0))
     }
 }
 
@@ -179,7 +147,7 @@ impl fmt::Debug for TraceId {
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(as_text(&hex::<16>(&self.0)))
+        f.write_str(Buffer::<8>::new().format(&self.0))
     }
 }
 

@@ -3,6 +3,7 @@
 //! OpenTelemetry's own propagator for Rust would accept short and zero-padded ids, signs and
 //! surrounding blanks.
 
+use const_hex::Buffer;
 use thiserror::Error;
 
 use crate::trace::SpanId;
@@ -10,8 +11,6 @@ use crate::trace::Timestamp;
 use crate::trace::TraceContext;
 use crate::trace::TraceFlags;
 use crate::trace::TraceId;
-use crate::trace::ids;
-use crate::trace::ids::as_text;
 
 /// The length of a version 00 `traceparent`, the only version that is written.
 pub const TRACEPARENT_LEN: usize = 55;
@@ -104,11 +103,11 @@ fn digit(character: u8) -> Result<u8, Invalid> {
 pub fn format_traceparent(context: &TraceContext) -> String {
     let mut text = String::with_capacity(TRACEPARENT_LEN);
     text.push_str("00-");
-    text.push_str(as_text(&ids::hex::<32>(&context.trace_id.to_bytes())));
+    text.push_str(Buffer::<16>::new().format(&context.trace_id.to_bytes()));
     text.push('-');
-    text.push_str(as_text(&ids::hex::<16>(&context.span_id.to_bytes())));
+    text.push_str(Buffer::<8>::new().format(&context.span_id.to_bytes()));
     text.push('-');
-    text.push_str(as_text(&ids::hex::<2>(&[context.flags.bits()])));
+    text.push_str(Buffer::<1>::new().format(&[context.flags.bits()]));
     text
 }
 
@@ -212,12 +211,13 @@ impl OurMember {
     }
 
     fn written(self) -> String {
-        let millis = ids::hex::<16>(&self.sent_millis.to_be_bytes());
-        let millis = as_text(&millis).trim_start_matches('0');
+        let mut millis = Buffer::<8>::new();
+        let millis = millis.format(&self.sent_millis.to_be_bytes());
+        let millis = millis.trim_start_matches('0');
         let mut text = String::with_capacity(OUR_KEY.len() + 1 + 16 + 1 + 16);
         text.push_str(OUR_KEY);
         text.push('=');
-        text.push_str(as_text(&ids::hex::<16>(&self.span_id.to_bytes())));
+        text.push_str(Buffer::<8>::new().format(&self.span_id.to_bytes()));
         text.push('-');
         text.push_str(if millis.is_empty() { "0" } else { millis });
         text

@@ -17,6 +17,7 @@ use crate::protocol::redis::reply::Place;
 use crate::protocol::redis::reply::Want;
 use crate::protocol::redis::session::tell_answers;
 use crate::protocol::redis::settling::receipt;
+use crate::protocol::redis::shared::Shared;
 use crate::protocol::redis::value::Hold;
 use crate::trace::Timestamp;
 
@@ -26,6 +27,7 @@ pub(super) struct Arrivals<'a> {
     pub(super) pairing: &'a mut Pairing,
     pub(super) hold: &'a mut Hold,
     pub(super) reader: &'a mut Reader,
+    pub(super) destination: &'a mut Shared,
     pub(super) setup: &'a mut Setup,
     pub(super) sightings: &'a mut Vec<Sighting>,
     pub(super) now: Timestamp,
@@ -93,6 +95,7 @@ impl reply::Listener for Arrivals<'_> {
         if let Some(stamp) = &decision.stamp {
             envelope.write_stamped(value, stamp, patch);
         }
+        let destination = self.destination.keep(destination);
         self.see(Sighting::Delivered(Arc::new(Delivery {
             receipt: envelope
                 .delivery_tag
@@ -101,7 +104,7 @@ impl reply::Listener for Arrivals<'_> {
             connection: Arc::clone(&self.setup.connection),
             system: "redis",
             at: self.now,
-            destination: destination.into(),
+            destination,
             task: (&envelope.task).into(),
             client_name: self.client_name.cloned(),
             size: value.len(),

@@ -16,6 +16,7 @@ mod reply;
 mod requests;
 mod session;
 mod settling;
+mod shared;
 mod value;
 
 pub use envelope::Envelope;

@@ -23,6 +23,7 @@ use crate::protocol::redis::reader::Message;
 use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::session::tell_answers;
 use crate::protocol::redis::settling::Settling;
+use crate::protocol::redis::shared::Shared;
 use crate::protocol::redis::value::Hold;
 use crate::trace::Timestamp;
 
@@ -38,6 +39,7 @@ pub(super) struct Requested {
     began: Timestamp,
     next_hop: u64,
     settling: Settling,
+    destination: Shared,
     pub(super) client_name: Option<Arc<str>>,
 }
 
@@ -50,6 +52,7 @@ impl Requested {
             began: Timestamp::default(),
             next_hop: 0,
             settling: Settling::new(limits.pending_max),
+            destination: Shared::default(),
             client_name: None,
         }
     }
@@ -117,7 +120,7 @@ impl Requests<'_> {
                 connection,
                 system: "redis",
                 at: self.state.began,
-                destination: destination.into(),
+                destination: self.state.destination.keep(destination),
                 task: (&envelope.task).into(),
                 client_name: self.state.client_name.clone(),
                 size: value.len(),

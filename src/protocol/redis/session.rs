@@ -20,6 +20,7 @@ use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::reply::Replies;
 use crate::protocol::redis::requests::Requested;
 use crate::protocol::redis::requests::Requests;
+use crate::protocol::redis::shared::Shared;
 use crate::protocol::redis::value::Hold;
 use crate::trace::Timestamp;
 
@@ -41,6 +42,8 @@ pub struct RedisSession {
     hold: Hold,
     /// Reads the messages in replies.
     reader: Reader,
+    /// Where the last of them came from.
+    destination: Shared,
 }
 
 impl RedisSession {
@@ -57,6 +60,7 @@ impl RedisSession {
             setup,
             hold: Hold::default(),
             reader: Reader::default(),
+            destination: Shared::default(),
         }
     }
 
@@ -141,6 +145,7 @@ impl Session for RedisSession {
                     pairing: &mut self.pairing,
                     hold: &mut self.hold,
                     reader: &mut self.reader,
+                    destination: &mut self.destination,
                     setup: &mut self.setup,
                     sightings: &mut out.sightings,
                     now,
