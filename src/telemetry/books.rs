@@ -26,7 +26,6 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::SentCounters;
 use crate::telemetry::metrics::TakenCounters;
 use crate::telemetry::names::Known;
-use crate::telemetry::names::Name;
 use crate::telemetry::quality::QualityReport;
 use crate::telemetry::watch::Watch;
 use crate::trace::Timestamp;
@@ -86,18 +85,29 @@ impl Books {
     }
 
     fn saw(&mut self, sighting: &Sighting) {
-        self.metrics.saw(sighting);
-        self.log.saw(sighting);
-        self.health.saw(sighting);
-        if self.is_watched {
-            self.watch.recent.saw(sighting);
-        }
         match sighting {
             Sighting::Published(publication) if self.is_watched => {
+                self.watch.recent.published(publication);
                 self.watch.flow.published(publication);
             }
-            Sighting::Delivered(delivery) => self.delivered(delivery),
-            _ => {}
+            Sighting::Delivered(delivery) => {
+                if self.is_watched {
+                    self.watch.recent.delivered(delivery);
+                }
+                self.delivered(delivery);
+            }
+            // Booked when the leg ends.
+            Sighting::Published(_)
+            | Sighting::Answered { .. }
+            | Sighting::Settled { .. }
+            | Sighting::Told { .. } => {}
+            Sighting::Redelivered { .. }
+            | Sighting::LeftAlone { .. }
+            | Sighting::LostSight { .. } => {
+                self.metrics.saw(sighting);
+                self.log.saw(sighting);
+                self.health.saw(sighting);
+            }
         }
     }
 
@@ -127,14 +137,14 @@ impl Books {
             client_name,
             address,
         } = finding.producer;
-        let sender = Name::of([
-            Some(finding.system),
-            Some(finding.destination),
-            Some(finding.task),
-            host,
-            client_name,
-            address,
-        ]);
+        let sender = [
+            finding.system,
+            finding.destination,
+            finding.task,
+            host.unwrap_or_default(),
+            client_name.unwrap_or_default(),
+            address.unwrap_or_default(),
+        ];
         let find = || Sender {
             counters: metrics.sent_by(publication, standing),
             found: Found::new(metrics, quality, &finding),
@@ -229,15 +239,15 @@ impl Taker {
         }
     }
 
-    fn name(delivery: &Delivery) -> Name<'_, 6> {
-        Name::of([
-            Some(delivery.system),
-            Some(&delivery.destination),
-            Some(delivery.task.name()),
-            delivery.task.origin(),
-            Some(worker(delivery)),
-            Some(without_port(&delivery.connection.client_address)),
-        ])
+    fn name(delivery: &Delivery) -> [&str; 6] {
+        [
+            delivery.system,
+            &delivery.destination,
+            delivery.task.name(),
+            delivery.task.origin().unwrap_or_default(),
+            worker(delivery),
+            without_port(&delivery.connection.client_address),
+        ]
     }
 }
 

@@ -96,8 +96,13 @@ pub(super) fn worker(delivery: &Delivery) -> &str {
 
 /// The address alone of an address and a port.
 pub(super) fn without_port(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
+    // Byte by byte, for a port is short.
+    let colon = address.bytes().rposition(|byte| byte == b':');
+    let host = colon.map_or(address, |colon| &address[..colon]);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    bare.unwrap_or(host)
 }
 
 #[cfg(test)]

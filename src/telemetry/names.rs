@@ -1,8 +1,11 @@
 //! Names that belong together, and what is found under them.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher;
+use std::hash::Hasher;
 
 use foldhash::HashMap;
+use foldhash::fast::RandomState;
 
 use crate::telemetry::labels::printable;
 
@@ -23,18 +26,27 @@ impl<'a, const PARTS: usize> Name<'a, PARTS> {
     }
 }
 
-/// What was found under names, so that it need not be looked for again at each message.
+/// What was found under names, so that it need not be looked for again at each message. Of
+/// parts that a name does not have it has empty ones.
 #[derive(Debug)]
 pub(super) struct Known<const PARTS: usize, T> {
-    numbers: HashMap<Name<'static, PARTS>, usize>,
-    found: Vec<T>,
+    /// By the hash of the name. Where two of them have the same one, the last is known.
+    found: HashMap<u64, Found<PARTS, T>>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Found<const PARTS: usize, T> {
+    /// As it is shown.
+    name: [Box<str>; PARTS],
+    it: T,
 }
 
 impl<const PARTS: usize, T> Default for Known<PARTS, T> {
     fn default() -> Self {
         Self {
-            numbers: HashMap::default(),
-            found: Vec::new(),
+            found: HashMap::default(),
+            hasher: RandomState::default(),
         }
     }
 }
@@ -44,28 +56,47 @@ impl<const PARTS: usize, T> Known<PARTS, T> {
     /// `is_final`.
     pub(super) fn with<U>(
         &mut self,
-        name: Name<'_, PARTS>,
+        name: [&str; PARTS],
         find: impl FnOnce() -> T,
         is_final: impl FnOnce(&T) -> bool,
         act: impl FnOnce(&mut T) -> U,
     ) -> U {
-        // Seen so, a name can be looked up as it is.
-        let known: &HashMap<Name<'_, PARTS>, usize> = &self.numbers;
-        if let Some(number) = known.get(&name) {
-            return act(&mut self.found[*number]);
+        // Almost all names are shown as they were said.
+        if let Some(it) = self.get_mut(name) {
+            return act(it);
         }
-        let mut found = find();
-        let outcome = act(&mut found);
-        if is_final(&found) {
+        let name = name.map(printable);
+        let name = name.each_ref().map(|part| &**part);
+        if let Some(it) = self.get_mut(name) {
+            return act(it);
+        }
+        let mut it = find();
+        let outcome = act(&mut it);
+        if is_final(&it) {
             // Peers name them, and more of them than are ever used again.
             if self.found.len() >= KNOWN_MAX {
-                self.numbers.clear();
                 self.found.clear();
             }
-            self.numbers.insert(name.into_owned(), self.found.len());
-            self.found.push(found);
+            let (hash, name) = (self.hash(name), name.map(Into::into));
+            self.found.insert(hash, Found { name, it });
         }
         outcome
+    }
+
+    fn get_mut(&mut self, name: [&str; PARTS]) -> Option<&mut T> {
+        let found = self.found.get_mut(&self.hash(name))?;
+        let mut parts = name.iter().zip(&found.name);
+        parts
+            .all(|(one, other)| **one == **other)
+            .then_some(&mut found.it)
+    }
+
+    fn hash(&self, name: [&str; PARTS]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        for part in name {
+            hasher.write(part.as_bytes());
+        }
+        hasher.finish()
     }
 }
 

@@ -21,8 +21,9 @@ pub use trace::Status;
 pub use waterfall::Waterfall;
 
 use crate::config::Limits;
+use crate::hop::Delivery;
 use crate::hop::Leg;
-use crate::hop::Sighting;
+use crate::hop::Publication;
 use crate::telemetry::recent::book::Book;
 use crate::trace::TraceId;
 
@@ -38,13 +39,14 @@ impl RecentTraces {
         Self(Arc::new(Mutex::new(Book::new(limits))))
     }
 
-    /// Takes up a leg that begins.
-    pub(super) fn saw(&self, sighting: &Sighting) {
-        match sighting {
-            Sighting::Published(publication) => self.book().published(publication),
-            Sighting::Delivered(delivery) => self.book().delivered(delivery),
-            _ => {}
-        }
+    /// Takes up a message on its way to the broker.
+    pub(super) fn published(&self, publication: &Arc<Publication>) {
+        self.book().published(publication);
+    }
+
+    /// Takes up a delivery.
+    pub(super) fn delivered(&self, delivery: &Arc<Delivery>) {
+        self.book().delivered(delivery);
     }
 
     /// Takes up how a leg has come to its end.

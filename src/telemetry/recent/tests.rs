@@ -18,6 +18,7 @@ use crate::hop::Publication;
 use crate::hop::Receipt;
 use crate::hop::Sent;
 use crate::hop::Settlement;
+use crate::hop::Sighting;
 use crate::hop::TaskKey;
 use crate::hop::TaskState;
 use crate::hop::fixture;
@@ -72,11 +73,11 @@ fn recent(traces_max: usize, tasks_max: usize) -> RecentTraces {
 }
 
 fn publish(recent: &RecentTraces, publication: &Publication) {
-    recent.saw(&Sighting::Published(Arc::new(publication.clone())));
+    recent.published(&Arc::new(publication.clone()));
 }
 
 fn deliver(recent: &RecentTraces, delivery: &Delivery) {
-    recent.saw(&Sighting::Delivered(Arc::new(delivery.clone())));
+    recent.delivered(&Arc::new(delivery.clone()));
 }
 
 fn answer(recent: &RecentTraces, publication: Box<Publication>, answer: Answer) {
@@ -697,7 +698,11 @@ fn book(recent: &RecentTraces, ledger: &mut Ledger, chance: Chance) -> Vec<Leg> 
             return ended;
         }
     };
-    recent.saw(&sighting);
+    match &sighting {
+        Sighting::Published(publication) => recent.published(publication),
+        Sighting::Delivered(delivery) => recent.delivered(delivery),
+        _ => {}
+    }
     ledger.book(sighting, &mut ended);
     ended
 }
