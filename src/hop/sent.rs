@@ -26,7 +26,7 @@ pub struct Sent {
 pub(super) struct OpenSent {
     open: HashMap<HopId, Arc<Publication>>,
     /// In the order in which they were opened; those that have ended are dropped from it
-    /// when they come to its front, or when they are most of it.
+    /// when one is looked for that has not, or when they are most of it.
     order: VecDeque<HopId>,
     open_max: usize,
     age_max: Duration,
@@ -59,7 +59,6 @@ impl OpenSent {
         while self.open.len() > self.open_max {
             self.end_oldest(at, ended);
         }
-        self.tidy();
     }
 
     pub(super) fn end(&mut self, hop: HopId, at: Timestamp, answer: Answer, ended: &mut Vec<Leg>) {
@@ -70,7 +69,9 @@ impl OpenSent {
                 ended: at,
             }));
         }
-        self.tidy();
+        if self.order.len() > 2 * self.open.len() + ORDER_SLACK {
+            self.order.retain(|hop| self.open.contains_key(hop));
+        }
     }
 
     pub(super) fn expire(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {
@@ -103,20 +104,7 @@ impl OpenSent {
             }));
         }
     }
-
-    fn tidy(&mut self) {
-        while self
-            .order
-            .front()
-            .is_some_and(|oldest| !self.open.contains_key(oldest))
-        {
-            self.order.pop_front();
-        }
-        if self.order.len() > 2 * self.open.len() + ORDER_SLACK {
-            self.order.retain(|hop| self.open.contains_key(hop));
-        }
-    }
 }
 
-/// Below this it is not worth looking for hops that have ended behind one that has not.
+/// Below this it is not worth looking for hops that have ended.
 const ORDER_SLACK: usize = 1024;
