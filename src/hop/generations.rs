@@ -44,13 +44,15 @@ impl<K: Copy + Eq + Hash, V: Copy> Generations<K, V> {
         self.young.insert(key, value);
     }
 
-    /// What is there by that key, which is young again.
-    pub fn get_mut(&mut self, key: K) -> Option<&mut V> {
-        if !self.young.contains_key(&key) {
-            let value = self.old.remove(&key)?;
-            self.insert(key, value);
+    /// Acts on what is there by that key, which is young again.
+    pub fn with<U>(&mut self, key: K, act: impl FnOnce(&mut V) -> U) -> Option<U> {
+        if let Some(value) = self.young.get_mut(&key) {
+            return Some(act(value));
         }
-        self.young.get_mut(&key)
+        let mut value = self.old.remove(&key)?;
+        let outcome = act(&mut value);
+        self.insert(key, value);
+        Some(outcome)
     }
 
     pub fn remove(&mut self, key: K) {
@@ -77,8 +79,8 @@ mod tests {
         let mut generations = Generations::new(5);
         for number in 0..100 {
             generations.insert(number, number);
-            assert_eq!(generations.get_mut(number).copied(), Some(number));
-            assert_eq!(generations.get_mut(0).copied(), Some(0));
+            assert_eq!(generations.with(number, |it| *it), Some(number));
+            assert_eq!(generations.with(0, |it| *it), Some(0));
             assert_eq!(generations.has_forgotten(), number >= 9, "{number}");
         }
         let mut held: Vec<i32> = generations.values().copied().collect();
@@ -104,7 +106,7 @@ mod tests {
                         Some(number)
                     }
                     1 => {
-                        let found = generations.get_mut(key).copied();
+                        let found = generations.with(key, |it| *it);
                         prop_assert!(found.is_none() || found == known);
                         found
                     }

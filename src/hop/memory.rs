@@ -85,7 +85,7 @@ impl Memory {
     }
 
     pub(super) fn recall(&self, key: Key, now: Timestamp) -> Option<Remembered> {
-        let seen = self.shard(key).get_mut(key).copied();
+        let seen = self.shard(key).with(key, |seen| *seen);
         seen.filter(|seen| now.since(seen.at) <= self.age_max)
     }
 

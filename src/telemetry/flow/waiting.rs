@@ -34,9 +34,8 @@ impl Waiting {
 
     /// The broker has put it in that queue. It may have left it already.
     pub(super) fn queued(&mut self, task: TaskKey, queue: usize) {
-        if let Some(message) = self.0.get_mut(task) {
-            message.queue = u32::try_from(queue).ok();
-        }
+        let queue = u32::try_from(queue).ok();
+        self.0.with(task, |message| message.queue = queue);
     }
 
     /// It was delivered, or refused.
