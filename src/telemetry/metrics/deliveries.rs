@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use prometheus_client::registry::Unit;
 
 use crate::hop::Delivery;
+use crate::hop::Settlement;
 use crate::hop::Taken;
 use crate::hop::TaskState;
 use crate::telemetry::labels::Labels;
@@ -131,12 +132,12 @@ impl DeliveryMetrics {
     /// Counts a delivery that has come to its end.
     pub(super) fn ended(&self, taken: &Taken, counters: &mut TakenCounters) {
         let labels = &counters.labels;
-        let settlement = taken.settled.map_or("unknown", |(how, _)| how.word());
+        let settlement = taken.settled.map(|(how, _)| how);
         let settlements = counters.settlements.get(settlement, || {
             self.settlements.get_or_create_owned(&SettlementLabels {
                 system: labels.system,
                 destination: Arc::clone(&labels.destination),
-                settlement,
+                settlement: settlement.map_or("unknown", Settlement::word),
             })
         });
         settlements.inc();
@@ -172,7 +173,7 @@ pub(in crate::telemetry) struct TakenCounters {
     /// As far as there is room for it alone.
     run_task: Arc<str>,
     deliveries: Few<bool, Counter>,
-    settlements: Few<&'static str, Counter>,
+    settlements: Few<Option<Settlement>, Counter>,
     dwell: Option<Histogram>,
     prefetch: Option<Histogram>,
     process_duration: Few<TaskState, Histogram>,

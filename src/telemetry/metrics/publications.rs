@@ -1,5 +1,7 @@
 //! Messages on their way in.
 
+use std::mem::Discriminant;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -107,12 +109,11 @@ impl PublicationMetrics {
                 None,
             );
         }
-        let answer = sent.answer.word();
-        let sends = counters.sends.get(answer, || {
+        let sends = counters.sends.get(discriminant(&sent.answer), || {
             self.sends.get_or_create_owned(&SendLabels {
                 system,
                 destination: Arc::clone(destination),
-                answer,
+                answer: sent.answer.word(),
             })
         });
         sends.inc();
@@ -126,7 +127,7 @@ pub(in crate::telemetry) struct SentCounters {
     destination: Arc<str>,
     task: Arc<str>,
     messages: Few<Verdict, Counter>,
-    sends: Few<&'static str, Counter>,
+    sends: Few<Discriminant<Answer>, Counter>,
     duration: Option<Histogram>,
 }
 
