@@ -1,6 +1,7 @@
 use std::ops::Deref;
 
 use foldhash::HashMap;
+use smallvec::SmallVec;
 
 use crate::hop::TaskKey;
 use crate::telemetry::recent::trace::Task;
@@ -8,7 +9,7 @@ use crate::telemetry::recent::trace::Task;
 /// The tasks of one trace, in the order in which they were first seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tasks {
-    list: Vec<Task>,
+    list: SmallVec<[Task; 1]>,
     /// Where each one stands, once there are too many to look through: most traces have few.
     places: HashMap<TaskKey, usize>,
 }

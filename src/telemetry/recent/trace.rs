@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::hop::Answer;
 use crate::hop::Delivery;
@@ -132,7 +133,7 @@ pub(super) struct Task {
     /// The first one of it that was seen.
     pub(super) message: Message,
     /// At most [`ATTEMPTS_MAX`], the oldest first.
-    pub(super) attempts: Vec<Attempt>,
+    pub(super) attempts: SmallVec<[Attempt; 1]>,
     /// How much it counts for: once, and once for each further attempt and delivery.
     pub(super) entries: usize,
     /// The first and the last moment that anything is known of.
@@ -145,7 +146,7 @@ impl Task {
         Self {
             key,
             message,
-            attempts: Vec::with_capacity(1),
+            attempts: SmallVec::new(),
             entries: 0,
             first: Timestamp::default(),
             last: Timestamp::default(),
