@@ -232,10 +232,13 @@ fn in_round(round: usize, run: impl FnOnce()) {
 /// Counts the booking of what `exchange` lets `talk` see, some rounds at a time.
 fn book(talk: &mut Talk, mut exchange: impl FnMut(&mut Talk, usize)) {
     let repeat_interval = Duration::from_secs(60);
-    let mut books = Books::new(&Limits::default(), Spans::default(), true, repeat_interval);
+    let limits = Limits::default();
+    let mut books = Books::new(&limits, Spans::default(), true, repeat_interval);
     let mut ended = Vec::new();
     talk.out.sightings.clear();
-    for round in 0..WARM_UP + ROUNDS {
+    // As soon as as many traces are remembered as may be, each one takes the place of another.
+    let filling = limits.recent_traces_max;
+    for round in 0..filling + WARM_UP + ROUNDS {
         exchange(talk, round);
         if (round + 1) % BOOKED_AT_ONCE > 0 {
             continue;
@@ -248,7 +251,7 @@ fn book(talk: &mut Talk, mut exchange: impl FnMut(&mut Talk, usize)) {
                 }
             }
         };
-        in_round(round, book);
+        in_round(round.saturating_sub(filling), book);
     }
     per_message();
 }
