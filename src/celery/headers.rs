@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::celery::Foreign;
 use crate::celery::Task;
 use crate::celery::TaskProtocol;
+use crate::celery::foreign;
 use crate::celery::foreign::Place;
 use crate::celery::json::Kind;
 use crate::celery::json::Value;
@@ -130,55 +131,110 @@ pub struct Headers<'a> {
     facts: Task<'a>,
 }
 
+/// The headers that matter, as Celery calls them, and those of other vendors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    Traceparent,
+    Tracestate,
+    Compression,
+    Task,
+    Id,
+    RootId,
+    ParentId,
+    Group,
+    GroupIndex,
+    Eta,
+    Origin,
+    IgnoreResult,
+    Retries,
+    ReplacedTaskNesting,
+    Argsrepr,
+    Foreign(Place, foreign::Name),
+}
+
+impl Name {
+    /// What a flat header is; what is no text is no name that matters.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"traceparent" => Self::Traceparent,
+            b"tracestate" => Self::Tracestate,
+            b"compression" => Self::Compression,
+            b"task" => Self::Task,
+            b"id" => Self::Id,
+            b"root_id" => Self::RootId,
+            b"parent_id" => Self::ParentId,
+            b"group" => Self::Group,
+            b"group_index" => Self::GroupIndex,
+            b"eta" => Self::Eta,
+            b"origin" => Self::Origin,
+            b"ignore_result" => Self::IgnoreResult,
+            b"retries" => Self::Retries,
+            b"replaced_task_nesting" => Self::ReplacedTaskNesting,
+            b"argsrepr" => Self::Argsrepr,
+            _ => Self::Foreign(Place::Flat, foreign::Name::of(name, Place::Flat)?),
+        })
+    }
+
+    /// What a header is of the object that the flat header `headers` is.
+    #[must_use]
+    pub fn nested(name: &[u8]) -> Option<Self> {
+        let name = foreign::Name::of(name, Place::Nested)?;
+        Some(Self::Foreign(Place::Nested, name))
+    }
+}
+
 impl<'a> Headers<'a> {
-    /// Takes one header, and says whether its name matters. What its value says is only looked
-    /// at then; what is no text is no name that does.
-    pub fn take(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) -> bool {
+    /// Takes one header. What its value says is only looked at where the name matters.
+    pub fn take(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) {
+        if let Some(name) = Name::of(name.as_ref()) {
+            self.set(name, value);
+        }
+    }
+
+    /// The same for a name that matters.
+    pub fn set(&mut self, name: Name, value: impl Into<HeaderValue<'a>>) {
         let value = || value.into();
-        match name.as_ref() {
-            b"traceparent" => self.traceparent = value().into_carried(),
-            b"tracestate" => self.tracestate = value().into_carried(),
-            b"compression" => self.compression = value().into_text(),
-            b"task" => {
+        match name {
+            Name::Traceparent => self.traceparent = value().into_carried(),
+            Name::Tracestate => self.tracestate = value().into_carried(),
+            Name::Compression => self.compression = value().into_text(),
+            Name::Task => {
                 self.has_task = true;
                 self.task = value().into_text();
             }
-            b"id" => {
+            Name::Id => {
                 self.has_id = true;
                 self.id = value().into_text();
             }
-            b"root_id" => self.facts.root_id = value().into_text(),
-            b"parent_id" => self.facts.parent_id = value().into_text(),
-            b"group" => self.facts.group = value().into_text(),
-            b"group_index" => self.facts.group_index = value().into_index(),
-            b"eta" => self.facts.eta = value().into_text(),
-            b"origin" => {
+            Name::RootId => self.facts.root_id = value().into_text(),
+            Name::ParentId => self.facts.parent_id = value().into_text(),
+            Name::Group => self.facts.group = value().into_text(),
+            Name::GroupIndex => self.facts.group_index = value().into_index(),
+            Name::Eta => self.facts.eta = value().into_text(),
+            Name::Origin => {
                 let host = value().into_text().map(host);
                 self.facts.origin = host.filter(|host| !host.is_empty());
             }
-            b"ignore_result" => self.facts.ignores_result = value() == HeaderValue::Truth(true),
-            b"retries" => self.facts.retries = value().into_count(),
-            b"replaced_task_nesting" => self.facts.replaced = value().into_count(),
+            Name::IgnoreResult => self.facts.ignores_result = value() == HeaderValue::Truth(true),
+            Name::Retries => self.facts.retries = value().into_count(),
+            Name::ReplacedTaskNesting => self.facts.replaced = value().into_count(),
             // Of other tasks it is not looked at. RabbitMQ can have sorted the headers, so
             // that the name of the task comes later.
-            b"argsrepr" => {
+            Name::Argsrepr => {
                 if self.task.as_deref().is_none_or(|name| name == CHORD_UNLOCK) {
                     self.facts.awaited_group = value().into_text().and_then(first_text);
                 }
             }
-            name => return self.foreign.take(Place::Flat, name, value),
+            Name::Foreign(place, name) => self.foreign.set(place, name, value()),
         }
-        true
     }
 
-    /// Takes one header of the object that the flat header `headers` is, and says whether its
-    /// name matters.
-    pub fn take_nested(
-        &mut self,
-        name: impl AsRef<[u8]>,
-        value: impl Into<HeaderValue<'a>>,
-    ) -> bool {
-        self.foreign.take(Place::Nested, name, || value.into())
+    /// Takes one header of the object that the flat header `headers` is.
+    pub fn take_nested(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) {
+        if let Some(name) = Name::nested(name.as_ref()) {
+            self.set(name, value);
+        }
     }
 
     /// The task that these headers describe: protocol 2 has `task` and `id` in them.

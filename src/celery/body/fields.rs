@@ -23,9 +23,7 @@ impl<'a> Fields<'a> {
         match name {
             "args" | "kwargs" => self.has_arguments = true,
             "taskset" => self.taskset = value.into_text(),
-            _ => {
-                self.members.take(name, value);
-            }
+            _ => self.members.take(name, value),
         }
     }
 

@@ -1,6 +1,5 @@
 use std::ops::Range;
 
-use crate::celery::json::Key;
 use crate::celery::json::Scan;
 use crate::celery::json::Value;
 
@@ -12,7 +11,7 @@ use crate::celery::json::Value;
 /// read without fault stays readable when other scalars stand in the places of scalars, and
 /// nothing else in it changes its place or its meaning.
 ///
-/// A `Part` says what a place is to whoever reads.
+/// A `Part` says what a place is to whoever reads; `None` that it does not matter.
 #[derive(Debug)]
 pub struct Layout<Part> {
     /// A text without the values that differ.
@@ -25,39 +24,30 @@ pub struct Layout<Part> {
 /// Where something stands in the skeleton.
 #[derive(Debug)]
 struct Place<Part> {
-    part: Part,
-    name: Range<u16>,
+    part: Option<Part>,
     /// Empty where it differs.
     value: Range<u16>,
     differs: bool,
     escaped: bool,
-    matters: bool,
 }
 
 /// What was found in a text, and where.
 #[derive(Debug)]
 pub struct Found<Part> {
-    part: Part,
-    name: Range<usize>,
-    is_name_escaped: bool,
+    part: Option<Part>,
     value: Range<usize>,
     is_scalar: bool,
     escaped: bool,
-    matters: bool,
 }
 
 impl<Part> Found<Part> {
-    /// `matters`: whether whoever reads needs to see it again in the next text.
     #[must_use]
-    pub const fn new(part: Part, key: &Key<'_>, value: &Value<'_>, matters: bool) -> Self {
+    pub const fn new(part: Option<Part>, value: &Value<'_>) -> Self {
         Self {
             part,
-            name: key.range(),
-            is_name_escaped: key.is_escaped(),
             value: value.range(),
             is_scalar: !matches!(value.raw, [] | [b'{' | b'[', ..]),
             escaped: value.is_escaped(),
-            matters,
         }
     }
 }
@@ -73,13 +63,9 @@ impl<Part> Default for Layout<Part> {
 }
 
 impl<Part: Copy + PartialEq> Layout<Part> {
-    /// Shows all that matters in `text` to `take`, with the names of members and in their
-    /// order. `false`: it is written in another way, and what was shown means nothing.
-    pub fn read<'a>(
-        &mut self,
-        text: &'a [u8],
-        take: impl FnMut(Part, &'a [u8], Value<'a>),
-    ) -> bool {
+    /// Shows all that matters in `text` to `take`, in its order. `false`: it is written in
+    /// another way, and what was shown means nothing.
+    pub fn read<'a>(&mut self, text: &'a [u8], take: impl FnMut(Part, Value<'a>)) -> bool {
         let is_known = self.compare(text, take).is_some();
         if is_known {
             self.strangers = self.strangers.saturating_sub(1);
@@ -87,11 +73,7 @@ impl<Part: Copy + PartialEq> Layout<Part> {
         is_known
     }
 
-    fn compare<'a>(
-        &self,
-        text: &'a [u8],
-        mut take: impl FnMut(Part, &'a [u8], Value<'a>),
-    ) -> Option<()> {
+    fn compare<'a>(&self, text: &'a [u8], mut take: impl FnMut(Part, Value<'a>)) -> Option<()> {
         let mut places = self.places.as_slice();
         // The same place, in the skeleton and in the text.
         let (mut from, mut at) = (0, 0);
@@ -102,29 +84,21 @@ impl<Part: Copy + PartialEq> Layout<Part> {
             let end = next.map_or(self.skeleton.len(), |next| next.value.start.into());
             let skeleton = self.skeleton.get(from..end)?;
             let rest = text.get(at..)?.strip_prefix(skeleton)?;
-            let moved = |place: &Range<u16>| {
-                let start = at + usize::from(place.start) - from;
-                start..start + place.len()
-            };
-            for place in same.iter().filter(|place| place.matters) {
-                let value = moved(&place.value);
-                let raw = text.get(value.clone())?;
-                let name = text.get(moved(&place.name))?;
-                take(
-                    place.part,
-                    name,
-                    Value::new(value.start, raw, place.escaped),
-                );
+            for place in same {
+                if let Some(part) = place.part {
+                    let start = at + usize::from(place.value.start) - from;
+                    let raw = text.get(start..start + place.value.len())?;
+                    take(part, Value::new(start, raw, place.escaped));
+                }
             }
             let Some(place) = next else {
                 return rest.is_empty().then_some(());
             };
             let value = Scan::scalar_at(text, text.len() - rest.len())?;
-            let value_end = value.range().end;
-            if place.matters {
-                take(place.part, text.get(moved(&place.name))?, value);
+            if let Some(part) = place.part {
+                take(part, value);
             }
-            (from, at) = (end, value_end);
+            (from, at) = (end, value.range().end);
             places = behind.unwrap_or_default();
         }
     }
@@ -168,10 +142,9 @@ impl<Part: Copy + PartialEq> Layout<Part> {
         (self.skeleton.get(from..) == text.get(at..)).then_some(differences)
     }
 
-    /// `None` where it would be too large, or names are not what stands in the text.
+    /// `None` where it would be too large.
     fn of(text: &[u8], found: &[Found<Part>], differences: &[bool]) -> Option<Self> {
-        let is_plain = |found: &Found<_>| !found.is_name_escaped;
-        if found.len() > PLACES_MAX || !found.iter().all(is_plain) {
+        if found.len() > PLACES_MAX {
             return None;
         }
         let mut skeleton = Vec::new();
@@ -186,23 +159,17 @@ impl<Part: Copy + PartialEq> Layout<Part> {
             } else {
                 found.value.end
             };
-            let place = |place: &Range<usize>| {
-                let start = (skeleton.len() + place.start).checked_sub(at)?;
-                Some(start.try_into().ok()?..(start + place.len()).try_into().ok()?)
-            };
-            let value = found.value.start..kept;
-            places.push(Place {
-                part: found.part,
-                name: place(&found.name)?,
-                value: place(&value)?,
-                differs,
-                escaped: found.escaped,
-                matters: found.matters,
-            });
+            let start = skeleton.len() + found.value.start.checked_sub(at)?;
             skeleton.extend_from_slice(text.get(at..kept)?);
             if skeleton.len() > SKELETON_BYTES_MAX {
                 return None;
             }
+            places.push(Place {
+                part: found.part,
+                value: start.try_into().ok()?..skeleton.len().try_into().ok()?,
+                differs,
+                escaped: found.escaped,
+            });
             at = found.value.end;
         }
         skeleton.extend_from_slice(text.get(at..)?);
@@ -231,12 +198,8 @@ mod tests {
     use super::*;
     use crate::celery::json::Unreadable;
 
-    /// Name, value, and where that starts.
-    type Member<'a> = (&'a [u8], &'a [u8], usize);
-
-    fn member<'a>(name: &'a [u8], value: &Value<'a>) -> Member<'a> {
-        (name, value.raw, value.range().start)
-    }
+    /// How deep it stands, and its value.
+    type Member<'a> = (u8, Value<'a>);
 
     /// All members, down to those of the objects in objects. What is called "x" does not matter.
     fn parsed(text: &[u8]) -> Result<(Vec<Member<'_>>, Vec<Found<u8>>), Unreadable> {
@@ -260,11 +223,9 @@ mod tests {
             } else {
                 scan.value()?
             };
-            let name = &text[key.range()];
-            all_found.push(Found::new(depth, &key, &value, name != b"x"));
-            if name != b"x" {
-                members.push(member(name, &value));
-            }
+            let part = (!key.is("x")).then_some(depth);
+            all_found.push(Found::new(part, &value));
+            members.extend(part.map(|part| (part, value)));
         }
         scan.end()?;
         Ok((members, all_found))
@@ -272,7 +233,7 @@ mod tests {
 
     fn read<'a>(layout: &mut Layout<u8>, text: &'a [u8]) -> Option<Vec<Member<'a>>> {
         let mut members = Vec::new();
-        let is_known = layout.read(text, |_, name, value| members.push(member(name, &value)));
+        let is_known = layout.read(text, |part, value| members.push((part, value)));
         is_known.then_some(members)
     }
 
@@ -334,12 +295,12 @@ mod tests {
     }
 
     #[test]
-    fn names_with_escapes_and_what_is_too_large_are_not_learned() {
+    fn what_is_too_large_is_not_learned() {
         let long = "x".repeat(SAME_BYTES_MAX + 1);
         let many = r#""a": 1, "#.repeat(PLACES_MAX);
         let large = format!(r#""a": [{}0]"#, "0, ".repeat(SKELETON_BYTES_MAX / 3));
         for (text, is_learned) in [
-            (r#"{"\u0061": 1}"#.to_owned(), false),
+            (r#"{"\u0061": 1}"#.to_owned(), true),
             (format!(r#"{{{many}"b": 1}}"#), false),
             (format!("{{{large}}}"), false),
             (format!(r#"{{"a": "{long}"}}"#), true),

@@ -237,11 +237,10 @@ impl<'a> Scan<'a> {
     #[inline]
     fn key(&mut self) -> Result<Key<'a>, Unreadable> {
         self.peek()?;
-        let start = self.position() + 1;
         let Text { inside, escaped } = self.string()?;
         self.peek()?;
         self.consume(b':')?;
-        Ok(Key::new(start, inside, escaped))
+        Ok(Key::new(inside, escaped))
     }
 
     fn scalar(&mut self, first: u8) -> Result<(), Unreadable> {
@@ -268,7 +267,6 @@ impl<'a> Scan<'a> {
         if self.nesting.innermost() != Container::Object {
             return None;
         }
-        let start = self.length - inside.len();
         let (inside, [b'"', b':', b' ', rest @ ..]) =
             inside.split_at_checked(plain(inside).ok()?)?
         else {
@@ -276,7 +274,7 @@ impl<'a> Scan<'a> {
         };
         self.rest = rest;
         self.due = Due::Value;
-        Some(Key::new(start, inside, false))
+        Some(Key::new(inside, false))
     }
 
     /// Consumes a string from its opening quote on.

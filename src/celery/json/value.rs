@@ -4,31 +4,14 @@ use std::ops::Range;
 /// A member's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key<'a> {
-    /// Where that begins in the text which stands between its quotes.
-    start: usize,
+    /// What stands between its quotes.
     inside: &'a [u8],
     escaped: bool,
 }
 
 impl<'a> Key<'a> {
-    pub(super) const fn new(start: usize, inside: &'a [u8], escaped: bool) -> Self {
-        Self {
-            start,
-            inside,
-            escaped,
-        }
-    }
-
-    /// Where it stands in the text, without its quotes.
-    #[must_use]
-    pub const fn range(&self) -> Range<usize> {
-        self.start..self.start + self.inside.len()
-    }
-
-    /// Whether it holds escapes: it is then not what stands in the text.
-    #[must_use]
-    pub(super) const fn is_escaped(&self) -> bool {
-        self.escaped
+    pub(super) const fn new(inside: &'a [u8], escaped: bool) -> Self {
+        Self { inside, escaped }
     }
 
     /// Whether this is `name`, however it is written.

@@ -99,9 +99,7 @@ fn read(properties: &BasicProperties, body: &[u8], queue: &str) -> Waiting {
                     headers.take_nested(name, header(value));
                 }
             }
-            value => {
-                headers.take(name, header(value));
-            }
+            value => headers.take(name, header(value)),
         }
     }
     let task = headers.task().or_else(|| {

@@ -7,8 +7,8 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::celery::Headers;
 use crate::celery::body::read_protocol1;
+use crate::celery::headers::Name;
 use crate::celery::json::Found;
-use crate::celery::json::Key;
 use crate::celery::json::Kind;
 use crate::celery::json::Layout;
 use crate::celery::json::Scan;
@@ -45,10 +45,9 @@ enum Part {
     Headers,
     /// The headers are no object.
     NoHeaders,
-    Header,
-    /// One of those in the object that some vendors' libraries put their context into, below
-    /// the header `headers`.
-    NestedHeader,
+    Header(Name),
+    /// Who sends an event says so in a header of its own.
+    Hostname,
     /// The properties begin.
     Properties,
     /// The properties are no object.
@@ -60,8 +59,6 @@ enum Part {
     Redelivered,
     Exchange,
     RoutingKey,
-    /// Nobody asks for it.
-    Other,
 }
 
 /// What an envelope says, as far as it has been read.
@@ -69,7 +66,6 @@ enum Part {
 struct Reading<'a> {
     headers: Headers<'a>,
     places: Places,
-    /// Who sends an event says so in a header of its own.
     names_a_host: bool,
     body: Option<Value<'a>>,
     content_type: Option<Value<'a>>,
@@ -100,17 +96,19 @@ impl Reader {
     /// bytes.
     pub(super) fn read<'a>(&mut self, text: &'a [u8], body_max: usize) -> Option<Message<'a>> {
         let mut reading = Reading::default();
-        let take = |part, name, value| {
-            reading.take(part, name, value);
-        };
-        if self.layout.read(text, take) {
+        if self
+            .layout
+            .read(text, |part, value| reading.take(part, value))
+        {
             return reading.message(body_max);
         }
         let mut reading = Reading::default();
         let mut all_found = Vec::with_capacity(PLACES);
-        let found = |part, key: &Key<'a>, value: Value<'a>| {
-            let matters = reading.take(part, &key.name().unwrap_or_default(), value);
-            all_found.push(Found::new(part, key, &value, matters));
+        let found = |part, value| {
+            all_found.push(Found::new(part, &value));
+            if let Some(part) = part {
+                reading.take(part, value);
+            }
         };
         walk(text, found).ok()?;
         let message = reading.message(body_max);
@@ -123,12 +121,11 @@ impl Reader {
 
 impl<'a> Reading<'a> {
     /// Takes what stands in a place; of two the last one counts, as everywhere in JSON that
-    /// Python reads. `false`: it is of no interest, whatever its value is.
-    fn take(&mut self, part: Part, name: &[u8], value: Value<'a>) -> bool {
+    /// Python reads.
+    fn take(&mut self, part: Part, value: Value<'a>) {
         match part {
-            Part::Other => return false,
-            Part::Header => return self.take_header(name, value),
-            Part::NestedHeader => return self.headers.take_nested(name, value),
+            Part::Body => self.body = Some(value),
+            Part::ContentType => self.content_type = Some(value),
             Part::Headers | Part::NoHeaders => {
                 self.headers = Headers::default();
                 self.names_a_host = false;
@@ -141,8 +138,15 @@ impl<'a> Reading<'a> {
                     ..Places::default()
                 };
             }
-            Part::Body => self.body = Some(value),
-            Part::ContentType => self.content_type = Some(value),
+            Part::Header(name) => {
+                match name {
+                    Name::Traceparent => self.places.traceparent = Some(value.range()),
+                    Name::Tracestate => self.places.tracestate = Some(value.range()),
+                    _ => {}
+                }
+                self.headers.set(name, value);
+            }
+            Part::Hostname => self.names_a_host = true,
             Part::Properties => self.properties = Some(Properties::default()),
             Part::NoProperties => self.properties = None,
             Part::BodyEncoding
@@ -152,20 +156,6 @@ impl<'a> Reading<'a> {
             | Part::Exchange
             | Part::RoutingKey => self.properties.get_or_insert_default().take(part, value),
         }
-        true
-    }
-
-    fn take_header(&mut self, name: &[u8], value: Value<'a>) -> bool {
-        match name {
-            b"traceparent" => self.places.traceparent = Some(value.range()),
-            b"tracestate" => self.places.tracestate = Some(value.range()),
-            b"hostname" => {
-                self.names_a_host = true;
-                return true;
-            }
-            _ => {}
-        }
-        self.headers.take(name, value)
     }
 
     fn message(self, body_max: usize) -> Option<Message<'a>> {
@@ -232,37 +222,35 @@ fn decoded<'a>(body: &Value<'a>, encoding: Option<&str>) -> Option<Cow<'a, [u8]>
     })
 }
 
-/// Shows every member to `found`: what it is, its name and its value.
+/// Shows every member to `found`: what it is, if it matters, and its value.
 fn walk<'a>(
     text: &'a [u8],
-    mut found: impl FnMut(Part, &Key<'a>, Value<'a>),
+    mut found: impl FnMut(Option<Part>, Value<'a>),
 ) -> Result<(), Unreadable> {
     let mut scan = Scan::new(text);
     if !scan.enter_object()? {
         return Err(Unreadable);
     }
     while let Some(key) = scan.next_key()? {
-        if key.is("headers") {
-            if scan.enter_object()? {
-                found(Part::Headers, &key, Value::nothing_at(scan.position()));
+        match key.name().as_deref() {
+            Some(b"headers") if scan.enter_object()? => {
+                found(Some(Part::Headers), Value::nothing_at(scan.position()));
                 walk_headers(&mut scan, &mut found)?;
-            } else {
-                found(Part::NoHeaders, &key, scan.value()?);
             }
-        } else if key.is("properties") {
-            if scan.enter_object()? {
-                found(Part::Properties, &key, Value::nothing_at(scan.position()));
+            Some(b"properties") if scan.enter_object()? => {
+                found(Some(Part::Properties), Value::nothing_at(scan.position()));
                 walk_properties(&mut scan, &mut found)?;
-            } else {
-                found(Part::NoProperties, &key, scan.value()?);
             }
-        } else {
-            let part = match key.name().as_deref() {
-                Some(b"body") => Part::Body,
-                Some(b"content-type") => Part::ContentType,
-                _ => Part::Other,
-            };
-            found(part, &key, scan.value()?);
+            name => {
+                let part = match name {
+                    Some(b"headers") => Some(Part::NoHeaders),
+                    Some(b"properties") => Some(Part::NoProperties),
+                    Some(b"body") => Some(Part::Body),
+                    Some(b"content-type") => Some(Part::ContentType),
+                    _ => None,
+                };
+                found(part, scan.value()?);
+            }
         }
     }
     scan.end()
@@ -270,45 +258,59 @@ fn walk<'a>(
 
 fn walk_headers<'a>(
     scan: &mut Scan<'a>,
-    found: &mut impl FnMut(Part, &Key<'a>, Value<'a>),
+    found: &mut impl FnMut(Option<Part>, Value<'a>),
 ) -> Result<(), Unreadable> {
     while let Some(key) = scan.next_key()? {
-        if key.is("headers") && scan.enter_object()? {
-            while let Some(key) = scan.next_key()? {
-                found(Part::NestedHeader, &key, scan.value()?);
+        let name = key.name();
+        match name.as_deref() {
+            Some(b"headers") if scan.enter_object()? => {
+                while let Some(key) = scan.next_key()? {
+                    let name = key.name().as_deref().and_then(Name::nested);
+                    found(name.map(Part::Header), scan.value()?);
+                }
             }
-            continue;
+            Some(b"hostname") => found(Some(Part::Hostname), scan.value()?),
+            name => found(name.and_then(Name::of).map(Part::Header), scan.value()?),
         }
-        found(Part::Header, &key, scan.value()?);
     }
     Ok(())
 }
 
 fn walk_properties<'a>(
     scan: &mut Scan<'a>,
-    found: &mut impl FnMut(Part, &Key<'a>, Value<'a>),
+    found: &mut impl FnMut(Option<Part>, Value<'a>),
+) -> Result<(), Unreadable> {
+    while let Some(key) = scan.next_key()? {
+        match key.name().as_deref() {
+            Some(b"delivery_info") => {
+                let part = Some(Part::DeliveryInfo);
+                if scan.enter_object()? {
+                    found(part, Value::nothing_at(scan.position()));
+                    walk_delivery_info(scan, found)?;
+                } else {
+                    found(part, scan.value()?);
+                }
+            }
+            Some(b"body_encoding") => found(Some(Part::BodyEncoding), scan.value()?),
+            Some(b"delivery_tag") => found(Some(Part::DeliveryTag), scan.value()?),
+            _ => found(None, scan.value()?),
+        }
+    }
+    Ok(())
+}
+
+fn walk_delivery_info<'a>(
+    scan: &mut Scan<'a>,
+    found: &mut impl FnMut(Option<Part>, Value<'a>),
 ) -> Result<(), Unreadable> {
     while let Some(key) = scan.next_key()? {
         let part = match key.name().as_deref() {
-            Some(b"body_encoding") => Part::BodyEncoding,
-            Some(b"delivery_tag") => Part::DeliveryTag,
-            Some(b"delivery_info") => Part::DeliveryInfo,
-            _ => Part::Other,
+            Some(b"redelivered") => Some(Part::Redelivered),
+            Some(b"exchange") => Some(Part::Exchange),
+            Some(b"routing_key") => Some(Part::RoutingKey),
+            _ => None,
         };
-        if part != Part::DeliveryInfo || !scan.enter_object()? {
-            found(part, &key, scan.value()?);
-            continue;
-        }
-        found(part, &key, Value::nothing_at(scan.position()));
-        while let Some(key) = scan.next_key()? {
-            let part = match key.name().as_deref() {
-                Some(b"redelivered") => Part::Redelivered,
-                Some(b"exchange") => Part::Exchange,
-                Some(b"routing_key") => Part::RoutingKey,
-                _ => Part::Other,
-            };
-            found(part, &key, scan.value()?);
-        }
+        found(part, scan.value()?);
     }
     Ok(())
 }
@@ -376,7 +378,7 @@ mod tests {
             let mut reader = Reader::default();
             let message = reader.read(envelope, 1 << 20);
             let learned = matches!(message, Some(Message::Task(_)));
-            let is_known = learned && reader.layout.read(envelope, |_, _, _| {});
+            let is_known = learned && reader.layout.read(envelope, |_, _| {});
             known += u32::from(is_known);
             assert_eq!(is_known, learned, "{}", String::from_utf8_lossy(envelope));
         }
@@ -397,7 +399,7 @@ mod tests {
             assert_eq!(read(&mut reader, envelope.as_bytes()), same);
         }
         let known = envelope("c", "4");
-        assert!(reader.layout.read(known.as_bytes(), |_, _, _| {}));
+        assert!(reader.layout.read(known.as_bytes(), |_, _| {}));
     }
 
     proptest! {
