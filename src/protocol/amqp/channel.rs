@@ -473,6 +473,17 @@ impl Returned {
 }
 
 impl Publishing {
+    /// Whether somebody wants to know what its body says.
+    pub(super) const fn is_heard(&self) -> bool {
+        matches!(
+            self,
+            Self::Body {
+                saying: Some(_),
+                ..
+            }
+        )
+    }
+
     /// So much of the body has passed. The publication, if that was all, and what it may tell.
     pub(super) fn advance(&mut self, passed: usize) -> Option<(Sent, Option<Box<Saying>>)> {
         let (Self::Body { left, .. } | Self::DroppedBody { left }) = self else {

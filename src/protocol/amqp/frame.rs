@@ -110,6 +110,23 @@ impl Frames {
         self.passing.is_none()
     }
 
+    /// Whether the next `count` bytes are all inside of a part of a message's body that passes,
+    /// its frame's end not among them, and nobody is to hear it; if so, they have passed.
+    pub(super) fn pass(&mut self, count: usize, is_heard: impl FnOnce(Frame) -> bool) -> bool {
+        match &mut self.passing {
+            Some(passing)
+                if passing.frame.kind == Kind::Body
+                    && !passing.dropped
+                    && count < passing.left
+                    && !is_heard(passing.frame) =>
+            {
+                passing.left -= count;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Reads the head of `input`, which is not empty.
     pub(super) fn step(
         &mut self,

@@ -13,6 +13,7 @@ use crate::protocol::Setup;
 use crate::protocol::Side;
 use crate::protocol::amqp::channel::Channels;
 use crate::protocol::amqp::content::Held;
+use crate::protocol::amqp::frame::Frame;
 use crate::protocol::amqp::frame::Frames;
 use crate::protocol::amqp::frame::Tuning;
 use crate::protocol::amqp::frame::Unreadable;
@@ -203,6 +204,21 @@ impl Session for AmqpSession {
         match from {
             Side::Client => self.receive_from_client(bytes, now, out),
             Side::Broker => self.receive_from_broker(bytes, now, out),
+        }
+    }
+
+    fn pass(&mut self, from: Side, count: usize) -> bool {
+        match from {
+            Side::Client if self.state.stage.is_deaf_to_client() => false,
+            Side::Client => {
+                let channels = &mut self.state.channels;
+                let is_heard = |frame: Frame| channels.channel(frame.channel).publishing.is_heard();
+                self.to_broker
+                    .passes(|| self.requests.pass(count, is_heard))
+            }
+            Side::Broker => self
+                .to_client
+                .passes(|| self.replies.pass(count, |_| false)),
         }
     }
 

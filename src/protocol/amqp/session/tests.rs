@@ -324,6 +324,43 @@ fn a_task_may_have_no_body() {
 }
 
 #[test]
+fn inside_of_a_body_bytes_pass_without_a_look() {
+    let mut spoken = Spoken::new();
+    let body = vec![b'x'; 10_000];
+    let sent = message(1, &task_fields(), &[&body]);
+    let end_at = sent.len() - 1;
+    assert!(!spoken.session.pass(Side::Client, 1));
+    spoken.client(&sent[..end_at - 9_000]);
+    for _ in 0..9 {
+        assert!(spoken.session.pass(Side::Client, 1_000));
+    }
+    // The end of a frame is looked at.
+    assert!(!spoken.session.pass(Side::Client, 1));
+    assert_eq!(spoken.client(&sent[end_at..]), &sent[end_at..]);
+    assert_eq!(spoken.client(&event(1)), event(1));
+
+    let taken = frame(3, 1, &body);
+    assert!(!spoken.session.pass(Side::Broker, 1));
+    spoken.broker(&taken[..100]);
+    assert!(spoken.session.pass(Side::Broker, 5_000));
+    spoken.broker(&taken[5_100..]);
+    assert!(!spoken.session.pass(Side::Broker, 1));
+    assert!(spoken.session.is_quiet());
+    assert_eq!(spoken.seen(), ["added 0 to celery", "0 unanswered"]);
+}
+
+#[test]
+fn of_what_does_not_pass_nothing_passes_without_a_look() {
+    let mut spoken = Spoken::new();
+    spoken.part();
+    spoken.now = Timestamp::from_nanos(2_000_000_000);
+    assert_eq!(spoken.part(), (false, vec![], goodbye_to_broker()));
+    let sent = body(1, &[b'x'; 100]);
+    assert_eq!(spoken.client(&sent[..50]), b"");
+    assert!(!spoken.session.pass(Side::Client, 10));
+}
+
+#[test]
 fn confirms_are_counted_by_channel() {
     let mut spoken = Spoken::new();
     spoken.client(&confirm_select(1));
