@@ -110,7 +110,7 @@ impl Decision {
         Self {
             stamp: None,
             judgement: Judgement {
-                tracestate: within_span(headers.tracestate.text(), false),
+                tracestate: within_span(judgement.context, headers.tracestate.text(), false),
                 kind: SpanKind::Client,
                 verdict: judgement.verdict.if_written(false),
                 ..judgement
@@ -451,7 +451,7 @@ impl Choices {
             context,
             parent: lineage.parent,
             link: lineage.link,
-            tracestate: within_span(tracestate, stamp.is_some()),
+            tracestate: within_span(context, tracestate, stamp.is_some()),
             kind: match stamp {
                 Some(_) => SpanKind::Producer,
                 None => SpanKind::Client,
@@ -487,11 +487,12 @@ struct Found {
     quality: Quality,
 }
 
-/// The `tracestate` as the hop's span keeps it. One that does not follow the grammar stays in the
-/// message alone; and so does one that is longer than W3C asks anybody to pass on, for spans
-/// wait in queues.
-fn within_span(tracestate: &str, is_ours: bool) -> String {
-    let is_kept = tracestate.len() <= w3c::TRACESTATE_CHARACTERS_MAX
+/// The `tracestate` as the hop's span keeps it, where that is recorded. One that does not follow
+/// the grammar stays in the message alone; and so does one that is longer than W3C asks anybody
+/// to pass on, for spans wait in queues.
+fn within_span(context: TraceContext, tracestate: &str, is_ours: bool) -> String {
+    let is_kept = context.flags.is_sampled()
+        && tracestate.len() <= w3c::TRACESTATE_CHARACTERS_MAX
         && (is_ours || tracestate.is_empty() || !w3c::tracestate_members(tracestate).is_empty());
     if is_kept { tracestate } else { "" }.to_owned()
 }

@@ -269,8 +269,8 @@ pub struct Judgement {
     pub parent: Option<SpanId>,
     /// The trace that this one was split off from.
     pub link: Option<TraceContext>,
-    /// The `tracestate` that the message carries from here, empty where there is none or
-    /// where it is longer than a span should keep.
+    /// The `tracestate` that the message carries from here, empty where there is none, where
+    /// it is longer than a span should keep, or where the span is not exported.
     pub tracestate: String,
     pub kind: SpanKind,
     pub verdict: Verdict,
