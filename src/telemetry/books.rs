@@ -65,9 +65,13 @@ impl Books {
 
     /// Books what was `seen`, in order. The legs that end by it go to `ended`, which is empty.
     pub fn book(&mut self, seen: &mut Vec<Sighting>, ended: &mut Vec<Leg>) {
-        for sighting in seen.drain(..) {
-            self.saw(&sighting);
-            self.ledger.book(sighting, ended);
+        let mut seen = seen.drain(..);
+        while let Some(some) = seen.as_slice().chunks(AT_A_TIME).next() {
+            let count = some.len();
+            self.saw(some);
+            for sighting in seen.by_ref().take(count) {
+                self.ledger.book(sighting, ended);
+            }
         }
         self.ended(ended);
     }
@@ -84,42 +88,43 @@ impl Books {
         self.ended(ended);
     }
 
-    fn saw(&mut self, sighting: &Sighting) {
-        match sighting {
-            Sighting::Published(publication) if self.is_watched => {
-                self.watch.recent.published(publication);
-                self.watch.flow.published(publication);
-            }
-            Sighting::Delivered(delivery) => {
-                if self.is_watched {
-                    self.watch.recent.delivered(delivery);
+    fn saw(&mut self, seen: &[Sighting]) {
+        if self.is_watched {
+            self.watch.recent.saw(seen);
+        }
+        for sighting in seen {
+            match sighting {
+                Sighting::Published(publication) if self.is_watched => {
+                    self.watch.flow.published(publication);
                 }
-                self.delivered(delivery);
-            }
-            // Booked when the leg ends.
-            Sighting::Published(_)
-            | Sighting::Answered { .. }
-            | Sighting::Settled { .. }
-            | Sighting::Told { .. } => {}
-            Sighting::Redelivered { .. }
-            | Sighting::LeftAlone { .. }
-            | Sighting::LostSight { .. } => {
-                self.metrics.saw(sighting);
-                self.log.saw(sighting);
-                self.health.saw(sighting);
+                Sighting::Delivered(delivery) => self.delivered(delivery),
+                // Booked when the leg ends.
+                Sighting::Published(_)
+                | Sighting::Answered { .. }
+                | Sighting::Settled { .. }
+                | Sighting::Told { .. } => {}
+                Sighting::Redelivered { .. }
+                | Sighting::LeftAlone { .. }
+                | Sighting::LostSight { .. } => {
+                    self.metrics.saw(sighting);
+                    self.log.saw(sighting);
+                    self.health.saw(sighting);
+                }
             }
         }
     }
 
     fn ended(&mut self, ended: &[Leg]) {
-        for leg in ended {
-            match leg {
-                Leg::Sent(sent) => self.sent(sent),
-                Leg::Taken(taken) => self.taken(taken),
+        for legs in ended.chunks(AT_A_TIME) {
+            for leg in legs {
+                match leg {
+                    Leg::Sent(sent) => self.sent(sent),
+                    Leg::Taken(taken) => self.taken(taken),
+                }
             }
             if self.is_watched {
-                self.watch.recent.ended(leg);
-                self.watch.live.ended(leg);
+                self.watch.recent.ended(legs);
+                self.watch.live.ended(legs);
             }
         }
         self.metrics
@@ -271,6 +276,10 @@ impl Found {
         self.counters.is_named() && self.entry.is_some()
     }
 }
+
+/// So many that locking for all of them is nothing for each, and so few that whoever reads does
+/// not wait for long.
+const AT_A_TIME: usize = 64;
 
 #[cfg(test)]
 mod tests {

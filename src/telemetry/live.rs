@@ -39,11 +39,13 @@ impl Live {
         }
     }
 
-    /// Tells those who listen of a leg.
-    pub(super) fn ended(&self, leg: &Leg) {
+    /// Tells those who listen of legs.
+    pub(super) fn ended(&self, legs: &[Leg]) {
         if self.hops.receiver_count() > 0 {
-            // Whoever listened a moment ago may be gone.
-            let _ = self.hops.send(Arc::new(Hop::of(leg)));
+            for leg in legs {
+                // Whoever listened a moment ago may be gone.
+                let _ = self.hops.send(Arc::new(Hop::of(leg)));
+            }
         }
     }
 

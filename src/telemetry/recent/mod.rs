@@ -21,9 +21,8 @@ pub use trace::Status;
 pub use waterfall::Waterfall;
 
 use crate::config::Limits;
-use crate::hop::Delivery;
 use crate::hop::Leg;
-use crate::hop::Publication;
+use crate::hop::Sighting;
 use crate::telemetry::recent::book::Book;
 use crate::trace::TraceId;
 
@@ -39,19 +38,24 @@ impl RecentTraces {
         Self(Arc::new(Mutex::new(Book::new(limits))))
     }
 
-    /// Takes up a message on its way to the broker.
-    pub(super) fn published(&self, publication: &Arc<Publication>) {
-        self.book().published(publication);
+    /// Takes up legs that begin.
+    pub(super) fn saw(&self, sightings: &[Sighting]) {
+        let mut book = self.book();
+        for sighting in sightings {
+            match sighting {
+                Sighting::Published(publication) => book.published(publication),
+                Sighting::Delivered(delivery) => book.delivered(delivery),
+                _ => {}
+            }
+        }
     }
 
-    /// Takes up a delivery.
-    pub(super) fn delivered(&self, delivery: &Arc<Delivery>) {
-        self.book().delivered(delivery);
-    }
-
-    /// Takes up how a leg has come to its end.
-    pub(super) fn ended(&self, leg: &Leg) {
-        self.book().ended(leg);
+    /// Takes up how legs have come to their end.
+    pub(super) fn ended(&self, legs: &[Leg]) {
+        let mut book = self.book();
+        for leg in legs {
+            book.ended(leg);
+        }
     }
 
     /// How many traces are held.

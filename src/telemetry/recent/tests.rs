@@ -18,7 +18,6 @@ use crate::hop::Publication;
 use crate::hop::Receipt;
 use crate::hop::Sent;
 use crate::hop::Settlement;
-use crate::hop::Sighting;
 use crate::hop::TaskKey;
 use crate::hop::TaskState;
 use crate::hop::fixture;
@@ -73,19 +72,19 @@ fn recent(traces_max: usize, tasks_max: usize) -> RecentTraces {
 }
 
 fn publish(recent: &RecentTraces, publication: &Publication) {
-    recent.published(&Arc::new(publication.clone()));
+    recent.saw(&[Sighting::Published(Arc::new(publication.clone()))]);
 }
 
 fn deliver(recent: &RecentTraces, delivery: &Delivery) {
-    recent.delivered(&Arc::new(delivery.clone()));
+    recent.saw(&[Sighting::Delivered(Arc::new(delivery.clone()))]);
 }
 
 fn answer(recent: &RecentTraces, publication: Box<Publication>, answer: Answer) {
-    recent.ended(&Leg::Sent(Sent {
+    recent.ended(&[Leg::Sent(Sent {
         ended: publication.at.after(Duration::from_millis(1)),
         publication: publication.into(),
         answer,
-    }));
+    })]);
 }
 
 fn waterfall(recent: &RecentTraces, trace: u64) -> Value {
@@ -127,7 +126,7 @@ fn a_task_is_told_with_its_way_in_and_its_way_out() {
 
     answer(&recent, sent.clone(), Answer::Confirmed);
     let taken = fixture::taken(taken, Some(6 * SECOND), Some(4 * SECOND), Some(5 * SECOND));
-    recent.ended(&Leg::Taken(taken));
+    recent.ended(&[Leg::Taken(taken)]);
     let delivery = json!({
         "delivered_at": "1970-01-01T00:00:03.000Z",
         "worker": "worker-1",
@@ -274,7 +273,7 @@ fn a_task_and_its_trace_stand_as_their_last_attempt_does() {
         assert_eq!(waterfall(&recent, 1)["state"], "waiting");
         deliver(&recent, &delivery(2, 1, "a"));
         if let Some((how, state)) = end {
-            recent.ended(&settle(how, state));
+            recent.ended(&[settle(how, state)]);
         }
         let told = waterfall(&recent, 1);
         assert_eq!(
@@ -698,11 +697,7 @@ fn book(recent: &RecentTraces, ledger: &mut Ledger, chance: Chance) -> Vec<Leg> 
             return ended;
         }
     };
-    match &sighting {
-        Sighting::Published(publication) => recent.published(publication),
-        Sighting::Delivered(delivery) => recent.delivered(delivery),
-        _ => {}
-    }
+    recent.saw(std::slice::from_ref(&sighting));
     ledger.book(sighting, &mut ended);
     ended
 }
@@ -718,9 +713,7 @@ proptest! {
         let spans = Spans { process, ..Spans::default() };
         let mut ledger = Ledger::new(&Limits::default(), spans);
         for chance in chances {
-            for leg in book(&recent, &mut ledger, chance) {
-                recent.ended(&leg);
-            }
+            recent.ended(&book(&recent, &mut ledger, chance));
             prop_assert!(recent.book().is_consistent());
         }
         for trace in 0..6 {
