@@ -91,12 +91,10 @@ impl Books {
     fn saw(&mut self, seen: &[Sighting]) {
         if self.is_watched {
             self.watch.recent.saw(seen);
+            self.watch.flow.saw(seen);
         }
         for sighting in seen {
             match sighting {
-                Sighting::Published(publication) if self.is_watched => {
-                    self.watch.flow.published(publication);
-                }
                 Sighting::Delivered(delivery) => self.delivered(delivery),
                 // Booked when the leg ends.
                 Sighting::Published(_)

@@ -20,6 +20,7 @@ use crate::hop::Delivery;
 use crate::hop::Publication;
 use crate::hop::Quality;
 use crate::hop::Sent;
+use crate::hop::Sighting;
 use crate::hop::Taken;
 use crate::hop::TaskState;
 use crate::telemetry::finding::Producer;
@@ -57,9 +58,18 @@ impl Flow {
         })))
     }
 
-    /// Takes up a message on its way to the broker.
-    pub(super) fn published(&self, publication: &Publication) {
-        self.book().published(publication);
+    /// Takes up which messages wait.
+    pub(super) fn saw(&self, sightings: &[Sighting]) {
+        let mut book = self.book();
+        for sighting in sightings {
+            match sighting {
+                Sighting::Published(publication) if !publication.task.id().is_empty() => {
+                    book.waiting.sent(publication.task.key, publication.at);
+                }
+                Sighting::Delivered(delivery) => book.waiting.gone(delivery.task.key),
+                _ => {}
+            }
+        }
     }
 
     /// Where the messages of the same sender are counted.
@@ -77,7 +87,7 @@ impl Flow {
         self.book().taker(delivery)
     }
 
-    /// Takes up a delivery.
+    /// Counts a delivery.
     pub(super) fn delivered(&self, delivery: &Delivery, way: TakenWay) {
         self.book().delivered(delivery, way);
     }
@@ -150,13 +160,6 @@ struct Receives {
 }
 
 impl Book {
-    fn published(&mut self, publication: &Publication) {
-        let task = &publication.task;
-        if !task.id().is_empty() {
-            self.waiting.sent(task.key, publication.at);
-        }
-    }
-
     fn sender(&mut self, publication: &Publication, standing: Standing) -> SentWay {
         let producer = producer_name(publication);
         let producer = self.producers.number(producer, standing);
@@ -191,7 +194,6 @@ impl Book {
     }
 
     fn delivered(&mut self, delivery: &Delivery, TakenWay { queue, place }: TakenWay) {
-        self.waiting.gone(delivery.task.key);
         let (at, passage) = (delivery.at, &delivery.passage);
         let receives = self.receives.at(place);
         receives.rate.count(at);

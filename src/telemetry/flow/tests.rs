@@ -35,11 +35,12 @@ fn publication(number: u64, host: &str, queue: &str) -> Box<Publication> {
 }
 
 fn send(flow: &Flow, publication: Box<Publication>, answer: Answer) {
-    flow.published(&publication);
+    let publication: Arc<Publication> = publication.into();
+    flow.saw(&[Sighting::Published(Arc::clone(&publication))]);
     let way = flow.sender(&publication, Standing::of(&answer));
     let sent = Sent {
         ended: publication.at,
-        publication: publication.into(),
+        publication,
         answer,
     };
     flow.sent(&sent, way);
@@ -56,6 +57,7 @@ fn delivery(number: u64, worker: &str, queue: &str) -> Box<Delivery> {
 }
 
 fn deliver(flow: &Flow, delivery: &Delivery) {
+    flow.saw(&[Sighting::Delivered(Arc::new(delivery.clone()))]);
     flow.delivered(delivery, flow.taker(delivery));
 }
 
