@@ -344,10 +344,12 @@ impl OpenTaken {
     fn remove(&mut self, number: u64) -> Option<Taken> {
         let taken = self.open.remove(&number)?;
         self.deadlines.remove(&(self.deadline(&taken), number));
-        if let Some(receipt) = taken.delivery.receipt {
+        if let (None, Some(receipt)) = (taken.settled, taken.delivery.receipt) {
             self.receipts.remove(&(receipt, number));
         }
-        self.tasks.remove(&(taken.task(), number));
+        if taken.finished.is_none() {
+            self.tasks.remove(&(taken.task(), number));
+        }
         if let Some(waited_for) = self.silent.get_mut(taken.delivery.task.name())
             && *waited_for == Some(number)
         {

@@ -214,6 +214,8 @@ impl Task {
         self.seen(delivery.at);
         let deliveries = &mut self.attempts[place].deliveries;
         self.entries += usize::from(!deliveries.is_empty());
+        // Almost always it is the only one.
+        deliveries.reserve_exact(usize::from(deliveries.is_empty()));
         deliveries.push(Delivered::new(shortened(delivery)));
         if deliveries.len() > DELIVERIES_MAX {
             deliveries.remove(0);
@@ -230,8 +232,8 @@ impl Task {
             let facts = attempt.message.facts();
             facts.retries == retries && facts.replaced == replaced
         };
-        let queue = printable(&delivery.destination);
-        let in_queue = |attempt: &Attempt| is_of(attempt) && attempt.queue() == queue;
+        let queue = || printable(&delivery.destination);
+        let in_queue = |attempt: &Attempt| is_of(attempt) && attempt.queue() == queue();
         let attempts = &self.attempts;
         let place = attempts.iter().rposition(in_queue);
         place.or_else(|| attempts.iter().rposition(is_of))
