@@ -42,6 +42,7 @@ impl Patch {
 
     pub(super) fn clear(&mut self) {
         self.text.clear();
+        self.text.shrink_to(KEPT_BYTES_MAX);
         self.edits.clear();
     }
 
@@ -53,7 +54,8 @@ impl Patch {
 
     /// Writes to `to` what leaves in place of `bytes`, and is empty again.
     pub(super) fn apply(&mut self, bytes: &[u8], to: &mut BytesMut) {
-        self.edits.sort_by_key(|edit| edit.place.start);
+        let place = |edit: &Edit| (edit.place.start, edit.place.end);
+        self.edits.sort_by_key(place);
         let mut from = 0;
         for Edit { place, text } in self.edits.drain(..) {
             to.extend_from_slice(bytes.get(from..place.start).unwrap_or_default());
@@ -61,9 +63,12 @@ impl Patch {
             from = place.end;
         }
         to.extend_from_slice(bytes.get(from..).unwrap_or_default());
-        self.text.clear();
+        self.clear();
     }
 }
+
+/// The room that an idle session keeps for its next patch.
+const KEPT_BYTES_MAX: usize = 4 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -91,7 +96,9 @@ mod tests {
         assert!(patch.is_empty());
         assert_eq!(patched(&mut patch, b"0123"), "0123");
         patch.replace(4..4, write(b"4"));
-        assert_eq!(patched(&mut patch, b"0123"), "01234");
+        patch.replace(0..1, write(b"o"));
+        patch.replace(0..0, write(b"n"));
+        assert_eq!(patched(&mut patch, b"0123"), "no1234");
         patch.replace(0..1, write(b"x"));
         patch.clear();
         assert_eq!(patched(&mut patch, b"0123"), "0123");

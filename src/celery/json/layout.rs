@@ -1,5 +1,7 @@
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::celery::json::Scan;
 use crate::celery::json::Value;
 
@@ -15,8 +17,8 @@ use crate::celery::json::Value;
 #[derive(Debug)]
 pub struct Layout<Part> {
     /// A text without the values that differ.
-    skeleton: Vec<u8>,
-    places: Vec<Place<Part>>,
+    skeleton: Box<[u8]>,
+    places: Box<[Place<Part>]>,
     /// How many more texts were written in another way than in this one of late.
     strangers: u32,
 }
@@ -31,32 +33,48 @@ struct Place<Part> {
     escaped: bool,
 }
 
-/// What was found in a text, and where.
+/// What was found in a text that is read in full: values as a whole, one behind the other.
+/// What is not found in it has to stay as it is.
 #[derive(Debug)]
-pub struct Found<Part> {
+pub struct Draft<Part>(SmallVec<[Found<Part>; PLACES]>);
+
+#[derive(Debug)]
+struct Found<Part> {
     part: Option<Part>,
     value: Range<usize>,
     is_scalar: bool,
+    differs: bool,
     escaped: bool,
 }
 
-impl<Part> Found<Part> {
-    #[must_use]
-    pub const fn new(part: Option<Part>, value: &Value<'_>) -> Self {
-        Self {
+impl<Part> Draft<Part> {
+    pub fn push(&mut self, part: Option<Part>, value: &Value<'_>) {
+        // One too many is enough to tell that they are too many.
+        if self.0.len() > PLACES_MAX {
+            return;
+        }
+        let is_scalar = !matches!(value.raw, [] | [b'{' | b'[', ..]);
+        self.0.push(Found {
             part,
             value: value.range(),
-            is_scalar: !matches!(value.raw, [] | [b'{' | b'[', ..]),
+            is_scalar,
+            differs: is_scalar && value.raw.len() > SAME_BYTES_MAX,
             escaped: value.is_escaped(),
-        }
+        });
+    }
+}
+
+impl<Part> Default for Draft<Part> {
+    fn default() -> Self {
+        Self(SmallVec::new())
     }
 }
 
 impl<Part> Default for Layout<Part> {
     fn default() -> Self {
         Self {
-            skeleton: Vec::new(),
-            places: Vec::new(),
+            skeleton: Box::default(),
+            places: Box::default(),
             strangers: 0,
         }
     }
@@ -74,7 +92,10 @@ impl<Part: Copy + PartialEq> Layout<Part> {
     }
 
     fn compare<'a>(&self, text: &'a [u8], mut take: impl FnMut(Part, Value<'a>)) -> Option<()> {
-        let mut places = self.places.as_slice();
+        let mut places = &*self.places;
+        if places.is_empty() {
+            return None;
+        }
         // The same place, in the skeleton and in the text.
         let (mut from, mut at) = (0, 0);
         loop {
@@ -103,84 +124,78 @@ impl<Part: Copy + PartialEq> Layout<Part> {
         }
     }
 
-    /// Learns from a text that was read without fault: all that was `found` in it, in its
-    /// order, each value but those whose enclosing value was found itself.
-    pub fn learn(&mut self, text: &[u8], found: &[Found<Part>]) {
-        let differences = self.differences(text, found);
-        if differences.is_none() && !self.places.is_empty() {
+    /// Learns from a text that was read without fault, and what was found in it.
+    pub fn learn(&mut self, text: &[u8], mut draft: Draft<Part>) {
+        if !self.mark_differences(text, &mut draft) && !self.places.is_empty() {
             self.strangers += 1;
             if self.strangers < STRANGERS_MAX {
                 return;
             }
         }
-        let learned = Self::of(text, found, &differences.unwrap_or_default());
-        *self = learned.unwrap_or_default();
+        self.strangers = 0;
+        if let Some(learned) = Self::of(text, &draft) {
+            *self = learned;
+        }
     }
 
-    /// For each value whether it differs, in this text or in one before; `None` for a text that
+    /// Marks what differs in this text, or differed in one before; `false` for a text that
     /// differs elsewhere.
-    fn differences(&self, text: &[u8], found: &[Found<Part>]) -> Option<Vec<bool>> {
-        if found.len() != self.places.len() {
-            return None;
+    fn mark_differences(&self, text: &[u8], draft: &mut Draft<Part>) -> bool {
+        if draft.0.len() != self.places.len() {
+            return false;
         }
         let (mut from, mut at) = (0, 0);
-        let mut differences = Vec::with_capacity(found.len());
-        for (place, found) in self.places.iter().zip(found) {
+        for (place, found) in self.places.iter().zip(&mut draft.0) {
             let value = usize::from(place.value.start)..usize::from(place.value.end);
-            let before = self.skeleton.get(from..value.start)?;
-            if place.part != found.part || text.get(at..found.value.start)? != before {
-                return None;
-            }
+            let is_same_before = place.part == found.part
+                && self.skeleton.get(from..value.start) == text.get(at..found.value.start);
             (from, at) = (value.end, found.value.end);
-            let differs =
+            found.differs |=
                 place.differs || self.skeleton.get(value) != text.get(found.value.clone());
-            if differs && !found.is_scalar {
-                return None;
+            if !is_same_before || found.differs && !found.is_scalar {
+                return false;
             }
-            differences.push(differs);
         }
-        (self.skeleton.get(from..) == text.get(at..)).then_some(differences)
+        self.skeleton.get(from..) == text.get(at..)
     }
 
     /// `None` where it would be too large.
-    fn of(text: &[u8], found: &[Found<Part>], differences: &[bool]) -> Option<Self> {
-        if found.len() > PLACES_MAX {
+    fn of(text: &[u8], draft: &Draft<Part>) -> Option<Self> {
+        if draft.0.len() > PLACES_MAX {
             return None;
         }
         let mut skeleton = Vec::new();
-        let mut places = Vec::with_capacity(found.len());
-        let mut at = 0;
-        let mut differences = differences.iter();
-        for found in found {
-            let differs = differences.next().is_some_and(|differs| *differs)
-                || found.is_scalar && found.value.len() > SAME_BYTES_MAX;
-            let kept = if differs {
-                found.value.start
-            } else {
-                found.value.end
-            };
-            let start = skeleton.len() + found.value.start.checked_sub(at)?;
-            skeleton.extend_from_slice(text.get(at..kept)?);
-            if skeleton.len() > SKELETON_BYTES_MAX {
+        let mut keep = |piece: Range<usize>| {
+            if skeleton.len() + piece.len() > SKELETON_BYTES_MAX {
                 return None;
             }
+            skeleton.extend_from_slice(text.get(piece)?);
+            u16::try_from(skeleton.len()).ok()
+        };
+        let mut places = Vec::with_capacity(draft.0.len());
+        let mut at = 0;
+        for found in &draft.0 {
+            let Range { start, end } = found.value;
+            let kept = if found.differs { start } else { end };
             places.push(Place {
                 part: found.part,
-                value: start.try_into().ok()?..skeleton.len().try_into().ok()?,
-                differs,
+                value: keep(at..start)?..keep(start..kept)?,
+                differs: found.differs,
                 escaped: found.escaped,
             });
-            at = found.value.end;
+            at = end;
         }
-        skeleton.extend_from_slice(text.get(at..)?);
-        (skeleton.len() <= SKELETON_BYTES_MAX).then_some(Self {
-            skeleton,
-            places,
+        keep(at..text.len())?;
+        Some(Self {
+            skeleton: skeleton.into(),
+            places: places.into(),
             strangers: 0,
         })
     }
 }
 
+/// As many as a task message of Celery has, and some more.
+const PLACES: usize = 40;
 /// A value that is longer is taken to differ each time.
 const SAME_BYTES_MAX: usize = 256;
 const SKELETON_BYTES_MAX: usize = 4 << 10;
@@ -202,9 +217,9 @@ mod tests {
     type Member<'a> = (u8, Value<'a>);
 
     /// All members, down to those of the objects in objects. What is called "x" does not matter.
-    fn parsed(text: &[u8]) -> Result<(Vec<Member<'_>>, Vec<Found<u8>>), Unreadable> {
+    fn parsed(text: &[u8]) -> Result<(Vec<Member<'_>>, Draft<u8>), Unreadable> {
         let mut scan = Scan::new(text);
-        let (mut members, mut all_found) = (Vec::new(), Vec::new());
+        let (mut members, mut draft) = (Vec::new(), Draft::default());
         let mut depth = 0;
         if !scan.enter_object()? {
             return Err(Unreadable);
@@ -224,11 +239,11 @@ mod tests {
                 scan.value()?
             };
             let part = (!key.is("x")).then_some(depth);
-            all_found.push(Found::new(part, &value));
+            draft.push(part, &value);
             members.extend(part.map(|part| (part, value)));
         }
         scan.end()?;
-        Ok((members, all_found))
+        Ok((members, draft))
     }
 
     fn read<'a>(layout: &mut Layout<u8>, text: &'a [u8]) -> Option<Vec<Member<'a>>> {
@@ -240,10 +255,10 @@ mod tests {
     /// Says whether the text was known before.
     fn learn(layout: &mut Layout<u8>, text: &str) -> bool {
         let known = read(layout, text.as_bytes());
-        let (members, all_found) = parsed(text.as_bytes()).unwrap();
+        let (members, draft) = parsed(text.as_bytes()).unwrap();
         match known {
             Some(known) => assert_eq!(known, members),
-            None => layout.learn(text.as_bytes(), &all_found),
+            None => layout.learn(text.as_bytes(), draft),
         }
         read(layout, text.as_bytes()) == Some(members)
     }
@@ -300,7 +315,6 @@ mod tests {
         let many = r#""a": 1, "#.repeat(PLACES_MAX);
         let large = format!(r#""a": [{}0]"#, "0, ".repeat(SKELETON_BYTES_MAX / 3));
         for (text, is_learned) in [
-            (r#"{"\u0061": 1}"#.to_owned(), true),
             (format!(r#"{{{many}"b": 1}}"#), false),
             (format!("{{{large}}}"), false),
             (format!(r#"{{"a": "{long}"}}"#), true),
@@ -309,6 +323,9 @@ mod tests {
             assert_eq!(learn(&mut layout, &text), is_learned, "{text}");
             assert!(layout.skeleton.len() <= SKELETON_BYTES_MAX);
         }
+        let (_, draft) =
+            parsed(format!("{{{}}}", many.repeat(9) + r#""b": 1"#).as_bytes()).unwrap();
+        assert_eq!(draft.0.len(), PLACES_MAX + 1);
         let mut layout = Layout::default();
         assert!(learn(&mut layout, &format!(r#"{{"a": "{long}"}}"#)));
         assert!(read(&mut layout, br#"{"a": "b"}"#).is_some());
@@ -352,11 +369,11 @@ mod tests {
                 }
                 let known = read(&mut layout, &text);
                 match parsed(&text) {
-                    Ok((members, all_found)) => {
+                    Ok((members, draft)) => {
                         if let Some(known) = known {
                             prop_assert_eq!(known, members);
                         } else {
-                            layout.learn(&text, &all_found);
+                            layout.learn(&text, draft);
                         }
                     }
                     Err(Unreadable) => prop_assert_eq!(known, None),

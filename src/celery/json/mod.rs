@@ -15,7 +15,7 @@ mod value;
 
 use thiserror::Error;
 
-pub use layout::Found;
+pub use layout::Draft;
 pub use layout::Layout;
 pub use nesting::NESTING_MAX;
 pub use scan::Scan;

@@ -103,8 +103,8 @@ impl Replies<'_> {
         })
     }
 
-    /// Decides about a task message, tells of it, and writes what is to stand for its
-    /// content header where anything is.
+    /// Decides about a task message, tells of it, and writes what is to change in its
+    /// content header.
     fn deliver(
         &mut self,
         delivered: &Delivered,

@@ -172,7 +172,7 @@ impl Requests<'_> {
         }
     }
 
-    /// Decides about a task message, tells of it, and writes what is to stand for its
+    /// Decides about a task message, tells of it, and writes what is to change in its
     /// content header. The number of its hop.
     fn inject(
         &mut self,

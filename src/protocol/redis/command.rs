@@ -266,11 +266,11 @@ impl Commands {
             [_, _, ..] => return Err("no_line_end"),
             _ => return Ok(Step::Need(head + whole + 2)),
         }
-        let is_replaced = want == Want::Value
+        let is_patched = want == Want::Value
             && listener.value(&String::from_utf8_lossy(&self.key), content, patch);
         self.take(want, content, listener);
         self.next(index, count, listener);
-        if is_replaced {
+        if is_patched {
             value::frame(patch, head, whole);
             return Ok(Step::Patch(head + whole + 2));
         }

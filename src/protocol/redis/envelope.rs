@@ -23,7 +23,7 @@ pub struct Envelope<'a> {
     pub redelivered: bool,
     /// What its consumers acknowledge it by.
     pub(super) delivery_tag: Option<Cow<'a, str>>,
-    /// The queue's name, where it was not sent to an exchange of that name.
+    /// The queue's name, where it was sent to the default exchange.
     pub(super) routing_key: Option<Cow<'a, str>>,
     pub(super) places: Places,
 }

@@ -52,8 +52,8 @@ pub(super) trait Listener {
     /// more of it has come.
     fn may_read(&mut self, length: usize, held: usize) -> bool;
 
-    /// The value that has begun last, whole. Writes into `patch` what is to stand in its
-    /// place and says so.
+    /// The value that has begun last, whole. Writes into `patch` what is to change in
+    /// it, and says whether anything is.
     fn value(&mut self, value: &[u8], patch: &mut Patch) -> bool;
 
     /// Whether element `index` is to be replaced by a null.
