@@ -2,6 +2,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use crate::celery::json::Kind;
 use crate::celery::json::Scan;
 use crate::celery::json::Value;
 
@@ -10,8 +11,8 @@ use crate::celery::json::Value;
 ///
 /// A text that is written like those before is not parsed. What never differed is compared, and
 /// only the values that do are read. What is found is the same all the same: a text that was
-/// read without fault stays readable when other scalars stand in the places of scalars, and
-/// nothing else in it changes its place or its meaning.
+/// read without fault stays readable when an object stands in place of an object, an array of an
+/// array and a scalar of a scalar, and nothing else in it changes its place or its meaning.
 ///
 /// A `Part` says what a place is to whoever reads; `None` that it does not matter.
 #[derive(Debug)]
@@ -29,8 +30,10 @@ struct Place<Part> {
     part: Option<Part>,
     /// Empty where it differs.
     value: Range<u16>,
+    container: Option<Kind>,
     differs: bool,
     escaped: bool,
+    depth: u8,
 }
 
 /// What was found in a text that is read in full: values as a whole, one behind the other.
@@ -42,9 +45,10 @@ pub struct Draft<Part>(SmallVec<[Found<Part>; PLACES]>);
 struct Found<Part> {
     part: Option<Part>,
     value: Range<usize>,
-    is_scalar: bool,
+    container: Option<Kind>,
     differs: bool,
     escaped: bool,
+    depth: u8,
 }
 
 impl<Part> Draft<Part> {
@@ -53,13 +57,13 @@ impl<Part> Draft<Part> {
         if self.0.len() > PLACES_MAX {
             return;
         }
-        let is_scalar = !matches!(value.raw, [] | [b'{' | b'[', ..]);
         self.0.push(Found {
             part,
             value: value.range(),
-            is_scalar,
-            differs: is_scalar && value.raw.len() > SAME_BYTES_MAX,
+            container: container(value),
+            differs: value.raw.len() > SAME_BYTES_MAX,
             escaped: value.is_escaped(),
+            depth: value.depth(),
         });
     }
 }
@@ -109,13 +113,16 @@ impl<Part: Copy + PartialEq> Layout<Part> {
                 if let Some(part) = place.part {
                     let start = at + usize::from(place.value.start) - from;
                     let raw = text.get(start..start + place.value.len())?;
-                    take(part, Value::new(start, raw, place.escaped));
+                    take(part, Value::new(start, raw, place.escaped, place.depth));
                 }
             }
             let Some(place) = next else {
                 return rest.is_empty().then_some(());
             };
-            let value = Scan::scalar_at(text, text.len() - rest.len())?;
+            let value = Scan::value_at(text, text.len() - rest.len(), place.depth)?;
+            if container(&value) != place.container {
+                return None;
+            }
             if let Some(part) = place.part {
                 take(part, value);
             }
@@ -148,11 +155,12 @@ impl<Part: Copy + PartialEq> Layout<Part> {
         for (place, found) in self.places.iter().zip(&mut draft.0) {
             let value = usize::from(place.value.start)..usize::from(place.value.end);
             let is_same_before = place.part == found.part
+                && place.container == found.container
                 && self.skeleton.get(from..value.start) == text.get(at..found.value.start);
             (from, at) = (value.end, found.value.end);
             found.differs |=
                 place.differs || self.skeleton.get(value) != text.get(found.value.clone());
-            if !is_same_before || found.differs && !found.is_scalar {
+            if !is_same_before {
                 return false;
             }
         }
@@ -180,8 +188,10 @@ impl<Part: Copy + PartialEq> Layout<Part> {
             places.push(Place {
                 part: found.part,
                 value: keep(at..start)?..keep(start..kept)?,
+                container: found.container,
                 differs: found.differs,
                 escaped: found.escaped,
+                depth: found.depth,
             });
             at = end;
         }
@@ -191,6 +201,14 @@ impl<Part: Copy + PartialEq> Layout<Part> {
             places: places.into(),
             strangers: 0,
         })
+    }
+}
+
+/// Whether it is an object or an array, and which.
+const fn container(value: &Value<'_>) -> Option<Kind> {
+    match value.kind() {
+        kind @ (Kind::Object | Kind::Array) => Some(kind),
+        _ => None,
     }
 }
 
@@ -211,12 +229,14 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
+    use crate::celery::json::NESTING_MAX;
     use crate::celery::json::Unreadable;
 
     /// How deep it stands, and its value.
     type Member<'a> = (u8, Value<'a>);
 
-    /// All members, down to those of the objects in objects. What is called "x" does not matter.
+    /// All members, down to those of the objects in objects; what is called "c" is not entered,
+    /// and what is called "x" does not matter.
     fn parsed(text: &[u8]) -> Result<(Vec<Member<'_>>, Draft<u8>), Unreadable> {
         let mut scan = Scan::new(text);
         let (mut members, mut draft) = (Vec::new(), Draft::default());
@@ -232,7 +252,7 @@ mod tests {
                 depth -= 1;
                 continue;
             };
-            let value = if scan.enter_object()? {
+            let value = if !key.is("c") && scan.enter_object()? {
                 depth += 1;
                 Value::nothing_at(scan.position())
             } else {
@@ -264,27 +284,40 @@ mod tests {
     }
 
     #[test]
-    fn values_that_have_differed_may_be_anything_but_objects_and_arrays() {
+    fn values_that_have_differed_may_be_any_of_their_kind() {
         let mut layout = Layout::default();
+        assert_eq!(read(&mut layout, b""), None);
         assert!(learn(
             &mut layout,
-            r#"{"a": "1", "b": {"c": null}, "d": []}"#
+            r#"{"a": "1", "b": {"c": null}, "d": [], "e": [1]}"#
         ));
-        assert!(learn(&mut layout, r#"{"a": "2", "b": {"c": 1}, "d": []}"#));
+        assert!(learn(
+            &mut layout,
+            r#"{"a": "2", "b": {"c": 1}, "d": [2], "e": [1]}"#
+        ));
         for (text, is_known) in [
-            (r#"{"a": "\"\\", "b": {"c": "c"}, "d": []}"#, true),
-            (r#"{"a":  true, "b": {"c": -1.5e3}, "d": []}"#, true),
-            (r#"{"a": {}, "b": {"c": 1}, "d": []}"#, false),
-            (r#"{"a": [], "b": {"c": 1}, "d": []}"#, false),
-            (r#"{"a": "2", "b": {"c": 1}, "d": [1]}"#, false),
-            (r#"{"a": "2", "b": 1, "d": []}"#, false),
-            (r#"{"a":"2", "b": {"c": 1}, "d": []}"#, false),
-            (r#"{"A": "2", "b": {"c": 1}, "d": []}"#, false),
-            (r#"{"a": "2", "b": {"c": 1}, "d": []} "#, false),
-            (r#"{"a": "2", "b": {"c": 1}, "d": []"#, false),
-            (r#"{"a": "2", "b": {"c": 01}, "d": []}"#, false),
-            (r#"{"a": "2", "b": {"c": }, "d": []}"#, false),
-            ("{\"a\": \"\n\", \"b\": {\"c\": 1}, \"d\": []}", false),
+            (r#"{"a": "\"\\", "b": {"c": "c"}, "d": [], "e": [1]}"#, true),
+            (
+                r#"{"a":  true, "b": {"c": -1.5e3}, "d": [[{}]], "e": [1]}"#,
+                true,
+            ),
+            (r#"{"a": {}, "b": {"c": 1}, "d": [], "e": [1]}"#, false),
+            (r#"{"a": [], "b": {"c": 1}, "d": [], "e": [1]}"#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": {}, "e": [1]}"#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": 1, "e": [1]}"#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": [}, "e": [1]}"#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": [], "e": [2]}"#, false),
+            (r#"{"a": "2", "b": 1, "d": [], "e": [1]}"#, false),
+            (r#"{"a":"2", "b": {"c": 1}, "d": [], "e": [1]}"#, false),
+            (r#"{"A": "2", "b": {"c": 1}, "d": [], "e": [1]}"#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": [], "e": [1]} "#, false),
+            (r#"{"a": "2", "b": {"c": 1}, "d": [], "e": [1]"#, false),
+            (r#"{"a": "2", "b": {"c": 01}, "d": [], "e": [1]}"#, false),
+            (r#"{"a": "2", "b": {"c": }, "d": [], "e": [1]}"#, false),
+            (
+                "{\"a\": \"\n\", \"b\": {\"c\": 1}, \"d\": [], \"e\": [1]}",
+                false,
+            ),
             ("", false),
         ] {
             let members = read(&mut layout, text.as_bytes());
@@ -292,6 +325,26 @@ mod tests {
             if is_known {
                 assert_eq!(members, parsed(text.as_bytes()).ok().map(|it| it.0));
             }
+        }
+    }
+
+    #[test]
+    fn what_differs_is_nested_no_deeper_than_elsewhere() {
+        let mut layout = Layout::default();
+        let text = |depth| {
+            format!(
+                r#"{{"o": {{"a": {}{}}}}}"#,
+                "[".repeat(depth),
+                "]".repeat(depth)
+            )
+        };
+        assert!(learn(&mut layout, &text(1)));
+        assert!(learn(&mut layout, &text(2)));
+        let deepest = usize::from(NESTING_MAX) - 2;
+        for (depth, is_readable) in [(deepest, true), (deepest + 1, false)] {
+            let text = text(depth);
+            assert_eq!(parsed(text.as_bytes()).is_ok(), is_readable);
+            assert_eq!(read(&mut layout, text.as_bytes()).is_some(), is_readable);
         }
     }
 
@@ -313,11 +366,11 @@ mod tests {
     fn what_is_too_large_is_not_learned() {
         let long = "x".repeat(SAME_BYTES_MAX + 1);
         let many = r#""a": 1, "#.repeat(PLACES_MAX);
-        let large = format!(r#""a": [{}0]"#, "0, ".repeat(SKELETON_BYTES_MAX / 3));
+        let large = format!(r#""{}": 1"#, "x".repeat(SKELETON_BYTES_MAX));
         for (text, is_learned) in [
             (format!(r#"{{{many}"b": 1}}"#), false),
             (format!("{{{large}}}"), false),
-            (format!(r#"{{"a": "{long}"}}"#), true),
+            (format!(r#"{{"a": "{long}", "b": ["{long}"]}}"#), true),
         ] {
             let mut layout = Layout::default();
             assert_eq!(learn(&mut layout, &text), is_learned, "{text}");
@@ -334,6 +387,7 @@ mod tests {
     fn scalar() -> impl Strategy<Value = String> {
         prop_oneof![
             3 => "[a-c]{0,9}".prop_map(|text| format!("\"{text}\"")),
+            1 => select(vec!["[]", "[1, {\"a\": []}]", "{\"b\": 2}"]).prop_map(str::to_owned),
             1 => select(vec!["null", "0", "-1.5e3", "true", "\"\\u00fc\\\"\"", "NaN", "\"\u{fc}\""])
                 .prop_map(str::to_owned),
         ]

@@ -23,6 +23,14 @@ impl Nesting {
         depth: 0,
     };
 
+    /// That many objects, of which only the number matters.
+    pub(super) const fn of_objects(depth: u8) -> Self {
+        Self {
+            objects: u128::MAX,
+            depth,
+        }
+    }
+
     pub(super) const fn depth(self) -> u8 {
         self.depth
     }

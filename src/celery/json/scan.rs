@@ -102,20 +102,19 @@ impl<'a> Scan<'a> {
         }
         self.due = self.due_after_value();
         let raw = text.get(..text.len() - self.rest.len());
-        Ok(Value::new(start, raw.ok_or(Unreadable)?, escaped))
+        let raw = raw.ok_or(Unreadable)?;
+        Ok(Value::new(start, raw, escaped, self.nesting.depth()))
     }
 
-    /// The string, number or word that stands in `text` from `start` on; `None` where there is
-    /// anything else.
-    pub(super) fn scalar_at(text: &'a [u8], start: usize) -> Option<Value<'a>> {
+    /// The value that stands in `text` at `start`, inside of `depth` objects; `None` where there
+    /// is none.
+    pub(super) fn value_at(text: &'a [u8], start: usize, depth: u8) -> Option<Value<'a>> {
         let mut scan = Self {
             rest: text.get(start..)?,
+            nesting: Nesting::of_objects(depth),
             ..Self::new(text)
         };
-        match scan.peek() {
-            Ok(b'{' | b'[') => None,
-            _ => scan.value().ok(),
-        }
+        scan.value().ok()
     }
 
     /// The text is over: nothing but white space may follow.

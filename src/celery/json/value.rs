@@ -51,22 +51,25 @@ pub struct Value<'a> {
     pub raw: &'a [u8],
     /// Of a string, whether it holds escapes.
     escaped: bool,
+    /// How many objects and arrays it stands in.
+    depth: u8,
 }
 
 impl<'a> Value<'a> {
     #[inline]
-    pub(super) const fn new(start: usize, raw: &'a [u8], escaped: bool) -> Self {
+    pub(super) const fn new(start: usize, raw: &'a [u8], escaped: bool, depth: u8) -> Self {
         Self {
             start,
             raw,
             escaped,
+            depth,
         }
     }
 
     /// Nothing, and where it would stand.
     #[must_use]
     pub const fn nothing_at(start: usize) -> Self {
-        Self::new(start, &[], false)
+        Self::new(start, &[], false, 0)
     }
 
     /// Where it stands in the text, its quotes or brackets included.
@@ -84,6 +87,12 @@ impl<'a> Value<'a> {
     #[must_use]
     pub(super) const fn is_escaped(&self) -> bool {
         self.escaped
+    }
+
+    /// How many objects and arrays it stands in.
+    #[must_use]
+    pub(super) const fn depth(&self) -> u8 {
+        self.depth
     }
 
     /// What a string says, unless that is no Unicode text; borrowed where nothing in it is
