@@ -52,6 +52,11 @@ enum Part {
     Properties,
     /// The properties are no object.
     NoProperties,
+    Property(Property),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Property {
     BodyEncoding,
     DeliveryTag,
     /// It begins, or is no object.
@@ -59,6 +64,17 @@ enum Part {
     Redelivered,
     Exchange,
     RoutingKey,
+}
+
+/// The objects of which the members are told apart.
+#[derive(Clone, Copy, Debug)]
+enum Object {
+    Envelope,
+    Headers,
+    /// What some vendors' libraries put their context into, below the header `headers`.
+    NestedHeaders,
+    Properties,
+    DeliveryInfo,
 }
 
 /// What an envelope says, as far as it has been read.
@@ -142,12 +158,11 @@ impl<'a> Reading<'a> {
             Part::Hostname => self.names_a_host = true,
             Part::Properties => self.properties = Some(Properties::default()),
             Part::NoProperties => self.properties = None,
-            Part::BodyEncoding
-            | Part::DeliveryTag
-            | Part::DeliveryInfo
-            | Part::Redelivered
-            | Part::Exchange
-            | Part::RoutingKey => self.properties.get_or_insert_default().take(part, value),
+            Part::Property(property) => {
+                self.properties
+                    .get_or_insert_default()
+                    .take(property, value);
+            }
         }
     }
 
@@ -199,16 +214,15 @@ impl<'a> Reading<'a> {
 }
 
 impl<'a> Properties<'a> {
-    fn take(&mut self, part: Part, value: Value<'a>) {
+    fn take(&mut self, property: Property, value: Value<'a>) {
         let info = &mut self.delivery_info;
-        match part {
-            Part::BodyEncoding => self.body_encoding = Some(value),
-            Part::DeliveryTag => self.delivery_tag = value.text(),
-            Part::DeliveryInfo => *info = DeliveryInfo::default(),
-            Part::Redelivered => info.redelivered = value.kind() == Kind::True,
-            Part::Exchange => info.is_on_default_exchange = value.raw == b"\"\"",
-            Part::RoutingKey => info.routing_key = value.text(),
-            _ => {}
+        match property {
+            Property::BodyEncoding => self.body_encoding = Some(value),
+            Property::DeliveryTag => self.delivery_tag = value.text(),
+            Property::DeliveryInfo => *info = DeliveryInfo::default(),
+            Property::Redelivered => info.redelivered = value.kind() == Kind::True,
+            Property::Exchange => info.is_on_default_exchange = value.raw == b"\"\"",
+            Property::RoutingKey => info.routing_key = value.text(),
         }
     }
 }
@@ -225,7 +239,65 @@ fn decoded<'a>(body: &Value<'a>, encoding: Option<&str>) -> Option<Cow<'a, [u8]>
     })
 }
 
-/// Shows every member to `found`: what it is, if it matters, and its value.
+impl Object {
+    /// What a member is of which the value is taken as a whole, if it matters.
+    fn part(self, name: &[u8]) -> Option<Part> {
+        Some(match (self, name) {
+            (Self::Envelope, b"body") => Part::Body,
+            (Self::Envelope, b"content-type") => Part::ContentType,
+            (Self::Envelope, b"headers") => Part::NoHeaders,
+            (Self::Envelope, b"properties") => Part::NoProperties,
+            (Self::Headers, b"hostname") => Part::Hostname,
+            (Self::Headers, name) => Part::Header(Name::of(name)?),
+            (Self::NestedHeaders, name) => Part::Header(Name::nested(name)?),
+            (Self::Properties, b"body_encoding") => Part::Property(Property::BodyEncoding),
+            (Self::Properties, b"delivery_tag") => Part::Property(Property::DeliveryTag),
+            (Self::Properties, b"delivery_info") => Part::Property(Property::DeliveryInfo),
+            (Self::DeliveryInfo, b"redelivered") => Part::Property(Property::Redelivered),
+            (Self::DeliveryInfo, b"exchange") => Part::Property(Property::Exchange),
+            (Self::DeliveryInfo, b"routing_key") => Part::Property(Property::RoutingKey),
+            (Self::Envelope | Self::Properties | Self::DeliveryInfo, _) => return None,
+        })
+    }
+
+    /// What object a member is where it is one, and what its beginning is.
+    const fn member(self, name: &[u8]) -> Option<(Self, Option<Part>)> {
+        Some(match (self, name) {
+            (Self::Envelope, b"headers") => (Self::Headers, Some(Part::Headers)),
+            (Self::Envelope, b"properties") => (Self::Properties, Some(Part::Properties)),
+            (Self::Headers, b"headers") => (Self::NestedHeaders, None),
+            (Self::Properties, b"delivery_info") => {
+                let part = Part::Property(Property::DeliveryInfo);
+                (Self::DeliveryInfo, Some(part))
+            }
+            _ => return None,
+        })
+    }
+
+    /// Shows every member to `found`: what it is, if it matters, and its value. Objects in it
+    /// are walked as well; they stand in each other no deeper than there are kinds of them.
+    fn walk<'a>(
+        self,
+        scan: &mut Scan<'a>,
+        found: &mut impl FnMut(Option<Part>, Value<'a>),
+    ) -> Result<(), Unreadable> {
+        while let Some(key) = scan.next_key()? {
+            let name = key.name().unwrap_or_default();
+            match self.member(&name) {
+                Some((member, begins)) if scan.enter_object()? => {
+                    if begins.is_some() {
+                        found(begins, Value::nothing_at(scan.position()));
+                    }
+                    member.walk(scan, found)?;
+                }
+                _ => found(self.part(&name), scan.value()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Walks all of an envelope.
 fn walk<'a>(
     text: &'a [u8],
     mut found: impl FnMut(Option<Part>, Value<'a>),
@@ -234,88 +306,8 @@ fn walk<'a>(
     if !scan.enter_object()? {
         return Err(Unreadable);
     }
-    while let Some(key) = scan.next_key()? {
-        match key.name().as_deref() {
-            Some(b"headers") if scan.enter_object()? => {
-                found(Some(Part::Headers), Value::nothing_at(scan.position()));
-                walk_headers(&mut scan, &mut found)?;
-            }
-            Some(b"properties") if scan.enter_object()? => {
-                found(Some(Part::Properties), Value::nothing_at(scan.position()));
-                walk_properties(&mut scan, &mut found)?;
-            }
-            name => {
-                let part = match name {
-                    Some(b"headers") => Some(Part::NoHeaders),
-                    Some(b"properties") => Some(Part::NoProperties),
-                    Some(b"body") => Some(Part::Body),
-                    Some(b"content-type") => Some(Part::ContentType),
-                    _ => None,
-                };
-                found(part, scan.value()?);
-            }
-        }
-    }
+    Object::Envelope.walk(&mut scan, &mut found)?;
     scan.end()
-}
-
-fn walk_headers<'a>(
-    scan: &mut Scan<'a>,
-    found: &mut impl FnMut(Option<Part>, Value<'a>),
-) -> Result<(), Unreadable> {
-    while let Some(key) = scan.next_key()? {
-        let name = key.name();
-        match name.as_deref() {
-            Some(b"headers") if scan.enter_object()? => {
-                while let Some(key) = scan.next_key()? {
-                    let name = key.name().as_deref().and_then(Name::nested);
-                    found(name.map(Part::Header), scan.value()?);
-                }
-            }
-            Some(b"hostname") => found(Some(Part::Hostname), scan.value()?),
-            name => found(name.and_then(Name::of).map(Part::Header), scan.value()?),
-        }
-    }
-    Ok(())
-}
-
-fn walk_properties<'a>(
-    scan: &mut Scan<'a>,
-    found: &mut impl FnMut(Option<Part>, Value<'a>),
-) -> Result<(), Unreadable> {
-    while let Some(key) = scan.next_key()? {
-        match key.name().as_deref() {
-            Some(b"delivery_info") => {
-                let part = Some(Part::DeliveryInfo);
-                if scan.enter_object()? {
-                    found(part, Value::nothing_at(scan.position()));
-                    walk_delivery_info(scan, found)?;
-                } else {
-                    found(part, scan.value()?);
-                }
-            }
-            Some(b"body_encoding") => found(Some(Part::BodyEncoding), scan.value()?),
-            Some(b"delivery_tag") => found(Some(Part::DeliveryTag), scan.value()?),
-            _ => found(None, scan.value()?),
-        }
-    }
-    Ok(())
-}
-
-fn walk_delivery_info<'a>(
-    scan: &mut Scan<'a>,
-    found: &mut impl FnMut(Option<Part>, Value<'a>),
-) -> Result<(), Unreadable> {
-    while let Some(key) = scan.next_key()? {
-        let part = match key.name().as_deref() {
-            Some(b"redelivered") => Some(Part::Redelivered),
-            Some(b"exchange") => Some(Part::Exchange),
-            Some(b"routing_key") => Some(Part::RoutingKey),
-            _ => None,
-        };
-        found(part, scan.value()?);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
