@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use crate::celery::Foreign;
 use crate::celery::Task;
-use crate::celery::TaskProtocol;
 use crate::celery::foreign;
 use crate::celery::foreign::Place;
 use crate::celery::json::Kind;
@@ -118,17 +117,22 @@ impl Carried<'_> {
 /// for the worker: the last one wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers<'a> {
-    pub traceparent: Carried<'a>,
-    pub tracestate: Carried<'a>,
+    pub carrier: Carrier<'a>,
     /// The body's compression, `None` where it has none.
     pub compression: Option<Cow<'a, str>>,
+    has_task: bool,
+    has_id: bool,
+    /// Without a name: none was given that is text.
+    task: Task<'a>,
+}
+
+/// What the headers of a message carry of trace context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carrier<'a> {
+    pub traceparent: Carried<'a>,
+    pub tracestate: Carried<'a>,
     /// The contexts in the spellings of other vendors.
     pub foreign: Foreign<'a>,
-    task: Option<Cow<'a, str>>,
-    has_task: bool,
-    id: Option<Cow<'a, str>>,
-    has_id: bool,
-    facts: Task<'a>,
 }
 
 /// The headers that matter, as Celery calls them, and those of other vendors.
@@ -195,38 +199,42 @@ impl<'a> Headers<'a> {
     /// The same for a name that matters.
     pub fn set(&mut self, name: Name, value: impl Into<HeaderValue<'a>>) {
         let value = || value.into();
+        let (carrier, task) = (&mut self.carrier, &mut self.task);
         match name {
-            Name::Traceparent => self.traceparent = value().into_carried(),
-            Name::Tracestate => self.tracestate = value().into_carried(),
+            Name::Traceparent => carrier.traceparent = value().into_carried(),
+            Name::Tracestate => carrier.tracestate = value().into_carried(),
+            Name::Foreign(place, name) => carrier.foreign.set(place, name, value()),
             Name::Compression => self.compression = value().into_text(),
             Name::Task => {
                 self.has_task = true;
-                self.task = value().into_text();
+                task.name = value().into_text().unwrap_or_default();
+                if !task.name.is_empty() && task.name != CHORD_UNLOCK {
+                    task.awaited_group = None;
+                }
             }
             Name::Id => {
                 self.has_id = true;
-                self.id = value().into_text();
+                task.id = value().into_text().unwrap_or_default();
             }
-            Name::RootId => self.facts.root_id = value().into_text(),
-            Name::ParentId => self.facts.parent_id = value().into_text(),
-            Name::Group => self.facts.group = value().into_text(),
-            Name::GroupIndex => self.facts.group_index = value().into_index(),
-            Name::Eta => self.facts.eta = value().into_text(),
+            Name::RootId => task.root_id = value().into_text(),
+            Name::ParentId => task.parent_id = value().into_text(),
+            Name::Group => task.group = value().into_text(),
+            Name::GroupIndex => task.group_index = value().into_index(),
+            Name::Eta => task.eta = value().into_text(),
             Name::Origin => {
                 let host = value().into_text().map(host);
-                self.facts.origin = host.filter(|host| !host.is_empty());
+                task.origin = host.filter(|host| !host.is_empty());
             }
-            Name::IgnoreResult => self.facts.ignores_result = value() == HeaderValue::Truth(true),
-            Name::Retries => self.facts.retries = value().into_count(),
-            Name::ReplacedTaskNesting => self.facts.replaced = value().into_count(),
+            Name::IgnoreResult => task.ignores_result = value() == HeaderValue::Truth(true),
+            Name::Retries => task.retries = value().into_count(),
+            Name::ReplacedTaskNesting => task.replaced = value().into_count(),
             // Of other tasks it is not looked at. RabbitMQ can have sorted the headers, so
             // that the name of the task comes later.
             Name::Argsrepr => {
-                if self.task.as_deref().is_none_or(|name| name == CHORD_UNLOCK) {
-                    self.facts.awaited_group = value().into_text().and_then(first_text);
+                if task.name.is_empty() || task.name == CHORD_UNLOCK {
+                    task.awaited_group = value().into_text().and_then(first_text);
                 }
             }
-            Name::Foreign(place, name) => self.foreign.set(place, name, value()),
         }
     }
 
@@ -239,19 +247,21 @@ impl<'a> Headers<'a> {
 
     /// The task that these headers describe: protocol 2 has `task` and `id` in them.
     #[must_use]
-    pub fn task(&self) -> Option<Task<'a>> {
-        let name = self.task.clone()?;
-        if !self.has_id {
-            return None;
-        }
-        let awaited_group = self.facts.awaited_group.clone();
-        Some(Task {
-            awaited_group: awaited_group.filter(|_| name == CHORD_UNLOCK),
-            name,
-            id: self.id.clone().unwrap_or_default(),
-            protocol: TaskProtocol::Two,
-            ..self.facts.clone()
-        })
+    pub fn task(&self) -> Option<&Task<'a>> {
+        (!self.task.name.is_empty() && self.has_id).then_some(&self.task)
+    }
+
+    /// The same, and the context that they carry.
+    #[must_use]
+    pub fn into_parts(self) -> (Option<Task<'a>>, Carrier<'a>) {
+        let is_whole = self.task().is_some();
+        (is_whole.then_some(self.task), self.carrier)
+    }
+
+    /// Has them describe a task that was found elsewhere.
+    pub fn describe(&mut self, task: Task<'a>) {
+        self.has_id = true;
+        self.task = task;
     }
 
     /// Whether the worker will take the message for protocol 2: it looks whether there is a
@@ -290,6 +300,7 @@ const CHORD_UNLOCK: &str = "celery.chord_unlock";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::celery::TaskProtocol;
     use crate::celery::json::Scan;
 
     fn headers<'a>(members: &[(&str, HeaderValue<'a>)]) -> Headers<'a> {
@@ -328,16 +339,16 @@ mod tests {
             eta: Some("2026-11-22T08:53:23.736583+00:00".into()),
             retries: 2,
             replaced: 1,
-            protocol: TaskProtocol::Two,
             ..Task::default()
         };
-        assert_eq!(headers.task(), Some(task));
-        assert_eq!(headers.traceparent, Carried::Absent);
+        assert_eq!(task.protocol, TaskProtocol::Two);
+        assert_eq!(headers.task(), Some(&task));
+        assert_eq!(headers.carrier.traceparent, Carried::Absent);
     }
 
     fn task_of<'a>(members: &[(&str, HeaderValue<'a>)]) -> Task<'a> {
         let named = [&[("task", text("a")), ("id", text("b"))], members].concat();
-        headers(&named).task().unwrap()
+        headers(&named).into_parts().0.unwrap()
     }
 
     #[test]
@@ -421,7 +432,8 @@ mod tests {
                     [name.clone(), id.clone(), argsrepr.clone()],
                     [argsrepr.clone(), id, name],
                 ] {
-                    let task = headers(&members).task().unwrap();
+                    let headers = headers(&members);
+                    let task = headers.task().unwrap();
                     assert_eq!(task.awaited_group.as_deref(), group, "{members:?}");
                 }
             }
@@ -467,9 +479,9 @@ mod tests {
             ("tracestate", text("e")),
         ]);
         let task = headers.task().unwrap();
-        assert_eq!((&*task.name, task.root_id), ("a", None));
-        assert_eq!(headers.traceparent, Carried::NotText);
-        assert_eq!(headers.tracestate, Carried::Text("e".into()));
+        assert_eq!((&*task.name, task.root_id.as_deref()), ("a", None));
+        assert_eq!(headers.carrier.traceparent, Carried::NotText);
+        assert_eq!(headers.carrier.tracestate, Carried::Text("e".into()));
     }
 
     #[test]
@@ -485,11 +497,11 @@ mod tests {
         ]);
         let task = headers.task().unwrap();
         assert_eq!(
-            (task.root_id, task.parent_id, task.group),
-            (None, None, None)
+            (&task.root_id, &task.parent_id, &task.group),
+            (&None, &None, &None)
         );
         assert_eq!(headers.compression, None);
-        assert_eq!(headers.traceparent, Carried::Text("".into()));
+        assert_eq!(headers.carrier.traceparent, Carried::Text("".into()));
     }
 
     #[test]

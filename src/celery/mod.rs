@@ -17,6 +17,7 @@ mod told;
 
 pub use foreign::Foreign;
 pub use headers::Carried;
+pub use headers::Carrier;
 pub use headers::HeaderValue;
 pub use headers::Headers;
 pub use state::TaskState;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::celery::Carried;
-use crate::celery::Headers;
+use crate::celery::Carrier;
 use crate::celery::Task;
 use crate::config::InjectOn;
 use crate::config::Limits;
@@ -72,7 +72,7 @@ pub struct Decision {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     pub task: &'a Task<'a>,
-    pub headers: &'a Headers<'a>,
+    pub carrier: &'a Carrier<'a>,
     /// The queue, or the topic of a broadcast.
     pub destination: &'a str,
     pub passage: &'a Passage,
@@ -99,10 +99,10 @@ pub struct Stamp {
 }
 
 impl Decision {
-    /// The same hop where the message, with these `headers`, cannot take the stamp: it goes
+    /// The same hop where the message, with this `carrier`, cannot take the stamp: it goes
     /// on as it came.
     #[must_use]
-    pub fn unstamped(self, headers: &Headers<'_>) -> Self {
+    pub fn unstamped(self, carrier: &Carrier<'_>) -> Self {
         if self.stamp.is_none() {
             return self;
         }
@@ -110,7 +110,7 @@ impl Decision {
         Self {
             stamp: None,
             judgement: Judgement {
-                tracestate: within_span(judgement.context, headers.tracestate.text(), false),
+                tracestate: within_span(judgement.context, carrier.tracestate.text(), false),
                 kind: SpanKind::Client,
                 verdict: judgement.verdict.if_written(false),
                 ..judgement
@@ -166,18 +166,18 @@ impl Injector {
         self.spans.process
     }
 
-    /// Decides about a publication of `task` that carries `headers`, and remembers it.
+    /// Decides about a publication of `task` with this `carrier`, and remembers it.
     pub fn publish(
         &self,
         task: &Task<'_>,
-        headers: &Headers<'_>,
+        carrier: &Carrier<'_>,
         destination: &str,
         now: Timestamp,
         ids: &mut IdSource,
     ) -> Decision {
         let choices = self.choices.load();
-        let message = Message::new(task, headers.tracestate.text(), &self.memory, now);
-        let found = choices.read(headers, &message);
+        let message = Message::new(task, carrier.tracestate.text(), &self.memory, now);
+        let found = choices.read(carrier, &message);
         let (verdict, lineage) = self.judge(&choices.policy, &message, &found, false, ids);
         let is_due = choices.policy.inject_on != InjectOn::Delivery;
         let is_written =
@@ -196,10 +196,10 @@ impl Injector {
     /// Decides about a delivery, and remembers it: what the task publishes will be its
     /// children, whichever connection that comes by.
     pub fn deliver(&self, arrival: &Arrival<'_>, now: Timestamp, ids: &mut IdSource) -> Received {
-        let Arrival { task, headers, .. } = *arrival;
+        let Arrival { task, carrier, .. } = *arrival;
         let choices = self.choices.load();
-        let message = Message::new(task, headers.tracestate.text(), &self.memory, now);
-        let found = choices.read(headers, &message);
+        let message = Message::new(task, carrier.tracestate.text(), &self.memory, now);
+        let found = choices.read(carrier, &message);
         let (verdict, lineage) = self.judge(&choices.policy, &message, &found, true, ids);
         let is_due = choices.policy.inject_on != InjectOn::Publish;
         let is_written = verdict.is_written()
@@ -375,12 +375,12 @@ impl Injector {
 
 impl Choices {
     /// What context the message carries.
-    fn read(&self, headers: &Headers<'_>, message: &Message<'_>) -> Found {
-        let (context, invalid) = match read(&headers.traceparent) {
+    fn read(&self, carrier: &Carrier<'_>, message: &Message<'_>) -> Found {
+        let (context, invalid) = match read(&carrier.traceparent) {
             Ok(context) => (context, None),
             Err(invalid) => (None, Some(invalid)),
         };
-        let foreign = translate(&headers.foreign, self.translate);
+        let foreign = translate(&carrier.foreign, self.translate);
         let quality = match (context, invalid, &foreign) {
             (Some(carried), _, other) => {
                 let is_outdated = message.is_of_an_attempt_before(carried)

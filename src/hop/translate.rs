@@ -170,7 +170,7 @@ mod tests {
         for (name, value) in nested {
             headers.take_nested(name, HeaderValue::Text((*value).into()));
         }
-        translate(&headers.foreign, wanted)
+        translate(&headers.carrier.foreign, wanted)
     }
 
     /// The last digit of the span id, of a context that is right in everything else.

@@ -29,7 +29,7 @@ impl<'a> Fields<'a> {
 
     /// The task, if there is a name, an id and arguments: other things have one of these.
     pub(super) fn into_task(self) -> Option<Task<'a>> {
-        let task = self.members.task()?;
+        let task = self.members.into_parts().0?;
         if task.id.is_empty() || !self.has_arguments {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::celery::Headers;
+use crate::celery::Carrier;
 use crate::celery::Task;
 use crate::cli::output::shown;
 use crate::config::Limits;
@@ -44,7 +44,7 @@ impl Waiting {
     /// Judges its context as the proxy would.
     pub(super) fn read(
         task: &Task<'_>,
-        headers: &Headers<'_>,
+        carrier: &Carrier<'_>,
         queue: &str,
         now: Timestamp,
     ) -> Self {
@@ -62,7 +62,7 @@ impl Waiting {
         );
         let arrival = Arrival {
             task,
-            headers,
+            carrier,
             destination: queue,
             passage: &Passage::default(),
         };

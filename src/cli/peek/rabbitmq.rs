@@ -102,14 +102,15 @@ fn read(properties: &BasicProperties, body: &[u8], queue: &str) -> Waiting {
             value => headers.take(name, header(value)),
         }
     }
-    let task = headers.task().or_else(|| {
-        let content_type = properties.content_type()?;
-        let is_other = headers.names_a_task();
-        let compression = headers.compression.as_deref();
-        (!is_other).then(|| read_protocol1(body, content_type, compression, BODY_BYTES_MAX))?
-    });
-    match task {
-        Some(task) => Waiting::read(&task, &headers, queue, now()),
+    if !headers.names_a_task()
+        && let Some(content_type) = properties.content_type()
+        && let compression = headers.compression.as_deref()
+        && let Some(task) = read_protocol1(body, content_type, compression, BODY_BYTES_MAX)
+    {
+        headers.describe(task);
+    }
+    match headers.task() {
+        Some(task) => Waiting::read(task, &headers.carrier, queue, now()),
         None => Waiting::default(),
     }
 }

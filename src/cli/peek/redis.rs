@@ -87,7 +87,7 @@ fn read(text: &[u8], queue: &str) -> Waiting {
     match Envelope::read(text, BODY_BYTES_MAX) {
         Some(envelope) => Waiting {
             redelivered: envelope.redelivered,
-            ..Waiting::read(&envelope.task, &envelope.headers, queue, now())
+            ..Waiting::read(&envelope.task, &envelope.carrier, queue, now())
         },
         None => Waiting::default(),
     }

@@ -3,7 +3,9 @@ use std::borrow::Cow;
 use wildmatch::WildMatch;
 
 use super::*;
+use crate::celery::Carrier;
 use crate::celery::HeaderValue;
+use crate::celery::Headers;
 use crate::config::Filter;
 use crate::hop::Origin;
 use crate::trace::Ratio;
@@ -41,51 +43,51 @@ fn task(id: &'static str) -> Task<'static> {
     }
 }
 
-fn headers(fields: &[(&str, &str)]) -> Headers<'static> {
+fn carrier(fields: &[(&str, &str)]) -> Carrier<'static> {
     let mut headers = Headers::default();
     for (name, value) in fields {
         headers.take(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
     }
-    headers
+    headers.carrier
 }
 
-fn publish(injector: &Injector, task: &Task<'_>, headers: &Headers<'_>) -> Decision {
-    injector.publish(task, headers, "celery", SENT, &mut IdSource::seeded(1))
+fn publish(injector: &Injector, task: &Task<'_>, carrier: &Carrier<'_>) -> Decision {
+    injector.publish(task, carrier, "celery", SENT, &mut IdSource::seeded(1))
 }
 
-fn deliver(injector: &Injector, task: &Task<'_>, headers: &Headers<'_>) -> Received {
-    deliver_as(injector, task, headers, &Passage::default(), 2)
+fn deliver(injector: &Injector, task: &Task<'_>, carrier: &Carrier<'_>) -> Received {
+    deliver_as(injector, task, carrier, &Passage::default(), 2)
 }
 
 fn deliver_as(
     injector: &Injector,
     task: &Task<'_>,
-    headers: &Headers<'_>,
+    carrier: &Carrier<'_>,
     passage: &Passage,
     seed: u64,
 ) -> Received {
     let arrival = Arrival {
         task,
-        headers,
+        carrier,
         destination: "celery",
         passage,
     };
     injector.deliver(&arrival, TAKEN, &mut IdSource::seeded(seed))
 }
 
-/// The headers of a message that was stamped like this.
-fn carrying(decision: &Decision) -> Headers<'static> {
+/// What a message carries that was stamped like this.
+fn carrying(decision: &Decision) -> Carrier<'static> {
     let stamp = decision.stamp.as_ref().expect("the message was stamped");
     let mut fields = vec![("traceparent", stamp.traceparent.as_str())];
     fields.extend(stamp.tracestate.as_deref().map(|text| ("tracestate", text)));
-    headers(&fields)
+    carrier(&fields)
 }
 
 #[test]
 fn a_delivery_follows_from_its_publication_on_any_replica() {
     let before = injector(InjectOn::Publish, true);
     let behind = injector(InjectOn::Publish, true);
-    let sent = publish(&before, &task(ROOT), &headers(&[]));
+    let sent = publish(&before, &task(ROOT), &carrier(&[]));
     for replica in [&before, &behind] {
         let received = deliver(replica, &task(ROOT), &carrying(&sent));
         let judgement = &received.decision.judgement;
@@ -107,7 +109,7 @@ fn a_delivery_follows_from_its_publication_on_any_replica() {
         (&behind, Origin::Inherited),
         (&stranger, Origin::Derived),
     ] {
-        let child = publish(replica, &task(CHILD), &headers(&[])).judgement;
+        let child = publish(replica, &task(CHILD), &carrier(&[])).judgement;
         assert_eq!(child.origin, origin);
         assert_eq!(child.parent, Some(derived_span_id("process", ROOT, 0, 0)));
         assert_eq!(child.context.trace_id, sent.judgement.context.trace_id);
@@ -120,10 +122,10 @@ fn without_spans_of_runs_what_a_task_sends_is_a_child_of_its_publication() {
     let sent = publish(
         &injector(InjectOn::Publish, false),
         &task(ROOT),
-        &headers(&[]),
+        &carrier(&[]),
     );
     deliver(&behind, &task(ROOT), &carrying(&sent));
-    let child = publish(&behind, &task(CHILD), &headers(&[])).judgement;
+    let child = publish(&behind, &task(CHILD), &carrier(&[])).judgement;
     assert_eq!(child.parent, Some(sent.judgement.context.span_id));
 }
 
@@ -131,14 +133,14 @@ fn without_spans_of_runs_what_a_task_sends_is_a_child_of_its_publication() {
 fn children_of_a_task_with_anothers_context_follow_it() {
     for (process, expected) in [(false, "b7ad6b7169203331"), (true, "its run")] {
         let behind = injector(InjectOn::Publish, process);
-        let received = deliver(&behind, &task(ROOT), &headers(&[("traceparent", OTHERS)]));
+        let received = deliver(&behind, &task(ROOT), &carrier(&[("traceparent", OTHERS)]));
         assert_eq!(received.sent, None);
         // Nobody else would find them.
         assert_ne!(
             received.decision.judgement.context.span_id,
             derived_span_id("receive", ROOT, 0, 0)
         );
-        let child = publish(&behind, &task(CHILD), &headers(&[])).judgement;
+        let child = publish(&behind, &task(CHILD), &carrier(&[])).judgement;
         let run = received.process.to_string();
         let expected = if process { &run } else { expected };
         assert_eq!(child.parent.unwrap().to_string(), *expected);
@@ -152,7 +154,7 @@ fn children_of_a_task_with_anothers_context_follow_it() {
 #[test]
 fn every_delivery_of_a_message_has_spans_of_its_own() {
     let injector = injector(InjectOn::Publish, true);
-    let message = carrying(&publish(&injector, &task(ROOT), &headers(&[])));
+    let message = carrying(&publish(&injector, &task(ROOT), &carrier(&[])));
     let again = Passage {
         redelivered: true,
         ..Passage::default()
@@ -180,14 +182,14 @@ fn every_delivery_of_a_message_has_spans_of_its_own() {
 #[test]
 fn what_a_broadcast_task_sends_belongs_to_no_single_worker() {
     let injector = injector(InjectOn::Publish, true);
-    let sent = publish(&injector, &task(ROOT), &headers(&[]));
+    let sent = publish(&injector, &task(ROOT), &carrier(&[]));
     let to_all = Passage {
         broadcast: true,
         ..Passage::default()
     };
     let behind = self::injector(InjectOn::Publish, true);
     let received = deliver_as(&behind, &task(ROOT), &carrying(&sent), &to_all, 2);
-    let child = publish(&behind, &task(CHILD), &headers(&[])).judgement;
+    let child = publish(&behind, &task(CHILD), &carrier(&[])).judgement;
     assert_ne!(child.parent, Some(received.process));
     assert_eq!(child.parent, Some(sent.judgement.context.span_id));
 }
@@ -196,7 +198,7 @@ fn what_a_broadcast_task_sends_belongs_to_no_single_worker() {
 fn a_message_without_context_gets_one_at_delivery_where_that_is_wanted() {
     for inject_on in [InjectOn::Delivery, InjectOn::Both] {
         let behind = injector(inject_on, true);
-        let received = deliver(&behind, &task(ROOT), &headers(&[]));
+        let received = deliver(&behind, &task(ROOT), &carrier(&[]));
         let judgement = &received.decision.judgement;
         assert_eq!(judgement.verdict, Verdict::Added);
         assert_eq!(judgement.kind, SpanKind::Client);
@@ -222,7 +224,7 @@ fn a_message_without_context_gets_one_at_delivery_where_that_is_wanted() {
     let passing = deliver(
         &injector(InjectOn::Publish, true),
         &task(ROOT),
-        &headers(&[]),
+        &carrier(&[]),
     );
     assert_eq!(passing.decision.stamp, None);
     assert_eq!(passing.decision.judgement.verdict, Verdict::Missing);
@@ -231,10 +233,10 @@ fn a_message_without_context_gets_one_at_delivery_where_that_is_wanted() {
 #[test]
 fn where_only_deliveries_are_edited_publications_pass_and_are_the_parents() {
     let injector = injector(InjectOn::Delivery, false);
-    let sent = publish(&injector, &task(ROOT), &headers(&[]));
+    let sent = publish(&injector, &task(ROOT), &carrier(&[]));
     assert_eq!(sent.stamp, None);
     assert_eq!(sent.judgement.verdict, Verdict::Missing);
-    let received = deliver(&injector, &task(ROOT), &headers(&[]));
+    let received = deliver(&injector, &task(ROOT), &carrier(&[]));
     let judgement = &received.decision.judgement;
     assert_eq!(judgement.parent, Some(sent.judgement.context.span_id));
     assert_eq!(received.sent, Some(SENT));
@@ -272,8 +274,8 @@ fn a_rollout_edits_what_it_names_and_observes_the_rest() {
             injector(InjectOn::Both, false).with(Translate::default(), rollout, Spans::default());
         for text in ["", "00-bad", OTHERS] {
             let carried = match text {
-                "" => headers(&[]),
-                text => headers(&[("traceparent", text)]),
+                "" => carrier(&[]),
+                text => carrier(&[("traceparent", text)]),
             };
             let may_be_edited = text != OTHERS;
             let sent = publish(&injector, &task(ROOT), &carried);
@@ -305,7 +307,7 @@ fn a_rollout_by_share_takes_the_same_traces_everywhere() {
             ..Task::default()
         };
         let [first, second] = [0, 1].map(|index| {
-            publish(&replicas[index], &task, &headers(&[]))
+            publish(&replicas[index], &task, &carrier(&[]))
                 .stamp
                 .is_some()
         });
@@ -337,7 +339,7 @@ fn members_beyond_the_limit_of_a_group_have_traces_of_their_own() {
             ..Task::default()
         };
         let judgement = injector
-            .publish(&member, &headers(&[]), "celery", SENT, &mut ids)
+            .publish(&member, &carrier(&[]), "celery", SENT, &mut ids)
             .judgement;
         let first = *first.get_or_insert(judgement.context);
         assert_eq!(judgement.link, (index >= 3).then_some(first), "{index}");
@@ -366,11 +368,11 @@ fn who_waits_for_a_group_is_in_its_trace() {
     for is_seen in [true, false] {
         let injector = injector(InjectOn::Publish, false);
         let replica = self::injector(InjectOn::Publish, false);
-        let sent = publish(&injector, &member, &headers(&[])).judgement;
+        let sent = publish(&injector, &member, &carrier(&[])).judgement;
         let unlock = publish(
             if is_seen { &injector } else { &replica },
             &waiting,
-            &headers(&[]),
+            &carrier(&[]),
         );
         let judgement = unlock.judgement;
         assert_eq!(judgement.context.trace_id, sent.context.trace_id);

@@ -1,7 +1,9 @@
 use std::borrow::Cow;
 
 use super::*;
+use crate::celery::Carrier;
 use crate::celery::HeaderValue;
+use crate::celery::Headers;
 use crate::hop::Origin;
 use crate::trace::derived_span_id;
 
@@ -25,35 +27,31 @@ fn task(id: &'static str) -> Task<'static> {
     }
 }
 
-fn headers(fields: &[(&str, &str)]) -> Headers<'static> {
-    let mut headers = Headers::default();
-    for (name, value) in fields {
-        headers.take(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
-    }
-    headers
+fn carrier(fields: &[(&str, &str)]) -> Carrier<'static> {
+    with_nested(fields, &[])
 }
 
-fn decide(injector: &Injector, task: &Task<'_>, headers: &Headers<'_>) -> Decision {
+fn decide(injector: &Injector, task: &Task<'_>, carrier: &Carrier<'_>) -> Decision {
     injector.publish(
         task,
-        headers,
+        carrier,
         "celery",
         Timestamp::default(),
         &mut IdSource::seeded(3),
     )
 }
 
-/// The headers of a message that was stamped like this.
-fn carrying(decision: &Decision) -> Headers<'static> {
+/// What a message carries that was stamped like this.
+fn carrying(decision: &Decision) -> Carrier<'static> {
     let stamp = decision.stamp.as_ref().expect("the message was stamped");
     let mut fields = vec![("traceparent", stamp.traceparent.as_str())];
     fields.extend(stamp.tracestate.as_deref().map(|text| ("tracestate", text)));
-    headers(&fields)
+    carrier(&fields)
 }
 
 #[test]
 fn a_missing_context_follows_from_the_ids_in_the_message() {
-    let decision = decide(&injector(|_| {}), &task(ROOT), &headers(&[]));
+    let decision = decide(&injector(|_| {}), &task(ROOT), &carrier(&[]));
     assert_eq!(decision.judgement.verdict, Verdict::Added);
     assert_eq!(decision.judgement.origin, Origin::Derived);
     assert_eq!(decision.judgement.kind, SpanKind::Producer);
@@ -72,7 +70,7 @@ fn a_missing_context_follows_from_the_ids_in_the_message() {
 
 #[test]
 fn a_valid_context_of_somebody_else_stays() {
-    let carried = headers(&[("traceparent", OTHERS), ("tracestate", "vendor=1")]);
+    let carried = carrier(&[("traceparent", OTHERS), ("tracestate", "vendor=1")]);
     let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
     assert_eq!(decision.stamp, None);
     assert_eq!(decision.judgement.verdict, Verdict::Kept);
@@ -91,7 +89,7 @@ fn a_span_keeps_no_tracestate_outside_of_the_grammar() {
         ("FOO", ""),
         ("a=b\n", ""),
     ] {
-        let carried = headers(&[("traceparent", OTHERS), ("tracestate", carried)]);
+        let carried = carrier(&[("traceparent", OTHERS), ("tracestate", carried)]);
         let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
         assert_eq!(decision.judgement.tracestate, kept);
         let stamped = decide(
@@ -107,7 +105,7 @@ fn a_span_keeps_no_tracestate_outside_of_the_grammar() {
 #[test]
 fn restamping_puts_the_hop_between_producer_and_worker() {
     let injector = injector(|policy| policy.on_valid = OnValid::Restamp);
-    let carried = headers(&[("traceparent", OTHERS), ("tracestate", "ot=th:8,vendor=1")]);
+    let carried = carrier(&[("traceparent", OTHERS), ("tracestate", "ot=th:8,vendor=1")]);
     let decision = decide(&injector, &task(ROOT), &carried);
     assert_eq!(decision.judgement.verdict, Verdict::Restamped);
     assert_eq!(decision.judgement.kind, SpanKind::Producer);
@@ -138,7 +136,7 @@ fn restamping_puts_the_hop_between_producer_and_worker() {
 fn a_retry_that_brings_our_context_along_is_renewed() {
     for tracestate in [true, false] {
         let injector = injector(|policy| policy.tracestate = tracestate);
-        let first = decide(&injector, &task(ROOT), &headers(&[]));
+        let first = decide(&injector, &task(ROOT), &carrier(&[]));
         let mut retry = task(ROOT);
         retry.retries = 1;
         retry.parent_id = Some(ROOT.into());
@@ -170,7 +168,7 @@ fn a_retry_that_brings_our_context_along_is_renewed() {
 #[test]
 fn a_retry_follows_from_the_attempt_before_though_only_an_earlier_one_was_seen() {
     let injector = injector(|_| {});
-    let first = decide(&injector, &task(ROOT), &headers(&[]));
+    let first = decide(&injector, &task(ROOT), &carrier(&[]));
     let elsewhere = Injector::new(Policy::default(), Sampler::default(), &Limits::default());
     let mut retry = task(ROOT);
     retry.retries = 1;
@@ -185,11 +183,11 @@ fn a_retry_follows_from_the_attempt_before_though_only_an_earlier_one_was_seen()
 #[test]
 fn a_retry_that_lost_our_context_is_the_child_of_the_attempt_before() {
     let injector = injector(|_| {});
-    let first = decide(&injector, &task(ROOT), &headers(&[]));
+    let first = decide(&injector, &task(ROOT), &carrier(&[]));
     let mut retry = task(ROOT);
     retry.retries = 1;
     retry.parent_id = Some(ROOT.into());
-    let second = decide(&injector, &retry, &headers(&[]));
+    let second = decide(&injector, &retry, &carrier(&[]));
     assert_eq!(second.judgement.origin, Origin::Inherited);
     assert_eq!(
         second.judgement.parent,
@@ -204,8 +202,8 @@ fn a_retry_that_lost_our_context_is_the_child_of_the_attempt_before() {
 #[test]
 fn a_second_publication_of_the_same_attempt_is_a_sibling() {
     let injector = injector(|_| {});
-    let first = decide(&injector, &task(ROOT), &headers(&[]));
-    let second = decide(&injector, &task(ROOT), &headers(&[]));
+    let first = decide(&injector, &task(ROOT), &carrier(&[]));
+    let second = decide(&injector, &task(ROOT), &carrier(&[]));
     assert_eq!(second.judgement.parent, first.judgement.parent);
     assert_eq!(
         second.judgement.context.trace_id,
@@ -222,7 +220,7 @@ fn a_second_proxy_leaves_both_publications_of_an_attempt_alone() {
     let first = injector(|_| {});
     let second = injector(|_| {});
     for _ in 0..2 {
-        let stamped = decide(&first, &task(ROOT), &headers(&[]));
+        let stamped = decide(&first, &task(ROOT), &carrier(&[]));
         let passed = decide(&second, &task(ROOT), &carrying(&stamped));
         assert_eq!(passed.stamp, None);
         assert_eq!(
@@ -235,11 +233,11 @@ fn a_second_proxy_leaves_both_publications_of_an_attempt_alone() {
 #[test]
 fn a_task_published_by_a_task_inherits_its_context() {
     let injector = injector(|_| {});
-    let parent = decide(&injector, &task(ROOT), &headers(&[("traceparent", OTHERS)]));
+    let parent = decide(&injector, &task(ROOT), &carrier(&[("traceparent", OTHERS)]));
     let mut child = task(CHILD);
     child.root_id = Some(ROOT.into());
     child.parent_id = Some(ROOT.into());
-    let decision = decide(&injector, &child, &headers(&[]));
+    let decision = decide(&injector, &child, &carrier(&[]));
     assert_eq!(decision.judgement.origin, Origin::Inherited);
     assert_eq!(
         decision.judgement.parent,
@@ -253,7 +251,7 @@ fn a_task_published_by_a_task_inherits_its_context() {
     // Where only the root is remembered, another replica has seen the parent.
     child.parent_id = Some("unseen".into());
     child.id = "another".into();
-    let decision = decide(&injector, &child, &headers(&[]));
+    let decision = decide(&injector, &child, &carrier(&[]));
     assert_eq!(decision.judgement.origin, Origin::Inherited);
     assert_eq!(
         decision.judgement.context.trace_id,
@@ -271,7 +269,7 @@ fn the_members_of_a_group_share_a_trace_and_are_not_each_others_parents() {
     for id in [ROOT, CHILD] {
         let mut member = task(id);
         member.group = Some(GROUP.into());
-        let decision = decide(&injector, &member, &headers(&[]));
+        let decision = decide(&injector, &member, &carrier(&[]));
         assert_eq!(
             decision.judgement.context.trace_id.to_string(),
             GROUP.replace('-', "")
@@ -292,7 +290,7 @@ fn what_belongs_to_a_group_is_in_its_trace_on_every_replica() {
     again.group_index = Some(0);
     again.retries = 1;
     for task in [&body, &again] {
-        let judgement = decide(&injector(|_| {}), task, &headers(&[])).judgement;
+        let judgement = decide(&injector(|_| {}), task, &carrier(&[])).judgement;
         assert_eq!(
             judgement.context.trace_id.to_string(),
             GROUP.replace('-', "")
@@ -306,7 +304,7 @@ fn what_belongs_to_a_group_is_in_its_trace_on_every_replica() {
     body_within.parent_id = Some(CHILD.into());
     body_within.group_index = None;
     for task in [&body, &body_within] {
-        let judgement = decide(&injector(|_| {}), task, &headers(&[])).judgement;
+        let judgement = decide(&injector(|_| {}), task, &carrier(&[])).judgement;
         assert_eq!(
             judgement.context.trace_id.to_string(),
             ROOT.replace('-', "")
@@ -316,8 +314,10 @@ fn what_belongs_to_a_group_is_in_its_trace_on_every_replica() {
 
 #[test]
 fn an_invalid_context_is_replaced_together_with_its_tracestate() {
-    let mut carried = headers(&[("tracestate", "vendor=1")]);
-    carried.take("traceparent", HeaderValue::Integer(5));
+    let carried = Carrier {
+        traceparent: Carried::NotText,
+        ..carrier(&[("tracestate", "vendor=1")])
+    };
     let decision = decide(&injector(|_| {}), &task(ROOT), &carried);
     assert_eq!(decision.judgement.verdict, Verdict::Replaced);
     assert_eq!(decision.judgement.invalid, Some(Invalid::NotAString));
@@ -332,8 +332,8 @@ fn an_invalid_context_is_replaced_together_with_its_tracestate() {
 fn observing_touches_nothing_and_tells_the_same_trace() {
     let injector = injector(|policy| policy.mode = Mode::Observe);
     for (carried, verdict) in [
-        (headers(&[]), Verdict::Missing),
-        (headers(&[("traceparent", "none")]), Verdict::Invalid),
+        (carrier(&[]), Verdict::Missing),
+        (carrier(&[("traceparent", "none")]), Verdict::Invalid),
     ] {
         let decision = decide(&injector, &task(ROOT), &carried);
         assert_eq!(decision.stamp, None);
@@ -356,14 +356,14 @@ fn what_cannot_take_its_stamp_is_told_as_it_is() {
     ] {
         let mut fields = vec![("tracestate", "a=1")];
         fields.extend(traceparent.map(|value| ("traceparent", value)));
-        let headers = headers(&fields);
+        let carrier = carrier(&fields);
         let injector = injector(|policy| {
             if let Some(change) = change {
                 change(policy);
             }
         });
-        let stamped = decide(&injector, &task(ROOT), &headers);
-        let unstamped = stamped.clone().unstamped(&headers);
+        let stamped = decide(&injector, &task(ROOT), &carrier);
+        let unstamped = stamped.clone().unstamped(&carrier);
         let judgement = Judgement {
             tracestate: "a=1".to_owned(),
             kind: SpanKind::Client,
@@ -376,29 +376,29 @@ fn what_cannot_take_its_stamp_is_told_as_it_is() {
     let kept = decide(
         &injector(|_| {}),
         &task(ROOT),
-        &headers(&[("traceparent", OTHERS)]),
+        &carrier(&[("traceparent", OTHERS)]),
     );
-    assert_eq!(kept.clone().unstamped(&Headers::default()), kept);
+    assert_eq!(kept.clone().unstamped(&Carrier::default()), kept);
 }
 
 #[test]
 fn an_unsampled_hop_still_gets_a_context() {
     let sampler = Sampler::parse("parentbased_always_off", None).unwrap();
     let injector = Injector::new(Policy::default(), sampler, &Limits::default());
-    let decision = decide(&injector, &task(ROOT), &headers(&[]));
+    let decision = decide(&injector, &task(ROOT), &carrier(&[]));
     assert!(!decision.judgement.context.flags.is_sampled());
     assert!(decision.stamp.unwrap().traceparent.ends_with("-02"));
     // Its children follow it, whatever the sampler says of roots.
     let mut child = task(CHILD);
     child.parent_id = Some(ROOT.into());
     assert!(
-        !decide(&injector, &child, &headers(&[]))
+        !decide(&injector, &child, &carrier(&[]))
             .judgement
             .context
             .flags
             .is_sampled()
     );
-    let sampled = headers(&[("traceparent", OTHERS)]);
+    let sampled = carrier(&[("traceparent", OTHERS)]);
     assert!(
         decide(&injector, &task("other"), &sampled)
             .judgement
@@ -410,7 +410,7 @@ fn an_unsampled_hop_still_gets_a_context() {
 
 #[test]
 fn without_an_id_the_context_is_fresh() {
-    let decision = decide(&injector(|_| {}), &task(""), &headers(&[]));
+    let decision = decide(&injector(|_| {}), &task(""), &carrier(&[]));
     assert_eq!(decision.judgement.origin, Origin::Fresh);
     assert!(decision.stamp.unwrap().traceparent.ends_with("-03"));
 }
@@ -418,13 +418,13 @@ fn without_an_id_the_context_is_fresh() {
 #[test]
 fn what_is_too_old_is_forgotten() {
     let injector = injector(|_| {});
-    let first = decide(&injector, &task(ROOT), &headers(&[]));
+    let first = decide(&injector, &task(ROOT), &carrier(&[]));
     let mut child = task(CHILD);
     child.parent_id = Some(ROOT.into());
     let age = Limits::default().memory_age_max;
     let later = Timestamp::from_nanos(u64::try_from(age.as_nanos()).unwrap());
     let mut ids = IdSource::seeded(1);
-    let decision = injector.publish(&child, &headers(&[]), "celery", later, &mut ids);
+    let decision = injector.publish(&child, &carrier(&[]), "celery", later, &mut ids);
     assert_eq!(
         decision.judgement.parent,
         Some(first.judgement.context.span_id)
@@ -432,17 +432,20 @@ fn what_is_too_old_is_forgotten() {
     let mut other = task("another");
     other.parent_id = Some(ROOT.into());
     let too_late = Timestamp::from_nanos(later.as_nanos() + 1);
-    let decision = injector.publish(&other, &headers(&[]), "celery", too_late, &mut ids);
+    let decision = injector.publish(&other, &carrier(&[]), "celery", too_late, &mut ids);
     assert_eq!(decision.judgement.origin, Origin::Derived);
 }
 
 /// The flat headers of a message, and those in the object below the header `headers`.
-fn with_nested(flat: &[(&str, &str)], nested: &[(&str, &str)]) -> Headers<'static> {
-    let mut headers = headers(flat);
+fn with_nested(flat: &[(&str, &str)], nested: &[(&str, &str)]) -> Carrier<'static> {
+    let mut headers = Headers::default();
+    for (name, value) in flat {
+        headers.take(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
+    }
     for (name, value) in nested {
         headers.take_nested(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
     }
-    headers
+    headers.carrier
 }
 
 /// What ddtrace 4.16 writes for the first attempt of a task and for its retry.
@@ -472,20 +475,20 @@ fn another_vendors_context_is_translated() {
             "01",
         ),
         (
-            headers(&[("sentry-trace", &format!("{SENTRY}-0"))]),
+            carrier(&[("sentry-trace", &format!("{SENTRY}-0"))]),
             &SENTRY[..32],
             &SENTRY[33..],
             "00",
         ),
         // Left open, it is for the sampler to decide.
         (
-            headers(&[("sentry-trace", SENTRY)]),
+            carrier(&[("sentry-trace", SENTRY)]),
             &SENTRY[..32],
             &SENTRY[33..],
             "01",
         ),
         (
-            headers(&[("b3", "e457b5a2e4d86bd1-05e3ac9a4f6e3b90-d")]),
+            carrier(&[("b3", "e457b5a2e4d86bd1-05e3ac9a4f6e3b90-d")]),
             "0000000000000000e457b5a2e4d86bd1",
             "05e3ac9a4f6e3b90",
             "01",
@@ -621,7 +624,7 @@ fn what_shall_not_be_translated_is_as_if_it_were_not_there() {
 #[test]
 fn other_choices_hold_from_the_next_message_on_and_what_was_seen_is_remembered() {
     let injector = injector(|policy| policy.mode = Mode::Observe);
-    let parent = decide(&injector, &task(ROOT), &headers(&[]));
+    let parent = decide(&injector, &task(ROOT), &carrier(&[]));
     assert_eq!(parent.stamp, None);
     injector.choose(Choices {
         policy: Policy::default(),
@@ -629,7 +632,7 @@ fn other_choices_hold_from_the_next_message_on_and_what_was_seen_is_remembered()
     });
     let mut child = task(CHILD);
     child.parent_id = Some(ROOT.into());
-    let child = decide(&injector, &child, &headers(&[]));
+    let child = decide(&injector, &child, &carrier(&[]));
     assert!(child.stamp.is_some());
     assert_eq!(child.judgement.origin, Origin::Inherited);
     assert_eq!(

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::celery::Carrier;
 use crate::celery::HeaderValue;
+use crate::celery::Headers;
 use crate::trace::derived_span_id;
 use crate::trace::derived_trace_id;
 
@@ -80,7 +82,7 @@ proptest! {
             let by = (number > 0).then(|| step.by.index(number));
             let id = if number == 0 { root_id.clone() } else { id() };
             let mut me = Known { id: id.clone(), spans: Vec::new() };
-            let mut carried = Headers::default();
+            let mut carried = Carrier::default();
             for retries in 0..=step.retries {
                 let parent_id = match (retries, by) {
                     (0, None) => None,
@@ -120,12 +122,12 @@ proptest! {
                 me.spans.push(derived_span_id(cause, &id, retries, 0));
                 parents.insert(derived_span_id("process", &id, retries, 0), mine);
 
-                let headers = carrying(&decision);
+                let carrier = carrying(&decision);
                 if let Some(behind) = step.delivered_at {
                     for again in 0..step.deliveries {
                         let arrival = Arrival {
                             task: &task,
-                            headers: &headers,
+                            carrier: &carrier,
                             destination: "celery",
                             passage: &Passage { redelivered: again > 0, ..Passage::default() },
                         };
@@ -137,7 +139,7 @@ proptest! {
                         parents.insert(received.process, mine);
                     }
                 }
-                carried = if step.copies_headers { headers } else { Headers::default() };
+                carried = if step.copies_headers { carrier } else { Carrier::default() };
             }
             known.push(me);
         }
@@ -155,8 +157,8 @@ proptest! {
     }
 }
 
-/// The headers of a message that was stamped like this.
-fn carrying(decision: &Decision) -> Headers<'static> {
+/// What a message carries that was stamped like this.
+fn carrying(decision: &Decision) -> Carrier<'static> {
     let mut headers = Headers::default();
     let stamp = decision.stamp.as_ref().expect("the message was stamped");
     headers.take(
@@ -166,5 +168,5 @@ fn carrying(decision: &Decision) -> Headers<'static> {
     if let Some(tracestate) = &stamp.tracestate {
         headers.take("tracestate", HeaderValue::Text(tracestate.clone().into()));
     }
-    headers
+    headers.carrier
 }

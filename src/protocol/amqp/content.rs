@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::celery::Task;
 use crate::hop::Decision;
 use crate::hop::Sighting;
 use crate::protocol::HoldBudget;
@@ -16,15 +15,6 @@ use crate::protocol::amqp::frame::Halt;
 use crate::protocol::amqp::frame::Tuning;
 use crate::protocol::hold::Reservation;
 use crate::protocol::patch::Patch;
-
-/// A message, as far as it was read.
-#[derive(Debug)]
-pub(super) struct Content<'a> {
-    pub(super) payload: &'a [u8],
-    pub(super) envelope: Envelope<'a>,
-    /// `None`: it is no task message, as far as can be told.
-    pub(super) task: Option<Task<'a>>,
-}
 
 /// What is held of one direction until more has come.
 #[derive(Debug, Default)]
@@ -56,14 +46,6 @@ impl Held {
     }
 }
 
-impl Content<'_> {
-    /// The size of the message.
-    pub(super) fn size(&self) -> usize {
-        let body_size = usize::try_from(self.envelope.body_size).unwrap_or(usize::MAX);
-        self.payload.len().saturating_add(body_size)
-    }
-}
-
 impl Desk<'_> {
     /// Reads the content header that this frame is, with a body of `left` bytes behind it.
     /// `None`: it passes unread, and that was told.
@@ -72,7 +54,7 @@ impl Desk<'_> {
         frame: Frame,
         input: &'i [u8],
         left: u64,
-    ) -> Result<Option<Content<'i>>, Halt> {
+    ) -> Result<Option<Envelope<'i>>, Halt> {
         let bytes_max = self.setup.limits.hold_bytes_max;
         if frame.length() > bytes_max {
             self.leave_alone("over_hold_limit");
@@ -89,30 +71,25 @@ impl Desk<'_> {
             None => None,
         };
         let payload = frame.payload(input, frame.size)?;
-        let envelope = match Envelope::read(payload) {
+        let mut envelope = match Envelope::read(payload) {
             Ok(envelope) => envelope,
             Err(why) => {
                 self.leave_alone(why);
                 return Ok(None);
             }
         };
-        let task = if envelope.may_be_protocol1() {
+        if envelope.may_be_protocol1() {
             let at = frame.length();
             let is_body_there = match is_body_there {
                 Some(is_there) => is_there,
                 None => self.look(Ahead { at, left }, frame, input)?,
             };
-            is_body_there
-                .then(|| body_behind(frame, input, left))
-                .and_then(|body| envelope.protocol1(&body, bytes_max))
-        } else {
-            envelope.headers.task()
-        };
-        Ok(Some(Content {
-            payload,
-            envelope,
-            task,
-        }))
+            let body = is_body_there.then(|| body_behind(frame, input, left));
+            if let Some(task) = body.and_then(|body| envelope.protocol1(&body, bytes_max)) {
+                envelope.headers.describe(task);
+            }
+        }
+        Ok(Some(envelope))
     }
 
     /// Writes into `patch` what is to change in that content header where the decision is to
@@ -120,12 +97,11 @@ impl Desk<'_> {
     pub(super) fn stamp(
         &mut self,
         decision: Decision,
-        content: &Content<'_>,
+        envelope: &Envelope<'_>,
         frame: Frame,
         tuning: Tuning,
         patch: &mut Patch,
     ) -> Decision {
-        let envelope = &content.envelope;
         let Some(stamp) = &decision.stamp else {
             return decision;
         };
@@ -133,7 +109,7 @@ impl Desk<'_> {
         if tuning.forbids(patch.patched_length(frame.length())) {
             patch.clear();
             self.leave_alone("over_frame_max");
-            return decision.unstamped(&envelope.headers);
+            return decision.unstamped(&envelope.headers.carrier);
         }
         frame.resize(patch);
         decision

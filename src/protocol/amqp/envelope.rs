@@ -28,7 +28,8 @@ use crate::protocol::patch::Patch;
 /// A content header, read in place.
 #[derive(Debug)]
 pub(super) struct Envelope<'a> {
-    /// The length of the body that follows.
+    /// The size of the message: that of the payload and of the body that follows.
+    pub(super) size: usize,
     pub(super) body_size: u64,
     pub(super) headers: Headers<'a>,
     /// What Celery and other clients tell a message by; empty where there is none.
@@ -71,7 +72,9 @@ impl<'a> Envelope<'a> {
         if flags & UNKNOWN_FLAGS != 0 {
             return Err("unknown_properties");
         }
+        let body_bytes = usize::try_from(body_size).unwrap_or(usize::MAX);
         let mut envelope = Self {
+            size: payload.len().saturating_add(body_bytes),
             body_size,
             headers: Headers::default(),
             correlation_id: &[],
@@ -424,7 +427,7 @@ mod tests {
         let payload = header_payload(5, CELERY_FLAGS, &properties("x", &fields, "c"));
         let envelope = Envelope::read(&payload).unwrap();
         assert_eq!(envelope.headers.task(), None);
-        assert_eq!(envelope.headers.traceparent, Carried::NotText);
+        assert_eq!(envelope.headers.carrier.traceparent, Carried::NotText);
     }
 
     #[test]

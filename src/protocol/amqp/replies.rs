@@ -15,7 +15,6 @@ use crate::protocol::amqp::SYSTEM;
 use crate::protocol::amqp::channel::Delivered;
 use crate::protocol::amqp::channel::Delivering;
 use crate::protocol::amqp::channel::Returned;
-use crate::protocol::amqp::content::Content;
 use crate::protocol::amqp::content::Desk;
 use crate::protocol::amqp::envelope::Envelope;
 use crate::protocol::amqp::envelope::Past;
@@ -91,10 +90,10 @@ impl Replies<'_> {
         left: u64,
         patch: &mut Patch,
     ) -> Result<Reading, Halt> {
-        if let Some(mut content) = self.desk().read(frame, input, left)?
-            && let Some(task) = content.task.take()
+        if let Some(envelope) = self.desk().read(frame, input, left)?
+            && let Some(task) = envelope.headers.task()
         {
-            self.deliver(delivered, task, &content, frame, patch);
+            self.deliver(delivered, task, &envelope, frame, patch);
         }
         Ok(if patch.is_empty() {
             Reading::Pass
@@ -108,15 +107,15 @@ impl Replies<'_> {
     fn deliver(
         &mut self,
         delivered: &Delivered,
-        task: Task<'_>,
-        content: &Content<'_>,
+        task: &Task<'_>,
+        envelope: &Envelope<'_>,
         frame: Frame,
         patch: &mut Patch,
     ) {
-        let passage = passage(delivered, &content.envelope.past);
+        let passage = passage(delivered, &envelope.past);
         let arrival = Arrival {
-            task: &task,
-            headers: &content.envelope.headers,
+            task,
+            carrier: &envelope.headers.carrier,
             destination: &delivered.destination,
             passage: &passage,
         };
@@ -125,7 +124,7 @@ impl Replies<'_> {
         let tuning = self.state.tuning;
         let decision = self
             .desk()
-            .stamp(received.decision, content, frame, tuning, patch);
+            .stamp(received.decision, envelope, frame, tuning, patch);
         let connection = Arc::clone(&self.setup.connection);
         let receipt = (!delivered.no_ack).then(|| {
             let number = self.state.next_delivery;
@@ -140,9 +139,9 @@ impl Replies<'_> {
             system: SYSTEM,
             at: self.now,
             destination: Arc::clone(&delivered.destination),
-            task: (&task).into(),
+            task: task.into(),
             client_name: self.state.client_name.clone(),
-            size: content.size(),
+            size: envelope.size,
             passage,
             sent: received.sent,
             is_seen_sent: received.is_seen_sent,

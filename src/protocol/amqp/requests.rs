@@ -11,8 +11,8 @@ use crate::protocol::Setup;
 use crate::protocol::amqp::SYSTEM;
 use crate::protocol::amqp::channel::Publish;
 use crate::protocol::amqp::channel::Publishing;
-use crate::protocol::amqp::content::Content;
 use crate::protocol::amqp::content::Desk;
+use crate::protocol::amqp::envelope::Envelope;
 use crate::protocol::amqp::envelope::body_size;
 use crate::protocol::amqp::envelope::mark;
 use crate::protocol::amqp::frame;
@@ -123,7 +123,7 @@ impl Requests<'_> {
         patch: &mut Patch,
     ) -> Result<(Reading, Publishing), Halt> {
         let left = body_size(frame, input)?;
-        let Some(mut content) = self.desk().read(frame, input, left)? else {
+        let Some(envelope) = self.desk().read(frame, input, left)? else {
             let body = Publishing::Body {
                 left,
                 sent: Sent::default(),
@@ -133,13 +133,13 @@ impl Requests<'_> {
         };
         let mark = publish
             .mandatory
-            .then(|| mark(publish.target.route(), content.envelope.correlation_id));
-        let (hop, saying) = match content.task.take() {
+            .then(|| mark(publish.target.route(), envelope.correlation_id));
+        let (hop, saying) = match envelope.headers.task() {
             Some(task) => {
-                let hop = self.inject(publish, task, &content, frame, patch);
+                let hop = self.inject(publish, task, &envelope, frame, patch);
                 (Some(hop), None)
             }
-            None => (None, self.saying(publish, &content)),
+            None => (None, self.saying(publish, &envelope)),
         };
         let reading = if patch.is_empty() {
             Reading::Pass
@@ -151,7 +151,7 @@ impl Requests<'_> {
     }
 
     /// What a message may tell that is no task's, where anybody wants to know.
-    fn saying(&self, publish: &Publish, content: &Content<'_>) -> Option<Box<Saying>> {
+    fn saying(&self, publish: &Publish, envelope: &Envelope<'_>) -> Option<Box<Saying>> {
         let Setup {
             injector,
             limits,
@@ -161,7 +161,7 @@ impl Requests<'_> {
         if !injector.follows_runs() {
             return None;
         }
-        Saying::of(publish.target.route(), &content.envelope, limits, budget)
+        Saying::of(publish.target.route(), envelope, limits, budget)
     }
 
     fn desk(&mut self) -> Desk<'_> {
@@ -177,20 +177,19 @@ impl Requests<'_> {
     fn inject(
         &mut self,
         publish: &Publish,
-        task: Task<'_>,
-        content: &Content<'_>,
+        task: &Task<'_>,
+        envelope: &Envelope<'_>,
         frame: Frame,
         patch: &mut Patch,
     ) -> u64 {
         let setup = &mut *self.setup;
-        let headers = &content.envelope.headers;
+        let carrier = &envelope.headers.carrier;
         let destination = publish.target.destination();
-        let decision =
-            setup
-                .injector
-                .publish(&task, headers, destination, self.now, &mut setup.ids);
+        let decision = setup
+            .injector
+            .publish(task, carrier, destination, self.now, &mut setup.ids);
         let tuning = self.state.tuning;
-        let decision = self.desk().stamp(decision, content, frame, tuning, patch);
+        let decision = self.desk().stamp(decision, envelope, frame, tuning, patch);
         let connection = Arc::clone(&self.setup.connection);
         let number = self.state.next_hop;
         self.state.next_hop += 1;
@@ -204,9 +203,9 @@ impl Requests<'_> {
                 system: SYSTEM,
                 at: publish.at,
                 destination: Arc::clone(destination),
-                task: (&task).into(),
+                task: task.into(),
                 client_name: self.state.client_name.clone(),
-                size: content.size(),
+                size: envelope.size,
                 judgement: decision.judgement,
             })));
         number

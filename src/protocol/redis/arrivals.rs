@@ -83,7 +83,7 @@ impl reply::Listener for Arrivals<'_> {
         };
         let arrival = Arrival {
             task: &envelope.task,
-            headers: &envelope.headers,
+            carrier: &envelope.carrier,
             destination,
             passage: &passage,
         };

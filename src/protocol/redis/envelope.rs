@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-use crate::celery::Headers;
+use crate::celery::Carrier;
 use crate::celery::Task;
 use crate::hop::Stamp;
 use crate::protocol::patch::Patch;
@@ -17,7 +17,7 @@ use crate::protocol::redis::reader::Reader;
 #[derive(Debug)]
 pub struct Envelope<'a> {
     pub task: Task<'a>,
-    pub headers: Headers<'a>,
+    pub carrier: Carrier<'a>,
     /// A worker had it and puts it back: kombu marks the envelope, and keeps the mark out
     /// of whatever the task publishes later.
     pub redelivered: bool,

@@ -180,17 +180,18 @@ impl<'a> Reading<'a> {
         if self.has_bad_headers {
             return None;
         }
-        let headers = self.headers;
         let properties = self.properties?;
         let body = self.body?;
-        let task = if headers.names_a_task() {
-            headers.task()?
+        let is_protocol2 = self.headers.names_a_task();
+        let compression = self.headers.compression.clone();
+        let (task, carrier) = self.headers.into_parts();
+        let task = if is_protocol2 {
+            task?
         } else {
             let encoding = properties.body_encoding.and_then(|it| it.text());
             let body = decoded(&body, encoding.as_deref())?;
-            let compression = headers.compression.as_deref();
             let content_type = self.content_type?.text()?;
-            match read_protocol1(&body, &content_type, compression, body_max) {
+            match read_protocol1(&body, &content_type, compression.as_deref(), body_max) {
                 Some(task) => task,
                 None if self.names_a_host => return Some(Message::Event(body)),
                 None => return None,
@@ -203,7 +204,7 @@ impl<'a> Reading<'a> {
         } = properties.delivery_info;
         Some(Message::Task(Envelope {
             task,
-            headers,
+            carrier,
             redelivered,
             delivery_tag: properties.delivery_tag,
             // On the default exchange the routing key is the queue's name.

@@ -100,7 +100,7 @@ impl Requests<'_> {
         }
         let decision = self.setup.injector.publish(
             &envelope.task,
-            &envelope.headers,
+            &envelope.carrier,
             destination,
             self.now,
             &mut self.setup.ids,
