@@ -13,12 +13,14 @@ mod spans;
 mod tls;
 mod transport;
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -55,6 +57,9 @@ use crate::trace::Span;
 #[derive(Debug)]
 pub(super) struct Exporter {
     queue: mpsc::Sender<EncodedSpan>,
+    /// There are enough for a batch, or no more will come.
+    changed: Arc<Notify>,
+    batch_max: usize,
     encoder: Encoder,
     metrics: SpanMetrics,
     batches: JoinHandle<()>,
@@ -63,6 +68,7 @@ pub(super) struct Exporter {
 /// What exports one batch after the other.
 struct Batches {
     queue: mpsc::Receiver<EncodedSpan>,
+    changed: Arc<Notify>,
     requests: Requests,
     post: Post,
     batch_max: usize,
@@ -89,12 +95,16 @@ impl Exporter {
         stop: CancellationToken,
     ) -> Self {
         info!(endpoint = settings.endpoint(), "spans are exported");
-        let (sender, queue) = mpsc::channel(config.queue_max.max(1));
+        let queue_max = config.queue_max.max(1);
+        let (sender, queue) = mpsc::channel(queue_max);
+        let changed = Arc::new(Notify::new());
+        let batch_max = config.batch_max.clamp(1, queue_max);
         let batches = Batches {
             queue,
+            changed: Arc::clone(&changed),
             requests: requests(settings, instance),
             post: Post::new(Signal::Spans, settings),
-            batch_max: config.batch_max.max(1),
+            batch_max,
             schedule_delay: config.schedule_delay,
             endpoint: settings.endpoint(),
             failing: false,
@@ -105,6 +115,8 @@ impl Exporter {
         };
         Self {
             queue: sender,
+            changed,
+            batch_max,
             encoder: Encoder::default(),
             metrics,
             batches: tokio::spawn(batches.run()),
@@ -117,6 +129,7 @@ impl Exporter {
             Ok(place) => {
                 self.metrics.queued();
                 place.send(self.encoder.encode(&operation.span()));
+                self.added();
             }
             Err(_) => self.metrics.refused(),
         }
@@ -128,14 +141,24 @@ impl Exporter {
             Ok(place) => {
                 self.metrics.queued();
                 place.send(self.encoder.encode(&operation.span()));
+                self.added();
             }
             Err(_) => self.metrics.refused(),
+        }
+    }
+
+    /// Wakes whoever waits for a full batch, of which the first span has left the queue.
+    fn added(&self) {
+        let queued = self.queue.max_capacity() - self.queue.capacity();
+        if queued == self.batch_max - 1 {
+            self.changed.notify_one();
         }
     }
 
     /// Exports what is queued.
     pub(super) async fn finish(self) {
         drop(self.queue);
+        self.changed.notify_one();
         // Should it have panicked, there is nothing left to wait for.
         let _ = self.batches.await;
     }
@@ -196,21 +219,18 @@ impl Batches {
     /// Collects a full batch, or what has come within `schedule_delay` of its first span.
     /// False when there will be no more.
     async fn fill(&mut self, batch: &mut Vec<EncodedSpan>) -> bool {
-        if self.queue.recv_many(batch, self.batch_max).await == 0 {
+        let Some(first) = self.queue.recv().await else {
             return false;
-        }
+        };
+        batch.push(first);
         let due = tokio::time::Instant::now() + self.schedule_delay;
-        while batch.len() < self.batch_max {
-            let room = self.batch_max - batch.len();
-            let more = async {
-                // They come many at a time: not to be woken for each of them.
-                sleep(REST).await;
-                self.queue.recv_many(batch, room).await
-            };
-            match timeout_at(due, more).await {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => break,
-            }
+        let mut is_due = false;
+        // The others stay in the queue meanwhile: not to be woken for each of them.
+        while !is_due && !self.queue.is_closed() && self.queue.len() < self.batch_max - 1 {
+            is_due = timeout_at(due, self.changed.notified()).await.is_err();
+        }
+        if !self.queue.is_empty() {
+            self.queue.recv_many(batch, self.batch_max - 1).await;
         }
         true
     }
@@ -298,9 +318,6 @@ impl Batches {
         }
     }
 }
-
-/// How long a batch waits, at least, for more spans.
-const REST: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
