@@ -28,8 +28,9 @@ use crate::protocol::patch::Patch;
 /// A content header, read in place.
 #[derive(Debug)]
 pub(super) struct Envelope<'a> {
-    /// The size of the message: that of the payload and of the body that follows.
+    /// The size of the message: the payload and the body.
     pub(super) size: usize,
+    /// The length of the body that follows.
     pub(super) body_size: u64,
     pub(super) headers: Headers<'a>,
     /// What Celery and other clients tell a message by; empty where there is none.

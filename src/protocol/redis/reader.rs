@@ -182,28 +182,26 @@ impl<'a> Reading<'a> {
         }
         let properties = self.properties?;
         let body = self.body?;
-        let is_protocol2 = self.headers.names_a_task();
-        let compression = self.headers.compression.clone();
-        let (task, carrier) = self.headers.into_parts();
-        let task = if is_protocol2 {
-            task?
-        } else {
+        let mut headers = self.headers;
+        if !headers.names_a_task() {
             let encoding = properties.body_encoding.and_then(|it| it.text());
             let body = decoded(&body, encoding.as_deref())?;
+            let compression = headers.compression.as_deref();
             let content_type = self.content_type?.text()?;
-            match read_protocol1(&body, &content_type, compression.as_deref(), body_max) {
-                Some(task) => task,
+            match read_protocol1(&body, &content_type, compression, body_max) {
+                Some(task) => headers.describe(task),
                 None if self.names_a_host => return Some(Message::Event(body)),
                 None => return None,
             }
-        };
+        }
+        let (task, carrier) = headers.into_parts();
         let DeliveryInfo {
             redelivered,
             is_on_default_exchange,
             routing_key,
         } = properties.delivery_info;
         Some(Message::Task(Envelope {
-            task,
+            task: task?,
             carrier,
             redelivered,
             delivery_tag: properties.delivery_tag,
