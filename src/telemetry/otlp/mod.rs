@@ -137,14 +137,9 @@ impl Exporter {
 
     /// Takes a span as soon as there is room for it.
     pub(super) async fn send(&mut self, operation: Operation<'_>) {
-        match self.queue.reserve().await {
-            Ok(place) => {
-                self.metrics.queued();
-                place.send(self.encoder.encode(&operation.span()));
-                self.added();
-            }
-            Err(_) => self.metrics.refused(),
-        }
+        // The room stays: nobody else adds to the queue.
+        drop(self.queue.reserve().await);
+        self.offer(operation);
     }
 
     /// Wakes whoever waits for a full batch, of which the first span has left the queue.
