@@ -1,13 +1,11 @@
-use std::borrow::Cow;
-
 use wildmatch::WildMatch;
 
 use super::*;
 use crate::celery::Carrier;
-use crate::celery::HeaderValue;
-use crate::celery::Headers;
 use crate::config::Filter;
 use crate::hop::Origin;
+use crate::hop::injector::tests::carrier;
+use crate::hop::injector::tests::carrying;
 use crate::trace::Ratio;
 use crate::trace::derived_span_id;
 
@@ -43,14 +41,6 @@ fn task(id: &'static str) -> Task<'static> {
     }
 }
 
-fn carrier(fields: &[(&str, &str)]) -> Carrier<'static> {
-    let mut headers = Headers::default();
-    for (name, value) in fields {
-        headers.take(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
-    }
-    headers.carrier
-}
-
 fn publish(injector: &Injector, task: &Task<'_>, carrier: &Carrier<'_>) -> Decision {
     injector.publish(task, carrier, "celery", SENT, &mut IdSource::seeded(1))
 }
@@ -73,14 +63,6 @@ fn deliver_as(
         passage,
     };
     injector.deliver(&arrival, TAKEN, &mut IdSource::seeded(seed))
-}
-
-/// What a message carries that was stamped like this.
-fn carrying(decision: &Decision) -> Carrier<'static> {
-    let stamp = decision.stamp.as_ref().expect("the message was stamped");
-    let mut fields = vec![("traceparent", stamp.traceparent.as_str())];
-    fields.extend(stamp.tracestate.as_deref().map(|text| ("tracestate", text)));
-    carrier(&fields)
 }
 
 #[test]

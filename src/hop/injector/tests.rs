@@ -27,7 +27,7 @@ fn task(id: &'static str) -> Task<'static> {
     }
 }
 
-fn carrier(fields: &[(&str, &str)]) -> Carrier<'static> {
+pub(super) fn carrier(fields: &[(&str, &str)]) -> Carrier<'static> {
     with_nested(fields, &[])
 }
 
@@ -42,7 +42,7 @@ fn decide(injector: &Injector, task: &Task<'_>, carrier: &Carrier<'_>) -> Decisi
 }
 
 /// What a message carries that was stamped like this.
-fn carrying(decision: &Decision) -> Carrier<'static> {
+pub(super) fn carrying(decision: &Decision) -> Carrier<'static> {
     let stamp = decision.stamp.as_ref().expect("the message was stamped");
     let mut fields = vec![("traceparent", stamp.traceparent.as_str())];
     fields.extend(stamp.tracestate.as_deref().map(|text| ("tracestate", text)));

@@ -7,8 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::celery::Carrier;
-use crate::celery::HeaderValue;
-use crate::celery::Headers;
+use crate::hop::injector::tests::carrying;
 use crate::trace::derived_span_id;
 use crate::trace::derived_trace_id;
 
@@ -155,18 +154,4 @@ proptest! {
             prop_assert!(!parents.contains_key(at), "a loop");
         }
     }
-}
-
-/// What a message carries that was stamped like this.
-fn carrying(decision: &Decision) -> Carrier<'static> {
-    let mut headers = Headers::default();
-    let stamp = decision.stamp.as_ref().expect("the message was stamped");
-    headers.take(
-        "traceparent",
-        HeaderValue::Text(stamp.traceparent.clone().into()),
-    );
-    if let Some(tracestate) = &stamp.tracestate {
-        headers.take("tracestate", HeaderValue::Text(tracestate.clone().into()));
-    }
-    headers.carrier
 }
