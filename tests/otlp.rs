@@ -23,6 +23,7 @@ use opentelemetry_proto::tonic::trace::v1::span::Event as ProtoEvent;
 use opentelemetry_proto::tonic::trace::v1::span::Link as ProtoLink;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind as ProtoKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use prost::Message;
 
 use tracehop::celery::Task;
 use tracehop::celery::TaskState;
@@ -526,6 +527,76 @@ async fn what_a_collector_says_besides_does_not_cost_what_it_took() {
 }
 
 #[tokio::test]
+async fn a_page_that_answers_with_success_is_no_collector() {
+    for (reply, requests) in [(Reply::Page, 1), (Reply::Break, 4)] {
+        let collector = Collector::start(HttpProtobuf);
+        collector.always(reply);
+        let telemetry = start(&in_tens(HttpProtobuf, collector.address));
+        send(&telemetry, 0..10);
+        let metrics = telemetry.metrics();
+        telemetry.flush(GRACE).await;
+        // An answer that broke off may be whole the next time.
+        assert_eq!(collector.requests(), requests, "{reply:?}");
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 0);
+        assert_eq!(dropped(&metrics), [0, 10, 0, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_many_bytes_goes_out_in_several_requests() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        let config = config::Telemetry {
+            batch_max: 3000,
+            batch_bytes_max: 100 << 10,
+            ..in_tens(protocol, collector.address)
+        };
+        let telemetry = start(&config);
+        send(&telemetry, 0..3000);
+        telemetry.flush(GRACE).await;
+        assert_eq!(ids(&collector), (0..3000).map(span_id).collect());
+        let sizes = collector.sizes();
+        let all: usize = sizes.iter().sum();
+        assert!(sizes.iter().all(|size| *size <= 100 << 10), "{sizes:?}");
+        assert!(sizes.len() <= all / (99 << 10) + 1, "{sizes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_as_too_large_is_sent_again_in_halves() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.always(Reply::AtMost(150 << 10));
+        let config = config::Telemetry {
+            batch_max: 3000,
+            ..in_tens(protocol, collector.address)
+        };
+        let telemetry = start(&config);
+        send(&telemetry, 0..3000);
+        let metrics = telemetry.metrics();
+        telemetry.flush(GRACE).await;
+        assert_eq!(ids(&collector), (0..3000).map(span_id).collect());
+        assert_eq!(collector.spans().len(), 3000);
+        assert_eq!(dropped(&metrics), [0; 5]);
+        assert_eq!(value(&metrics, "tracehop_spans_exported_total"), 3000);
+    }
+}
+
+#[tokio::test]
+async fn whoever_finds_small_requests_too_large_is_not_asked_for_each_span() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        collector.always(Reply::AtMost(0));
+        let telemetry = start(&in_tens(protocol, collector.address));
+        send(&telemetry, 0..10);
+        let metrics = telemetry.metrics();
+        telemetry.flush(GRACE).await;
+        assert_eq!(collector.requests(), 1);
+        assert_eq!(dropped(&metrics), [0, 10, 0, 0, 0]);
+    }
+}
+
+#[tokio::test]
 async fn a_hung_collector_costs_what_does_not_fit_into_the_queue() {
     for protocol in [Grpc, HttpProtobuf] {
         let collector = Collector::start(protocol);
@@ -779,6 +850,34 @@ async fn metrics_are_exported_once_in_a_while_and_at_the_end() {
         for name in ["tracehop_messages", "tracehop_spans_exported"] {
             assert_eq!(sum(name), Some(Number::AsInt(3)), "{name}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_report_of_many_bytes_goes_out_in_several_requests() {
+    for protocol in [Grpc, HttpProtobuf] {
+        let collector = Collector::start(protocol);
+        let telemetry = start(&config::Telemetry {
+            metrics: true,
+            batch_bytes_max: 4 << 10,
+            ..to(protocol, collector.address)
+        });
+        telemetry.flush(GRACE).await;
+        let reports = collector.reports();
+        let sizes: Vec<usize> = reports
+            .iter()
+            .map(|report| report.request.encoded_len())
+            .collect();
+        assert!(sizes.iter().all(|size| *size <= 4 << 10), "{sizes:?}");
+        let names: BTreeSet<_> = reports
+            .iter()
+            .flat_map(|report| &report.request.resource_metrics[0].scope_metrics[0].metrics)
+            .map(|metric| metric.name.as_str())
+            .collect();
+        assert!(
+            names.len() > 10 && names.contains("tracehop_spans_exported"),
+            "{names:?}"
+        );
     }
 }
 

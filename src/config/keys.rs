@@ -122,6 +122,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(telemetry.sampler: SamplerName),
     key!(telemetry.queue_max: Count),
     key!(telemetry.batch_max: Count),
+    key!(telemetry.batch_bytes_max: Bytes),
     key!(telemetry.schedule_delay: Time),
     key!(telemetry.export_timeout: Time),
     key!(telemetry.flush_grace: Grace),

@@ -314,6 +314,8 @@ pub struct Telemetry {
     pub queue_max: usize,
     /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
     pub batch_max: usize,
+    /// The largest request, before it is compressed.
+    pub batch_bytes_max: usize,
     /// `OTEL_BSP_SCHEDULE_DELAY`.
     pub schedule_delay: Duration,
     /// How long one export may take, with all its attempts. `OTEL_BSP_EXPORT_TIMEOUT`,
@@ -478,6 +480,7 @@ impl Default for Telemetry {
             sampler: Sampler::default(),
             queue_max: 16_384,
             batch_max: 512,
+            batch_bytes_max: 4 << 20,
             schedule_delay: Duration::from_secs(5),
             export_timeout: Duration::from_secs(10),
             flush_grace: Duration::from_secs(5),

@@ -14,10 +14,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
+use axum::response::Html;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::post;
@@ -82,6 +84,12 @@ pub(crate) enum Answer {
     Chatter(i64),
     /// Refused for good.
     Refuse,
+    /// Refused where it is larger than this, as gRPC and HTTP servers do it.
+    AtMost(usize),
+    /// Somebody else's page, with a status of success. Over HTTP only.
+    Page,
+    /// The connection breaks within the answer. Over HTTP only.
+    Break,
     /// Refused for now; over HTTP with a `Retry-After` of no seconds.
     Unavailable,
     /// Refused for this number of seconds.
@@ -175,6 +183,15 @@ impl Collector {
         self.mind.reports.lock().unwrap().clone()
     }
 
+    /// How large the requests were that were accepted, before compression.
+    pub(crate) fn sizes(&self) -> Vec<usize> {
+        let received = self.received();
+        let sizes = received
+            .iter()
+            .map(|received| received.request.encoded_len());
+        sizes.collect()
+    }
+
     /// The spans that were accepted.
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.received()
@@ -200,14 +217,23 @@ impl Mind {
         let always = *self.always.lock().unwrap();
         let next = self.answers.lock().unwrap().pop_front();
         let answer = always.or(next).unwrap_or(Answer::Accept);
-        match answer {
+        let is_taken = match answer {
             Answer::Hang => std::future::pending().await,
-            Answer::Accept | Answer::Partial(_) | Answer::Chatter(_) => {
-                self.received.lock().unwrap().push(received);
-            }
-            Answer::Refuse | Answer::Unavailable | Answer::Throttle(_) => {}
+            Answer::Accept | Answer::Partial(_) | Answer::Chatter(_) => true,
+            Answer::AtMost(bytes) => received.request.encoded_len() <= bytes,
+            Answer::Page
+            | Answer::Break
+            | Answer::Refuse
+            | Answer::Unavailable
+            | Answer::Throttle(_) => false,
+        };
+        if is_taken {
+            self.received.lock().unwrap().push(received);
         }
-        answer
+        match answer {
+            Answer::AtMost(_) if is_taken => Answer::Accept,
+            answer => answer,
+        }
     }
 }
 
@@ -286,6 +312,13 @@ async fn receive_http(State(mind): State<Arc<Mind>>, headers: HeaderMap, body: B
     };
     match mind.decide(received).await {
         Answer::Refuse => StatusCode::BAD_REQUEST.into_response(),
+        Answer::AtMost(_) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Answer::Page => Html("<html>Sign in</html>").into_response(),
+        Answer::Break => {
+            let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+            let parts = [Ok(Bytes::from_static(b"\x0a")), Err(broken)];
+            Body::from_stream(futures_util::stream::iter(parts)).into_response()
+        }
         Answer::Unavailable => {
             (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response()
         }
@@ -308,10 +341,13 @@ fn serve_grpc(address: SocketAddr, papers: Option<&Papers>, mind: Arc<Mind>) -> 
     if let Some(papers) = papers {
         server = server.tls_config(papers.tonic()).unwrap();
     }
+    // Answers are compressed for whoever takes them so.
     let traces = TraceServiceServer::new(Grpc(Arc::clone(&mind)))
-        .accept_compressed(CompressionEncoding::Gzip);
-    let metrics =
-        MetricsServiceServer::new(Grpc(mind)).accept_compressed(CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
+    let metrics = MetricsServiceServer::new(Grpc(mind))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let server = server.add_service(traces).add_service(metrics);
     tokio::spawn(async { server.serve_with_incoming(incoming).await.unwrap() });
     address
@@ -334,6 +370,9 @@ impl TraceService for Grpc {
         };
         match self.0.decide(received).await {
             Answer::Refuse => Err(Status::invalid_argument("not this")),
+            Answer::AtMost(bytes) => Err(Status::resource_exhausted(format!(
+                "grpc: received message larger than max ({bytes})"
+            ))),
             Answer::Unavailable => Err(Status::unavailable("not now")),
             Answer::Throttle(seconds) => {
                 let after = Some(Duration::from_secs(seconds));

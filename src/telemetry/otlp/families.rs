@@ -51,6 +51,42 @@ pub(super) fn metrics(openmetrics: &str, start: Timestamp, now: Timestamp) -> Ve
     metrics
 }
 
+/// Splits off about half of `metrics`, or of the series of the only one; `None` where there is but one.
+pub(super) fn split_off_half(metrics: &mut Vec<Metric>) -> Option<Vec<Metric>> {
+    if let [metric] = &mut metrics[..] {
+        return Some(vec![split_off_half_of(metric)?]);
+    }
+    (metrics.len() > 1).then(|| metrics.split_off(metrics.len() / 2))
+}
+
+fn split_off_half_of(metric: &mut Metric) -> Option<Metric> {
+    fn half<Point>(points: &mut Vec<Point>) -> Option<Vec<Point>> {
+        (points.len() > 1).then(|| points.split_off(points.len() / 2))
+    }
+    let data = match metric.data.as_mut()? {
+        Data::Sum(sum) => Data::Sum(Sum {
+            data_points: half(&mut sum.data_points)?,
+            aggregation_temporality: sum.aggregation_temporality,
+            is_monotonic: sum.is_monotonic,
+        }),
+        Data::Histogram(histogram) => Data::Histogram(Histogram {
+            data_points: half(&mut histogram.data_points)?,
+            aggregation_temporality: histogram.aggregation_temporality,
+        }),
+        Data::Gauge(gauge) => Data::Gauge(Gauge {
+            data_points: half(&mut gauge.data_points)?,
+        }),
+        _ => return None,
+    };
+    Some(Metric {
+        name: metric.name.clone(),
+        description: metric.description.clone(),
+        unit: metric.unit.clone(),
+        data: Some(data),
+        ..Metric::default()
+    })
+}
+
 fn empty(kind: &str) -> Data {
     let temporality = AggregationTemporality::Cumulative.into();
     match kind {

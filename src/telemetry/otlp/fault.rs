@@ -28,6 +28,9 @@ pub(super) enum Fault {
         /// would say the same.
         again_after: Option<Duration>,
     },
+    /// The request is larger than the collector takes; a part of it may be taken.
+    #[error("{0}; is telemetry.batch_bytes_max more than the collector takes?")]
+    TooLarge(String),
 }
 
 impl Fault {
@@ -39,8 +42,19 @@ impl Fault {
         }
     }
 
+    /// Whoever answered is no collector, whatever the status says.
+    pub(super) fn not_otlp(answer: &str) -> Self {
+        Self::Failed {
+            words: format!("the answer is {answer}, not a collector's; check the endpoint"),
+            again_after: None,
+        }
+    }
+
     /// Which answers of HTTP are worth another attempt.
     pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap) -> Self {
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::TooLarge(format!("the collector answered {status}"));
+        }
         let may_pass = matches!(status.as_u16(), 429 | 502 | 503 | 504);
         let asked = || wait(headers.get(RETRY_AFTER)?.to_str().ok()?);
         Self::Failed {
@@ -56,12 +70,16 @@ impl Fault {
             return Self::on_the_way(source);
         }
         let asked = || status.get_details_retry_info()?.retry_delay;
+        let words = format!(
+            "the collector answered {:?}: {}",
+            status.code(),
+            printable(status.message())
+        );
+        if status.code() == Code::ResourceExhausted && asked().is_none() {
+            return Self::TooLarge(words);
+        }
         Self::Failed {
-            words: format!(
-                "the collector answered {:?}: {}",
-                status.code(),
-                printable(status.message())
-            ),
+            words,
             again_after: match status.code() {
                 Code::Cancelled
                 | Code::DeadlineExceeded
@@ -77,7 +95,7 @@ impl Fault {
 
     pub(super) fn again_after(&self) -> Option<Duration> {
         match self {
-            Self::Timeout(_) => None,
+            Self::Timeout(_) | Self::TooLarge(_) => None,
             Self::Failed { again_after, .. } => *again_after,
         }
     }
@@ -124,6 +142,7 @@ mod tests {
             (400, Some("3"), None),
             (401, None, None),
             (404, None, None),
+            (413, Some("3"), None),
             (429, Some("3"), seconds(3)),
             (500, None, None),
             (502, None, seconds(0)),

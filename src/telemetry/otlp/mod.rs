@@ -4,6 +4,7 @@
 //! OpenTelemetry's own exporter would copy every text of every span several times over, and
 //! does not tell what it drops.
 
+mod answer;
 mod families;
 mod fault;
 mod reports;
@@ -17,9 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-use prost::Message;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -39,9 +37,9 @@ pub use spans::Encoder;
 use crate::config::Telemetry;
 use crate::hop::Operation;
 use crate::telemetry::health::Health;
-use crate::telemetry::labels::printable;
 use crate::telemetry::metrics::DropReason;
 use crate::telemetry::metrics::SpanMetrics;
+use crate::telemetry::otlp::answer::Answer;
 use crate::telemetry::otlp::fault::Fault;
 use crate::telemetry::otlp::spans::EncodedSpan;
 use crate::telemetry::otlp::spans::Requests;
@@ -72,11 +70,13 @@ struct Batches {
     requests: Requests,
     post: Post,
     batch_max: usize,
+    batch_bytes_max: usize,
     schedule_delay: Duration,
     /// For the log.
     endpoint: String,
     failing: bool,
     repeats: Repeats<DropReason>,
+    too_large: Repeats<()>,
     metrics: SpanMetrics,
     health: Health,
     stop: CancellationToken,
@@ -105,10 +105,12 @@ impl Exporter {
             requests: requests(settings, instance),
             post: Post::new(Signal::Spans, settings),
             batch_max,
+            batch_bytes_max: config.batch_bytes_max,
             schedule_delay: config.schedule_delay,
             endpoint: settings.endpoint(),
             failing: false,
             repeats: Repeats::new(repeat_interval),
+            too_large: Repeats::new(repeat_interval),
             metrics: metrics.clone(),
             health,
             stop,
@@ -174,12 +176,8 @@ pub(super) async fn probe(settings: &Settings, instance: &str, span: &Span<'_>) 
     let mut post = Post::new(Signal::Spans, settings);
     let asked = Instant::now();
     let outcome = match post.insist(request, &CancellationToken::new()).await {
-        Ok(answer) => match complaint(&answer) {
-            Some(complaint) if complaint.rejected_spans > 0 => {
-                Err(format!("it was rejected: {}", complaint.error_message))
-            }
-            _ => Ok(()),
-        },
+        Ok(answer) if answer.rejected > 0 => Err(format!("it was rejected: {}", answer.words)),
+        Ok(_) => Ok(()),
         Err(fault) => Err(fault.to_string()),
     };
     Probe {
@@ -191,16 +189,6 @@ pub(super) async fn probe(settings: &Settings, instance: &str, span: &Span<'_>) 
 
 fn requests(settings: &Settings, instance: &str) -> Requests {
     Requests::new(resource::resource(settings, instance), resource::scope())
-}
-
-/// What the collector has to say of spans that it has taken, or not all of them.
-fn complaint(answer: &[u8]) -> Option<ExportTracePartialSuccess> {
-    // It is not told whether these bytes are its own; the status says that it took them.
-    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
-    let mut complaint = answer.partial_success?;
-    complaint.error_message = printable(&complaint.error_message).into_owned();
-    let is_one = complaint.rejected_spans > 0 || !complaint.error_message.is_empty();
-    is_one.then_some(complaint)
 }
 
 impl Batches {
@@ -230,16 +218,38 @@ impl Batches {
         true
     }
 
-    /// Exports a batch. A failure costs the batch, for it was tried again where OTLP says so
-    /// and there was time. It may have been the batch's own fault; when the next one fails too, the
-    /// collector has trouble enough, and is left in peace for a while.
+    /// Exports a batch, in as many requests as its bytes call for. One that the collector finds
+    /// too large is sent again in halves.
     async fn export(&mut self, batch: &mut Vec<EncodedSpan>) {
-        let spans = batch.len();
-        let request = self.requests.of(batch);
+        let mut due = vec![&batch[..]];
+        while let Some(spans) = due.pop() {
+            let count = self.requests.fitting(spans, self.batch_bytes_max);
+            let (spans, later) = spans.split_at(count);
+            if !later.is_empty() {
+                due.push(later);
+            }
+            let request = self.requests.of(spans);
+            let may_be_too_large = spans.len() > 1 && request.len() > SMALL_REQUEST_BYTES;
+            let began = Instant::now();
+            let answer = self.post.insist(request, &self.stop).await;
+            self.metrics.ended_after(began.elapsed());
+            if let Err(fault @ Fault::TooLarge(_)) = &answer
+                && may_be_too_large
+            {
+                self.halved(fault);
+                let (first, second) = spans.split_at(spans.len() / 2);
+                due.extend([second, first]);
+                continue;
+            }
+            self.ended(spans.len(), answer).await;
+        }
         batch.clear();
-        let began = Instant::now();
-        let answer = self.post.insist(request, &self.stop).await;
-        self.metrics.ended_after(began.elapsed());
+    }
+
+    /// What became of the spans of a request. A failure costs them, for the request was tried again
+    /// where OTLP says so and there was time. It may have been their own fault; when the next one
+    /// fails too, the collector has trouble enough, and is left in peace for a while.
+    async fn ended(&mut self, spans: usize, answer: Result<Answer, Fault>) {
         match answer {
             Ok(answer) => {
                 let rejected = self.rejected(spans, &answer);
@@ -263,17 +273,15 @@ impl Batches {
     }
 
     /// How many of the spans of a batch the collector has rejected: for good, by OTLP.
-    fn rejected(&mut self, spans: usize, answer: &[u8]) -> usize {
-        let Some(complaint) = complaint(answer) else {
+    fn rejected(&mut self, spans: usize, answer: &Answer) -> usize {
+        if !answer.is_complaint() {
             return 0;
-        };
-        let rejected = usize::try_from(complaint.rejected_spans)
-            .unwrap_or(0)
-            .min(spans);
+        }
+        let rejected = answer.rejected.min(spans);
         let why = DropReason::Rejected;
         self.metrics.dropped(rejected, why);
         if rejected == spans {
-            self.health.failed(now(), &complaint.error_message);
+            self.health.failed(now(), &answer.words);
         }
         if let Some(suppressed) = self.repeats.admit(why, Instant::now()) {
             warn!(
@@ -282,16 +290,27 @@ impl Batches {
                 rejected,
                 suppressed,
                 "the collector took spans with a complaint: {}",
-                complaint.error_message
+                answer.words
             );
         }
         rejected
     }
 
+    /// Nothing is lost by it, but time.
+    fn halved(&mut self, fault: &Fault) {
+        if let Some(suppressed) = self.too_large.admit((), Instant::now()) {
+            let endpoint = &self.endpoint;
+            warn!(
+                endpoint,
+                suppressed, "a request is sent again in halves: {fault}"
+            );
+        }
+    }
+
     fn failed(&mut self, spans: usize, fault: &Fault) {
         let why = match fault {
             Fault::Timeout(_) => DropReason::Timeout,
-            Fault::Failed { .. } => DropReason::Failed,
+            Fault::Failed { .. } | Fault::TooLarge(_) => DropReason::Failed,
         };
         self.failing = true;
         self.metrics.dropped(spans, why);
@@ -314,25 +333,6 @@ impl Batches {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_told_or_cannot_be_read_is_no_complaint() {
-        let told = |rejected_spans, message: &str| {
-            let partial_success = Some(ExportTracePartialSuccess {
-                rejected_spans,
-                error_message: message.to_owned(),
-            });
-            complaint(&ExportTraceServiceResponse { partial_success }.encode_to_vec())
-        };
-        assert_eq!(complaint(b""), None);
-        assert_eq!(complaint(b"\xff\xff\xff"), None);
-        assert_eq!(complaint(b"<html>"), None);
-        assert_eq!(told(0, ""), None);
-        assert_eq!(told(-1, ""), None);
-        assert_eq!(told(3, "").unwrap().rejected_spans, 3);
-        assert_eq!(told(0, "a\nb").unwrap().error_message, "a?b");
-    }
-}
+/// A request of this size is not too large for anybody: whoever says so has another reason, which
+/// smaller ones do not mend.
+const SMALL_REQUEST_BYTES: usize = 64 << 10;

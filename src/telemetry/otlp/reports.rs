@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use opentelemetry_proto::tonic::metrics::v1::ScopeMetrics;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -20,6 +21,7 @@ use tracing::warn;
 
 use crate::config::Telemetry;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::answer::Answer;
 use crate::telemetry::otlp::families;
 use crate::telemetry::otlp::fault::Fault;
 use crate::telemetry::otlp::resource;
@@ -44,7 +46,15 @@ struct Reporter {
     start: Timestamp,
     endpoint: String,
     failing: bool,
-    repeats: Repeats<()>,
+    repeats: Repeats<Trouble>,
+    batch_bytes_max: usize,
+}
+
+/// What is logged of a report.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Trouble {
+    Failed,
+    Complaint,
 }
 
 impl Reports {
@@ -65,6 +75,7 @@ impl Reports {
             endpoint: settings.endpoint(),
             failing: false,
             repeats: Repeats::new(repeat_interval),
+            batch_bytes_max: config.batch_bytes_max,
         };
         let stop = CancellationToken::new();
         let reporting = reporter.run(config.metrics_interval, stop.clone());
@@ -98,34 +109,71 @@ impl Reporter {
         }
     }
 
+    /// Sends all metrics, in as many requests as their bytes call for.
     async fn report(&mut self) {
         let metrics = families::metrics(&self.metrics.encode(), self.start, now());
-        let request = ExportMetricsServiceRequest {
+        let mut due = vec![metrics];
+        let mut failed = false;
+        while let Some(mut metrics) = due.pop() {
+            let request = self.request(&metrics).encode_to_vec();
+            let answer = if request.len() <= self.batch_bytes_max {
+                self.post.send(request.into()).await
+            } else {
+                Err(Fault::TooLarge("it was not sent".to_owned()))
+            };
+            match answer {
+                Ok(answer) => self.complained(&answer),
+                Err(fault) => {
+                    let half = matches!(fault, Fault::TooLarge(_))
+                        .then(|| families::split_off_half(&mut metrics));
+                    match half.flatten() {
+                        Some(half) => due.extend([half, metrics]),
+                        None => {
+                            failed = true;
+                            self.failed(&fault);
+                        }
+                    }
+                }
+            }
+        }
+        if !failed && std::mem::take(&mut self.failing) {
+            info!(endpoint = self.endpoint, "metrics are exported again");
+        }
+    }
+
+    fn request(&self, metrics: &[Metric]) -> ExportMetricsServiceRequest {
+        ExportMetricsServiceRequest {
             resource_metrics: vec![ResourceMetrics {
                 resource: Some(self.resource.clone()),
                 scope_metrics: vec![ScopeMetrics {
                     scope: Some(resource::scope()),
-                    metrics,
+                    metrics: metrics.to_vec(),
                     ..ScopeMetrics::default()
                 }],
                 ..ResourceMetrics::default()
             }],
-        };
-        match self.post.send(request.encode_to_vec().into()).await {
-            Ok(_) => {
-                if std::mem::take(&mut self.failing) {
-                    info!(endpoint = self.endpoint, "metrics are exported again");
-                }
-            }
-            Err(fault) => self.failed(&fault),
         }
     }
 
     fn failed(&mut self, fault: &Fault) {
         self.failing = true;
-        if let Some(suppressed) = self.repeats.admit((), Instant::now()) {
+        if let Some(suppressed) = self.repeats.admit(Trouble::Failed, Instant::now()) {
             let endpoint = &self.endpoint;
             warn!(endpoint, suppressed, "metrics were not exported: {fault}");
+        }
+    }
+
+    fn complained(&mut self, answer: &Answer) {
+        if answer.is_complaint()
+            && let Some(suppressed) = self.repeats.admit(Trouble::Complaint, Instant::now())
+        {
+            warn!(
+                endpoint = self.endpoint,
+                rejected = answer.rejected,
+                suppressed,
+                "the collector took metrics with a complaint: {}",
+                answer.words
+            );
         }
     }
 }

@@ -70,11 +70,27 @@ impl Requests {
         }
     }
 
+    /// How many of `spans`, from the first on, fit into a request of `bytes_max`; one in any
+    /// case.
+    pub(super) fn fitting(&self, spans: &[EncodedSpan], bytes_max: usize) -> usize {
+        let mut spans_len = 0;
+        let fitting = spans.iter().take_while(|span| {
+            spans_len += span.len();
+            self.len(spans_len) <= bytes_max
+        });
+        fitting.count().max(1)
+    }
+
+    /// The length of a request with spans of `spans_len`.
+    fn len(&self, spans_len: usize) -> usize {
+        nested_len(self.resource.len() + nested_len(self.scope.len() + spans_len))
+    }
+
     pub(super) fn of(&self, spans: &[EncodedSpan]) -> Bytes {
         let spans_len: usize = spans.iter().map(|span| span.len()).sum();
         let scope_len = self.scope.len() + spans_len;
         let resource_len = self.resource.len() + nested_len(scope_len);
-        let mut request = Vec::with_capacity(nested_len(resource_len));
+        let mut request = Vec::with_capacity(self.len(spans_len));
         begin_nested(request::RESOURCE_SPANS, resource_len, &mut request);
         request.extend_from_slice(&self.resource);
         begin_nested(resource_spans::SCOPE_SPANS, scope_len, &mut request);

@@ -39,6 +39,7 @@ use tonic::codec::Encoder;
 use tonic::metadata::MetadataMap;
 
 use crate::config::OtlpProtocol;
+use crate::telemetry::otlp::answer::Answer;
 use crate::telemetry::otlp::fault::Fault;
 use crate::telemetry::otlp::settings::Settings;
 use crate::telemetry::otlp::settings::Signal;
@@ -61,7 +62,7 @@ impl Post {
     }
 
     /// Sends once.
-    pub(super) async fn send(&mut self, request: Bytes) -> Result<Bytes, Fault> {
+    pub(super) async fn send(&mut self, request: Bytes) -> Result<Answer, Fault> {
         let request = self.wire.packed(request);
         let answer = timeout(self.deadline, self.wire.send(request)).await;
         answer.unwrap_or(Err(Fault::Timeout(self.deadline)))
@@ -73,7 +74,7 @@ impl Post {
         &mut self,
         request: Bytes,
         stop: &CancellationToken,
-    ) -> Result<Bytes, Fault> {
+    ) -> Result<Answer, Fault> {
         let request = self.wire.packed(request);
         let until = Instant::now() + self.deadline;
         let mut last = Fault::Timeout(self.deadline);
@@ -134,7 +135,10 @@ impl Wire {
             OtlpProtocol::Grpc => {
                 let connector = connector.enable_http2().wrap_connector(tcp(settings));
                 let client = client.http2_only(true).build(connector);
-                let mut client = Grpc::with_origin(client, endpoint);
+                // Go's servers answer in the encoding of the request, so it is said that the answer
+                // may come in it, too.
+                let mut client = Grpc::with_origin(client, endpoint)
+                    .accept_compressed(CompressionEncoding::Gzip);
                 if settings.gzip {
                     client = client.send_compressed(CompressionEncoding::Gzip);
                 }
@@ -181,7 +185,7 @@ impl Wire {
         }
     }
 
-    async fn send(&mut self, request: Bytes) -> Result<Bytes, Fault> {
+    async fn send(&mut self, request: Bytes) -> Result<Answer, Fault> {
         match self {
             Self::Grpc {
                 client,
@@ -193,7 +197,7 @@ impl Wire {
                 let path = method.parse().expect("it is the path of a method");
                 let answer = client.unary(request, path, Raw).await;
                 match answer {
-                    Ok(answer) => Ok(answer.into_inner()),
+                    Ok(answer) => Answer::of_protobuf(&answer.into_inner()),
                     Err(status) => Err(Fault::of_status(&status)),
                 }
             }
@@ -211,13 +215,13 @@ impl Wire {
                 let (answer, body) = answer
                     .map_err(|error| Fault::on_the_way(&error))?
                     .into_parts();
-                // Read in any case, so that the connection can be used again. What cannot be
-                // read does not undo what the status says.
+                // Read in any case, so that the connection can be used again.
                 let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-                if answer.status.is_success() {
-                    return Ok(body.map(|body| body.to_bytes()).unwrap_or_default());
+                if !answer.status.is_success() {
+                    return Err(Fault::of_answer(answer.status, &answer.headers));
                 }
-                Err(Fault::of_answer(answer.status, &answer.headers))
+                let body = body.map_err(|error| Fault::on_the_way(&*error))?;
+                Answer::of_http(&answer.headers, &body.to_bytes())
             }
         }
     }
@@ -236,8 +240,7 @@ fn tcp(settings: &Settings) -> HttpConnector {
     connector
 }
 
-/// Messages that are encoded already, and answers that are not decoded yet: what is no protobuf
-/// does not undo what the status says.
+/// Messages that are encoded already, and answers that are not decoded yet.
 struct Raw;
 
 impl Codec for Raw {
