@@ -14,9 +14,14 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use tracehop::config::Limits;
 use tracehop::config::Route;
+use tracehop::hop::Answer;
+use tracehop::hop::Sighting;
 use tracehop::net::Parts;
 use tracehop::protocol::Side;
+use tracehop::telemetry::Queue;
 use tracehop::telemetry::Sightings;
+use tracehop::telemetry::now;
+use tracehop::trace::Timestamp;
 
 use support::TestProxy;
 use support::log::Log;
@@ -263,6 +268,75 @@ async fn a_sighting_is_recorded_before_its_bytes_arrive() {
         assert!(recorded.try_take(&mut Vec::new()), "it is there already");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_that_nobody_answers_ends_when_the_brokers_socket_has_taken_it() {
+    let (_proxy, mut app, broker, recorded) = joined_unanswered().await;
+    assert!(ends(&recorded).is_empty(), "it is with us");
+    let unread = now();
+    let (broker_hears, _broker_says) = broker.stream.into_split();
+    let drunk = tokio::spawn(drink(broker_hears, vec![0; STALLED_BYTES].into()));
+    let mut ends_told = Vec::new();
+    until(|| {
+        ends_told.extend(ends(&recorded));
+        !ends_told.is_empty()
+    })
+    .await;
+    let [(at, Answer::Unanswered)] = &*ends_told else {
+        panic!("{ends_told:?}");
+    };
+    assert!(*at > unread);
+    app.finish().await;
+    drunk.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_that_the_broker_never_took_is_lost() {
+    let (proxy, _app, broker, recorded) = joined_unanswered().await;
+    broker.reset();
+    until(|| proxy.view.connections() == 0).await;
+    let told = ends(&recorded);
+    assert!(matches!(&*told, [(_, Answer::Lost)]), "{told:?}");
+}
+
+/// An app that has said more than the sockets on the way to its broker can take, which reads
+/// nothing: the rest waits in the proxy.
+async fn joined_unanswered() -> (TestProxy, Peer, Peer, Queue) {
+    let limits = Limits {
+        buffer_bytes_max: STALLED_BYTES,
+        ..Limits::default()
+    };
+    let parts = parts();
+    let (sightings, recorded) = Sightings::queue(1 << 20, Arc::clone(&parts.metrics));
+    let parts = Parts { sightings, ..parts };
+    let broker = Broker::listen().await;
+    let brokers = [broker.address];
+    let proxy = TestProxy::start_seeing(&brokers, limits, parts, sessions::unanswered);
+    let (mut app, broker) = tokio::join!(proxy.connect(), broker.accept());
+    SockRef::from(&broker.stream)
+        .set_recv_buffer_size(64 << 10)
+        .unwrap();
+    app.say(vec![0; STALLED_BYTES]).await;
+    let received = "tracehop_received_bytes_total{route=\"test\",peer=\"client\"}";
+    until(|| proxy.metric(received) == Some(STALLED_BYTES as f64)).await;
+    (proxy, app, broker, recorded)
+}
+
+/// How the last publication has ended, and when.
+fn ends(recorded: &Queue) -> Vec<(Timestamp, Answer)> {
+    let mut seen = Vec::new();
+    recorded.try_take(&mut seen);
+    let ends = seen.into_iter().filter_map(|sighting| match sighting {
+        Sighting::Answered { hop, at, answer } => {
+            (hop.number == STALLED_BYTES as u64).then_some((at, answer))
+        }
+        _ => None,
+    });
+    ends.collect()
+}
+
+/// More than the kernel takes for a broker that does not read.
+const STALLED_BYTES: usize = 12 << 20;
 
 // The way to the broker.
 

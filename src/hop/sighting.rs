@@ -402,7 +402,7 @@ pub enum Answer {
     Refused(Box<str>),
     /// It was part of a transaction that was discarded or aborted.
     Discarded,
-    /// The protocol gives no answer.
+    /// The protocol gives no answer. It ends when the broker's socket has taken it.
     Unanswered,
     /// There may have been an answer; it could not be read, or not be told from others.
     Unread,
@@ -413,6 +413,13 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Whether it says that nothing will be heard of a publication that may not have been
+    /// written yet.
+    #[must_use]
+    pub const fn comes_with_writing(&self) -> bool {
+        matches!(self, Self::Unanswered | Self::Unread)
+    }
+
     /// What went wrong, if anything did: its kind, a word of few values, and the words for it.
     #[must_use]
     pub fn error(&self) -> Option<(&str, &str)> {

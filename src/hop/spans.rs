@@ -27,12 +27,17 @@ pub enum Operation<'a> {
 }
 
 impl<'a> Operation<'a> {
+    /// It takes time, as everything does: backends warn of a span that ends when it begins.
     #[must_use]
     pub fn span(self) -> Span<'a> {
-        match self {
+        let span = match self {
             Self::Send(sent) => sent.send_span(),
             Self::Receive(taken) => taken.receive_span(),
             Self::Process(taken) => taken.process_span(),
+        };
+        Span {
+            end: span.end.max(span.start.after(SHORTEST)),
+            ..span
         }
     }
 }
@@ -79,7 +84,7 @@ impl Sent {
             kind: publication.judgement.kind,
             parent: publication.judgement.parent,
             start: publication.at,
-            end: self.ended.max(publication.at),
+            end: self.ended,
             ..span(&publication.judgement, attributes, error)
         }
     }
@@ -164,7 +169,7 @@ impl Taken {
             kind: SpanKind::Consumer,
             parent: Some(parent),
             start: delivery.at,
-            end: end.max(delivery.at),
+            end,
             events: self.events(),
             ..span(judgement, attributes, self.error())
         }
@@ -328,6 +333,8 @@ fn said(key: &'static str, truth: bool) -> Option<(&'static str, Value<'static>)
     truth.then(|| (key, true.into()))
 }
 
+/// The shortest time that a span can tell of.
+const SHORTEST: Duration = Duration::from_nanos(1);
 /// So that telling of a message takes one allocation.
 const ATTRIBUTES_MAX: usize = 32;
 const ERROR_TYPE: &str = "error.type";
@@ -564,6 +571,31 @@ mod tests {
             ("tracehop.expired", true.into()),
         ] {
             assert_eq!(value(&span, key), Some(expected), "{key}");
+        }
+    }
+
+    #[test]
+    fn every_span_takes_time_whatever_the_clocks_say() {
+        let sent_at = |ended| Sent {
+            ended: Timestamp::from_nanos(ended),
+            ..sent(Answer::Unanswered)
+        };
+        let at_once = taken(|taken| {
+            Arc::make_mut(&mut taken.delivery).sent = None;
+            taken.settled = Some((Settlement::Automatic, seconds(3)));
+        });
+        let before_it_was_sent = taken(|taken| {
+            Arc::make_mut(&mut taken.delivery).sent = Some(seconds(5));
+            taken.settled = Some((Settlement::Acknowledged, seconds(2)));
+        });
+        let sent = [sent_at(4), sent_at(5), sent_at(9)];
+        let operations = [&at_once, &before_it_was_sent]
+            .into_iter()
+            .flat_map(|taken| [Operation::Receive(taken), Operation::Process(taken)])
+            .chain(sent.iter().map(Operation::Send));
+        for operation in operations {
+            let span = operation.span();
+            assert!(span.start < span.end, "{span:?}");
         }
     }
 

@@ -19,6 +19,7 @@ mod relay;
 mod stream;
 mod tls;
 mod transparent;
+mod unwritten;
 mod upstream;
 mod workers;
 

@@ -22,6 +22,7 @@ use crate::net::connection::Shared;
 use crate::net::drain::Signal;
 use crate::net::stream::Stream;
 use crate::net::tls;
+use crate::net::unwritten::Unwritten;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Side;
@@ -39,6 +40,7 @@ pub(super) struct Relay<'a> {
     broker: Peer,
     session: Box<dyn Session>,
     out: Outbox,
+    unwritten: Unwritten,
     buffer_bytes_max: usize,
     metrics: &'a RouteMetrics,
     sightings: &'a Sightings,
@@ -107,6 +109,7 @@ impl<'a> Relay<'a> {
             broker: Peer::new(broker),
             session,
             out: Outbox::default(),
+            unwritten: Unwritten::default(),
             buffer_bytes_max: shared.limits.buffer_bytes_max,
             metrics,
             sightings: &shared.sightings,
@@ -240,7 +243,20 @@ impl<'a> Relay<'a> {
     fn write(&mut self, to: Side, cx: &mut Context<'_>) -> bool {
         match to {
             Side::Client => self.client.tell(&mut self.out.to_client, cx),
-            Side::Broker => self.broker.tell(&mut self.out.to_broker, cx),
+            Side::Broker => {
+                let waiting = self.out.to_broker.len();
+                let moved = self.broker.tell(&mut self.out.to_broker, cx);
+                let told = &mut self.out.sightings;
+                match self.broker.hearing {
+                    Hearing::Lost => self.unwritten.lost(now, told),
+                    _ => {
+                        let written = waiting - self.out.to_broker.len();
+                        self.unwritten.written(written, now, told);
+                    }
+                }
+                self.record();
+                moved
+            }
         }
     }
 
@@ -272,11 +288,16 @@ impl<'a> Relay<'a> {
         let answer = catch_unwind(AssertUnwindSafe(|| {
             question(&mut *self.session, now(), &mut self.out)
         }));
+        self.unwritten.keep(&mut self.out);
+        self.record();
+        answer.map_err(|_| Ending::Panicked)
+    }
+
+    fn record(&mut self) {
         if !self.out.sightings.is_empty() {
             self.sightings.record(&mut self.out.sightings);
             self.out.sightings.shrink_to(KEPT_SIGHTINGS_MAX);
         }
-        answer.map_err(|_| Ending::Panicked)
     }
 
     /// Lets the session book what stays open, and closes the sockets as the ending calls for.
@@ -287,6 +308,8 @@ impl<'a> Relay<'a> {
                 let _ = self.ask(|session, now, out| session.finish(side, now, out));
             }
         }
+        self.unwritten.lost(now, &mut self.out.sightings);
+        self.record();
         match ending {
             Ending::Closed | Ending::HalfClosed | Ending::Parted | Ending::Cut => {
                 self.client.close();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracehop::hop::Answer;
+use tracehop::hop::HopId;
 use tracehop::hop::Sighting;
 use tracehop::protocol::Outbox;
 use tracehop::protocol::Session;
@@ -225,6 +227,40 @@ impl Session for Sighted {
             connection: Arc::clone(&self.0.connection),
             why: "test",
         });
+        pass(from, bytes, out);
+    }
+
+    fn finish(&mut self, _from: Side, _now: Timestamp, _out: &mut Outbox) {}
+
+    fn part(&mut self, _now: Timestamp, _out: &mut Outbox) -> bool {
+        true
+    }
+}
+
+/// Passes everything on. Each read of the app is a publication that nobody answers; its number
+/// is how much the app has said by then.
+pub fn unanswered(setup: Setup) -> Box<dyn Session> {
+    Box::new(Unanswered { setup, said: 0 })
+}
+
+struct Unanswered {
+    setup: Setup,
+    said: u64,
+}
+
+impl Session for Unanswered {
+    fn receive(&mut self, from: Side, bytes: &[u8], now: Timestamp, out: &mut Outbox) {
+        if from == Side::Client {
+            self.said += bytes.len() as u64;
+            out.sightings.push(Sighting::Answered {
+                hop: HopId {
+                    session: self.setup.connection.session,
+                    number: self.said,
+                },
+                at: now,
+                answer: Answer::Unanswered,
+            });
+        }
         pass(from, bytes, out);
     }
 
