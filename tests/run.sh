@@ -5,6 +5,7 @@
 #   tests/run.sh rust             formatting, lints, tests of the crate
 #   tests/run.sh celery [ARGS…]   the suite with real brokers and real Celery; ARGS go to pytest
 #   tests/run.sh deploy [ARGS…]   what deploy/ holds, by Helm, Kustomize, promtool and systemd
+#   tests/run.sh backends [ARGS…] export to a real Jaeger and Collector, which are built with Go
 #
 # Needs Rust, Python 3 and, for what is missing, apt with root or sudo.
 set -u
@@ -13,7 +14,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 part=${1:-all}
 shift || true
-case $part in all | rust | celery | deploy) ;; *) fail "unknown part '$part': rust, celery or deploy" ;; esac
+case $part in all | rust | celery | deploy | backends) ;; *) fail "unknown part '$part': rust, celery, deploy or backends" ;; esac
 
 logs=.cache/logs
 mkdir -p $logs
@@ -105,10 +106,34 @@ deploy_part() {
     tests deploy .cache/venv/deploy/bin/python -m pytest tests/deploy "$@"
 }
 
+backends_part() {
+    need_python
+    need_redis
+    need_rabbitmq
+    need_openssl
+    venv celery-5.7 tests/celery/requirements.txt
+    check build cargo build
+    tests backends .cache/venv/celery-5.7/bin/python -m pytest tests/backends \
+        --numprocesses 2 --dist loadfile "$@"
+}
+
 need_rust
 case $part in all | rust) rust_part ;; esac
 case $part in all | celery) celery_part "$@" ;; esac
 case $part in all | deploy) deploy_part "$@" ;; esac
+case $part in
+backends)
+    need_jaeger
+    backends_part "$@"
+    ;;
+all)
+    if have_jaeger; then
+        backends_part "$@"
+    else
+        say "backends: left out, for $HOP_JAEGER is not there; tests/run.sh backends builds it"
+    fi
+    ;;
+esac
 
 say "what was checked, in $SECONDS s"
 for i in "${!names[@]}"; do printf '%-8s %s\n' "${names[$i]}" "${verdicts[$i]}"; done

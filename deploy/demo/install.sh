@@ -89,6 +89,31 @@ need_valgrind() {
     command -v valgrind >/dev/null || apt_install "valgrind is not installed" valgrind
 }
 
+# have_jaeger: whether there is a Jaeger for the tests: what HOP_JAEGER names, or one that was built
+# before. Sets HOP_JAEGER.
+have_jaeger() {
+    local version
+    if [ -z "${HOP_JAEGER:-}" ]; then
+        version=$(awk '$1 == "github.com/jaegertracing/jaeger" { print $2 }' tests/backends/go.mod)
+        HOP_JAEGER=${XDG_CACHE_HOME:-$HOME/.cache}/tracehop/jaeger-$version
+    fi
+    export HOP_JAEGER
+    [ -x "$HOP_JAEGER" ]
+}
+
+# need_jaeger: builds one, into the user's cache: 16 minutes of CPU where Go has nothing cached.
+need_jaeger() {
+    if have_jaeger; then return; fi
+    local minor
+    minor=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+    [ "${minor:-0}" -ge 24 ] ||
+        fail "Jaeger is built with Go 1.24 or later; https://go.dev/doc/install tells how to get it"
+    say "building Jaeger into $HOP_JAEGER; without Go's cache that takes some ten minutes"
+    mkdir -p "$(dirname "$HOP_JAEGER")"
+    quietly env CGO_ENABLED=0 go build -C tests/backends -trimpath -o "$HOP_JAEGER" \
+        github.com/jaegertracing/jaeger/cmd/jaeger
+}
+
 # bench_tools OPTION…: builds what is in tests/bench with those options of cargo.
 bench_tools() {
     # With the very dependencies that the proxy has.
