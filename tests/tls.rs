@@ -16,9 +16,12 @@ use tracehop::config::Route;
 use tracehop::config::Upstream;
 use tracehop::config::UpstreamTls;
 use tracehop::net::Drained;
+use tracehop::net::Parts;
+use tracehop::net::Workers;
 
 use support::TestProxy;
 use support::log::Log;
+use support::parts;
 use support::peer::Broker;
 use support::peer::Peer;
 use support::route;
@@ -98,6 +101,25 @@ fn start(route: Route) -> TestProxy {
 }
 
 // What passes.
+
+#[tokio::test]
+async fn tls_goes_with_a_connection_to_the_thread_that_relays_it() {
+    let stage = Stage::new("threads");
+    let broker = stage.broker().await;
+    let parts = Parts {
+        workers: Workers::start().unwrap(),
+        ..parts()
+    };
+    let route = stage.route(&[broker.address]);
+    let proxy = TestProxy::start_route_with(route, Limits::default(), parts);
+    for _ in 0..5 {
+        let (mut app, mut broker) = tokio::join!(stage.connect(&proxy), broker.accept());
+        app.say("a question").await;
+        broker.expect("a question").await;
+        broker.say("an answer").await;
+        app.expect("an answer").await;
+    }
+}
 
 #[tokio::test]
 async fn much_passes_both_ways_at_once_and_each_end_is_told_by_itself() {

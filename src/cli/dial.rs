@@ -10,11 +10,11 @@ use rustls::pki_types::ServerName;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::config::UpstreamTls;
+use crate::net;
 use crate::net::TlsFailure;
 
 /// A connection, with TLS or without.
@@ -26,13 +26,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// The addresses of a name; at least one.
 pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let found: Vec<_> = within(STEP_TIME_MAX, lookup_host((host, port)))
-        .await?
-        .collect();
-    if found.is_empty() {
-        return Err(io::Error::other("the name has no address"));
-    }
-    Ok(found)
+    within(STEP_TIME_MAX, net::resolve(host, port)).await
 }
 
 pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {

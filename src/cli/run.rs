@@ -22,6 +22,7 @@ use crate::config::Loaded;
 use crate::config::Route;
 use crate::config::Sources;
 use crate::hop::Injector;
+use crate::net::DnsConfig;
 use crate::net::Drained;
 use crate::net::Parts;
 use crate::net::Proxy;
@@ -42,7 +43,7 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     let served = runtime.block_on(serve(loaded, sources));
-    // A name server that does not answer must not hold up the end.
+    // A name server of the collector that does not answer must not hold up the end.
     runtime.shutdown_background();
     served
 }
@@ -90,6 +91,7 @@ async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
         sightings: telemetry.sightings(),
         metrics: Arc::clone(&metrics),
         workers: Workers::start().context("cannot start threads")?,
+        dns: DnsConfig::default(),
         repeat_interval: config.log.repeat_interval,
     };
     let proxy = Proxy::bind(&config.routes, config.limits, parts)?;

@@ -147,6 +147,13 @@ impl Upstream {
     pub fn is_tls(&self) -> bool {
         address::is_tls(self.scheme)
     }
+
+    /// Whether the brokers beside it have the same queues: the nodes of a RabbitMQ do, while
+    /// what waits on one Redis is not on another.
+    #[must_use]
+    pub fn is_one_of_a_cluster(&self) -> bool {
+        self.scheme.contains("amqp")
+    }
 }
 
 /// What is done with the context of task messages.
@@ -257,7 +264,7 @@ pub struct Limits {
     pub buffer_bytes_max: usize,
     /// Requests of one session that may wait for their reply and still be paired with it.
     pub pending_max: usize,
-    /// How long one address of an upstream may take to accept a connection.
+    /// How long it may take to connect to a broker, with all its names, addresses and TLS.
     pub connect_timeout: Duration,
     /// How long a TLS handshake with an app or a broker may take.
     pub handshake_timeout: Duration,
@@ -448,7 +455,7 @@ impl Default for Limits {
             hold_total_bytes_max: 256 << 20,
             buffer_bytes_max: 256 << 10,
             pending_max: 1 << 16,
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_millis(3500),
             handshake_timeout: Duration::from_secs(10),
             half_closed_max: Duration::from_secs(120),
             open_hops_max: 100_000,

@@ -1,5 +1,6 @@
 //! One connection, from its acceptance to its end.
 
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::config;
 use crate::config::Limits;
@@ -26,6 +29,7 @@ use crate::net::certificates::BadFiles;
 use crate::net::certificates::Certificates;
 use crate::net::drain::Drain;
 use crate::net::drain::Signal;
+use crate::net::listener::Reserved;
 use crate::net::listener::reset;
 use crate::net::proxy::OpenSession;
 use crate::net::relay::Ending;
@@ -35,7 +39,8 @@ use crate::net::tls;
 use crate::net::tls::Failure;
 use crate::net::transparent;
 use crate::net::transparent::OwnConnections;
-use crate::net::upstream;
+use crate::net::upstream::Connector;
+use crate::net::workers::Worker;
 use crate::net::workers::Workers;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
@@ -71,12 +76,14 @@ pub(super) struct Route {
     pub(super) client_tls: Option<Certificates<ListenerTls>>,
     /// `None`: no broker's URL asks for it.
     pub(super) broker_tls: Option<Certificates<UpstreamTls>>,
+    connector: Connector,
 }
 
 impl Route {
     /// Reads what TLS needs of files.
     pub(super) fn new(
         config: config::Route,
+        connector: Connector,
         metrics: RouteMetrics,
         repeat_interval: Duration,
     ) -> Result<Self, BadFiles> {
@@ -99,6 +106,7 @@ impl Route {
                 .map(|files| Certificates::load(files, metrics.clone()))
                 .transpose()?,
             config,
+            connector,
             metrics,
             repeats: Mutex::new(Repeats::new(repeat_interval)),
         })
@@ -123,55 +131,112 @@ impl Deref for Route {
     }
 }
 
-/// Serves one connection; the place is free again afterwards.
-pub(super) async fn serve(
-    client: TcpStream,
+/// An app that has been accepted, and has no broker yet.
+pub(super) struct Accepted {
+    pub(super) client: TcpStream,
+    pub(super) address: SocketAddr,
+    /// The file descriptor for its broker.
+    pub(super) reserved: Reserved,
+    pub(super) open: Open,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Accepted {
+    /// Finds its broker, and hands both over to a thread that relays between them.
+    pub(super) async fn open(self) {
+        let Self {
+            client,
+            address,
+            reserved,
+            open,
+            shared,
+        } = self;
+        let route = &*open.route;
+        let signal = shared.drain.signal();
+        let meant;
+        let upstreams = if route.transparent {
+            match meant_by(&client, address, route, &shared) {
+                Some(upstream) => meant = [upstream],
+                None => return reset(client),
+            }
+            &meant[..]
+        } else {
+            &route.upstream[..]
+        };
+        let Some(client) = greet(client, address, route, &shared, &signal).await else {
+            return;
+        };
+        drop(reserved);
+        let reached = reach_broker(client, address, upstreams, route, &shared, &signal).await;
+        let Some((client, broker, upstream)) = reached else {
+            return;
+        };
+        let connected = Connected {
+            client,
+            broker,
+            address,
+            upstream: upstream.clone(),
+            signal,
+            open,
+            worker: shared.workers.least_busy(),
+            shared: Arc::clone(&shared),
+        };
+        let worker = connected.worker.handle().clone();
+        shared.drain.spawn_on(&worker, connected.relay());
+    }
+}
+
+/// An app and its broker, ready to be relayed between.
+struct Connected {
+    client: Stream,
+    broker: Stream,
     address: SocketAddr,
-    route: Arc<Route>,
+    upstream: Upstream,
+    signal: Signal,
+    open: Open,
+    worker: Arc<Worker>,
     shared: Arc<Shared>,
-    _place: OwnedSemaphorePermit,
-) {
-    let _open = Open::new(&route.metrics);
-    let signal = shared.drain.signal();
-    let meant;
-    let upstreams = if route.transparent {
-        match meant_by(&client, address, &route, &shared) {
-            Some(upstream) => meant = [upstream],
-            None => return reset(client),
-        }
-        &meant[..]
-    } else {
-        &route.upstream[..]
-    };
-    let Some(client) = greet(client, address, &route, &shared, &signal).await else {
-        return;
-    };
-    // Boxed, as is a handshake: a connection takes no room for them once they are over.
-    let reached = Box::pin(reach_broker(
-        client, address, upstreams, &route, &shared, &signal,
-    ));
-    let Some((client, broker, upstream)) = reached.await else {
-        return;
-    };
-    let _own = match route.transparent {
-        true => shared.own.note(broker.tcp()),
-        false => None,
-    };
-    let session = open_session(address, upstream, &route, &shared);
-    // Where an app does not know of us it cannot be told to leave TLS out: it passes unread.
-    let refuses_tls = !route.transparent;
-    let mut relay = Relay::new(
-        client,
-        broker,
-        session,
-        refuses_tls,
-        &route.metrics,
-        &shared,
-    );
-    let ending = relay.run(&signal).await;
-    relay.end(ending);
-    shared.drain.book(ending);
-    tell(ending, address, upstream, &route);
+}
+
+impl Connected {
+    /// Relays until either has left; the place is free again afterwards.
+    async fn relay(self) {
+        let Self {
+            client,
+            broker,
+            address,
+            upstream,
+            signal,
+            open,
+            worker: _worker,
+            shared,
+        } = self;
+        let route = &*open.route;
+        // Their events are told to this thread from now on.
+        let (Ok(client), Ok(broker)) = (client.adopt(), broker.adopt()) else {
+            route.failed("accept");
+            return;
+        };
+        let _own = match route.transparent {
+            true => shared.own.note(broker.tcp()),
+            false => None,
+        };
+        let session = open_session(address, &upstream, route, &shared);
+        // Where an app does not know of us it cannot be told to leave TLS out: it passes unread.
+        let refuses_tls = !route.transparent;
+        let mut relay = Relay::new(
+            client,
+            broker,
+            session,
+            refuses_tls,
+            &route.metrics,
+            &shared,
+        );
+        let ending = relay.run(&signal).await;
+        relay.end(ending);
+        shared.drain.book(ending);
+        tell(ending, address, &upstream, route);
+    }
 }
 
 /// The broker that an app meant when a firewall sent it here.
@@ -254,7 +319,7 @@ async fn reach_broker<'a>(
             return None;
         }
         () = left(client.tcp()) => return None,
-        reached = upstream::connect(upstreams, route, &shared.limits) => reached,
+        reached = route.connector.connect(upstreams, route, &shared.limits) => reached,
     };
     match reached {
         Ok((broker, upstream)) => Some((client, broker, upstream)),
@@ -274,12 +339,19 @@ async fn reach_broker<'a>(
     }
 }
 
-/// Waits until the app has left without a word, or has been reset.
+/// Waits until the app has left: without a word, by a reset, or some time ago.
 ///
-/// An app that has spoken and then sent its end may still wait for the answer.
+/// An app that has spoken and then sent its end may still wait for the answer, but what it said
+/// must not reach a broker long after it has given up.
 async fn left(client: &TcpStream) {
-    if let Ok(1..) = client.peek(&mut [0]).await {
-        let _ = client.ready(Interest::ERROR).await;
+    // The kernel may know already what no event has told yet.
+    let ended = SockRef::from(client).peek(&mut [MaybeUninit::uninit()]);
+    if matches!(ended, Ok(0)) || !matches!(client.peek(&mut [0]).await, Ok(1..)) {
+        return;
+    }
+    let ended = client.ready(Interest::PRIORITY | Interest::ERROR).await;
+    if ended.is_ok_and(|ready| !ready.is_error()) {
+        let _ = timeout(ENDED_PATIENCE, client.ready(Interest::ERROR)).await;
     }
 }
 
@@ -340,18 +412,27 @@ fn tell(ending: Ending, client: SocketAddr, broker: &Upstream, route: &Route) {
     }
 }
 
-/// Counts a connection as open for as long as it lives, however it ends.
-struct Open<'a>(&'a RouteMetrics);
+/// A connection, which counts as open for as long as this lives, and has its place.
+pub(super) struct Open {
+    route: Arc<Route>,
+    _place: OwnedSemaphorePermit,
+}
 
-impl<'a> Open<'a> {
-    fn new(metrics: &'a RouteMetrics) -> Self {
-        metrics.opened();
-        Self(metrics)
+impl Open {
+    pub(super) fn new(route: Arc<Route>, place: OwnedSemaphorePermit) -> Self {
+        route.metrics.opened();
+        Self {
+            route,
+            _place: place,
+        }
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.closed();
+        self.route.metrics.closed();
     }
 }
+
+/// How long a broker is still looked for when the app will say no more.
+const ENDED_PATIENCE: Duration = Duration::from_secs(1);

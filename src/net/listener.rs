@@ -18,7 +18,8 @@ use tokio::time::sleep;
 
 use crate::config;
 use crate::net::certificates::BadFiles;
-use crate::net::connection;
+use crate::net::connection::Accepted;
+use crate::net::connection::Open;
 use crate::net::connection::Route;
 use crate::net::connection::Shared;
 
@@ -26,6 +27,8 @@ use crate::net::connection::Shared;
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: TcpListener,
+    /// Copied to take a file descriptor, and nothing else.
+    spare: Arc<Socket>,
     address: SocketAddr,
     route: Arc<Route>,
 }
@@ -52,10 +55,15 @@ impl BindError {
 impl Listener {
     /// Listens on the route's address. From here on the kernel takes connections.
     pub(super) fn bind(route: Arc<Route>) -> Result<Self, BindError> {
-        let bound = listen(route.listen).and_then(|socket| Ok((socket.local_addr()?, socket)));
-        match bound {
-            Ok((address, socket)) => Ok(Self {
+        let listen = || {
+            let socket = listen(route.listen)?;
+            let spare = Socket::new(Domain::for_address(route.listen), Type::STREAM, None)?;
+            Ok((socket.local_addr()?, socket, spare))
+        };
+        match listen() {
+            Ok((address, socket, spare)) => Ok(Self {
                 socket,
+                spare: Arc::new(spare),
                 address,
                 route,
             }),
@@ -91,11 +99,11 @@ impl Listener {
             let accepted = tokio::select! {
                 biased;
                 () = signal.begun() => return,
-                accepted = self.socket.accept() => accepted,
+                accepted = self.accept_one() => accepted,
             };
             let pause = match accepted {
-                Ok((client, address)) => {
-                    self.admit(client, address, &shared);
+                Ok((client, address, reserved)) => {
+                    self.admit(client, address, reserved, &shared);
                     continue;
                 }
                 Err(error) => self.complain(&error),
@@ -110,8 +118,22 @@ impl Listener {
         }
     }
 
+    /// Accepts an app once there is a file descriptor for its broker, too. Until then it waits
+    /// in the backlog; accepted, it would have to be reset.
+    async fn accept_one(&self) -> io::Result<(TcpStream, SocketAddr, Reserved)> {
+        let reserved = Reserved(self.spare.try_clone()?);
+        let (client, address) = self.socket.accept().await?;
+        Ok((client, address, reserved))
+    }
+
     /// Gives a connection a task of its own, or refuses it when there are too many.
-    fn admit(&self, client: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
+    fn admit(
+        &self,
+        client: TcpStream,
+        address: SocketAddr,
+        reserved: Reserved,
+        shared: &Arc<Shared>,
+    ) {
         let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
             reset(client);
             if let Some(suppressed) = self.route.failed("connections_max") {
@@ -125,20 +147,14 @@ impl Listener {
             return;
         };
         tune(&client);
-        let (route, shared) = (Arc::clone(&self.route), Arc::clone(shared));
-        let drain = &Arc::clone(&shared).drain;
-        let (Some(worker), Ok(client)) = (shared.workers.least_busy(), client.into_std()) else {
-            self.route.failed("accept");
-            return;
+        let accepted = Accepted {
+            client,
+            address,
+            reserved,
+            open: Open::new(Arc::clone(&self.route), place),
+            shared: Arc::clone(shared),
         };
-        drain.spawn_on(&worker.handle().clone(), async move {
-            // Its events are told to the thread that serves it.
-            match TcpStream::from_std(client) {
-                Ok(client) => connection::serve(client, address, route, shared, place).await,
-                Err(_) => _ = route.failed("accept"),
-            }
-            drop(worker);
-        });
+        shared.drain.spawn(accepted.open());
     }
 
     /// Tells of a failed accept, and says whether to pause before the next one.
@@ -160,6 +176,10 @@ impl Listener {
         pause
     }
 }
+
+/// A file descriptor that nobody else can have until this is dropped.
+#[derive(Debug)]
+pub(super) struct Reserved(#[expect(dead_code, reason = "it is held, not used")] Socket);
 
 /// Whose fault it is that an accept failed.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@
 //! proxy ─────► drain                            until both are done, or told to part
 //! ```
 //!
-//! One task per connection, on one of the workers. What it waits for is only its own two
-//! sockets.
+//! Connections are opened on a thread apart. Then each is one task on one of the workers, and
+//! what it waits for is only its own two sockets.
 
 mod certificates;
 mod connection;
@@ -30,4 +30,6 @@ pub use proxy::Proxy;
 pub use proxy::Serving;
 pub use proxy::View;
 pub use tls::Failure as TlsFailure;
+pub use upstream::DnsConfig;
+pub use upstream::resolve;
 pub use workers::Workers;

@@ -22,6 +22,8 @@ use crate::net::drain::Signal;
 use crate::net::listener::BindError;
 use crate::net::listener::Listener;
 use crate::net::transparent::OwnConnections;
+use crate::net::upstream::Connector;
+use crate::net::upstream::DnsConfig;
 use crate::net::workers::Workers;
 use crate::protocol;
 use crate::protocol::HoldBudget;
@@ -40,6 +42,7 @@ pub struct Parts {
     pub sightings: Sightings,
     pub metrics: Arc<Metrics>,
     pub workers: Workers,
+    pub dns: DnsConfig,
     /// How long a failure that was logged stays silent.
     pub repeat_interval: Duration,
 }
@@ -58,11 +61,13 @@ impl Proxy {
     ///
     /// Outside a tokio runtime.
     pub fn bind(routes: &[config::Route], limits: Limits, parts: Parts) -> Result<Self, BindError> {
+        let _on_its_thread = parts.workers.opener().enter();
         let listeners = routes
             .iter()
             .map(|route| {
                 let metrics = parts.metrics.route(&route.name);
-                Route::new(route.clone(), metrics, parts.repeat_interval)
+                let connector = Connector::new(parts.dns.clone());
+                Route::new(route.clone(), connector, metrics, parts.repeat_interval)
                     .map_err(|error| BindError::of_files(route, error))
                     .and_then(|route| Listener::bind(Arc::new(route)))
             })
@@ -131,7 +136,10 @@ impl Proxy {
             self.metrics,
         ));
         for listener in self.listeners {
-            shared.drain.spawn(listener.accept(Arc::clone(&shared)));
+            let opener = shared.workers.opener();
+            shared
+                .drain
+                .spawn_on(opener, listener.accept(Arc::clone(&shared)));
         }
         Serving { shared, routes }
     }

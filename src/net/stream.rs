@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -27,6 +28,22 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Has the thread that this is called on told of its events from now on.
+    pub(super) fn adopt(self) -> io::Result<Self> {
+        match self {
+            Self::Plain(tcp) => Ok(Self::Plain(TcpStream::from_std(tcp.into_std()?)?)),
+            Self::Tls(mut tls) => {
+                // TLS does not give its socket away: a second handle takes the place of the
+                // first. Without a descriptor for it all goes on as it was, only slower.
+                let tcp = tls.get_mut().0;
+                if let Ok(same) = tcp.as_fd().try_clone_to_owned() {
+                    *tcp = TcpStream::from_std(same.into())?;
+                }
+                Ok(Self::Tls(tls))
+            }
         }
     }
 

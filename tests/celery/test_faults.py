@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import threading
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -25,6 +26,7 @@ from harness import (
     eventually,
     free_port,
     python,
+    url_of,
 )
 from plain import client_of, connect, serves
 from stage import Mode, Stage, legs, new_tag
@@ -96,6 +98,28 @@ def test_a_broker_that_is_not_there_is_refused_as_it_would_be_without_us(tmp_pat
             client.ping()
         failed = lambda: hop.metric("tracehop_connections_failed_total")  # noqa: E731
         eventually(lambda: failed() > 0, "it is counted")
+
+
+def test_celery_reaches_the_second_broker_while_the_first_is_silent(tmp_path, stage):
+    system, receiver = stage.server.system, f"http://127.0.0.1:{free_port()}"
+    with silent_port() as silent:
+        upstream = f"{url_of(system, silent)};{stage.server.url}"
+        with (
+            Tracehop(tmp_path, upstream, receiver, system=system) as hop,
+            stage.new_producer("failing-over", stage.env(PLAIN, False, hop.url)) as producer,
+        ):
+            stage.worker(PLAIN).ready()
+            assert producer.order("delay", new_tag())["value"] == 3
+            failed = "tracehop_connections_failed_total"
+            assert hop.metric(failed, reason="unreachable") == 0
+
+
+@contextmanager
+def silent_port():
+    """A port that neither takes nor refuses a connection: its backlog is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        with socket.create_connection(listener.getsockname()):
+            yield listener.getsockname()[1]
 
 
 def test_a_client_that_vanishes_in_mid_command_leaves_nothing_behind(server, hop):

@@ -6,6 +6,7 @@
 )]
 
 pub mod log;
+pub mod names;
 pub mod peer;
 pub mod program;
 pub mod rabbitmq;
@@ -28,6 +29,7 @@ use tracehop::config::Route;
 use tracehop::config::Upstream;
 use tracehop::config::UpstreamTls;
 use tracehop::hop::Injector;
+use tracehop::net::DnsConfig;
 use tracehop::net::Drained;
 use tracehop::net::Parts;
 use tracehop::net::Proxy;
@@ -92,7 +94,12 @@ impl TestProxy {
 
     /// On this route, with sessions that pass everything on.
     pub fn start_route(route: Route, limits: Limits) -> Self {
-        Self::bind_and_serve_route(route, limits, parts(), |proxy| {
+        Self::start_route_with(route, limits, parts())
+    }
+
+    /// The same with parts of the test's own.
+    pub fn start_route_with(route: Route, limits: Limits, parts: Parts) -> Self {
+        Self::bind_and_serve_route(route, limits, parts, |proxy| {
             proxy.with_sessions(|_, _| sessions::passing())
         })
     }
@@ -188,6 +195,7 @@ pub fn parts() -> Parts {
         sightings,
         metrics,
         workers: Workers::here(),
+        dns: DnsConfig::default(),
         repeat_interval: Duration::from_secs(60),
     }
 }

@@ -24,6 +24,7 @@ use tracehop::config;
 use tracehop::config::Environment;
 use tracehop::config::Sources;
 use tracehop::hop::Injector;
+use tracehop::net::DnsConfig;
 use tracehop::net::Parts;
 use tracehop::net::Proxy;
 use tracehop::net::Workers;
@@ -63,6 +64,7 @@ pub(crate) fn subject(telemetry: &Telemetry, readiness: Readiness) -> Subject {
         sightings: telemetry.sightings(),
         metrics: telemetry.metrics(),
         workers: Workers::here(),
+        dns: DnsConfig::default(),
         repeat_interval: Duration::from_secs(60),
     };
     let proxy = Proxy::bind(&config.routes, config.limits, parts).unwrap();
