@@ -52,7 +52,7 @@ impl reply::Listener for Arrivals<'_> {
         self.pairing.element(index, type_byte, text);
     }
 
-    fn wants(&self, type_byte: u8, place: Place) -> Want {
+    fn wants(&mut self, type_byte: u8, place: Place) -> Want {
         self.pairing.wants(type_byte, place)
     }
 

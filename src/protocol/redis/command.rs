@@ -45,12 +45,19 @@ pub(super) enum Request<'a> {
         resp3: Option<bool>,
     },
     Reset,
-    ReplyOn,
-    ReplyOff,
-    ReplySkip,
+    Reply(ReplyMode),
     Monitor,
     /// What follows is a replication stream.
     Sync,
+}
+
+/// What CLIENT REPLY asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplyMode {
+    On,
+    Off,
+    /// No reply to the next request.
+    Skip,
 }
 
 /// What the reply to a pop looks like, if there was something to be popped.
@@ -96,6 +103,9 @@ pub(super) trait Listener {
 
     /// A request has ended.
     fn end(&mut self, request: Request<'_>);
+
+    /// An empty request has ended. Redis passes over it without a word.
+    fn nothing(&mut self);
 }
 
 /// Reads the requests of one connection.
@@ -147,6 +157,7 @@ enum Command {
     Client,
     Monitor,
     Sync,
+    Psync,
 }
 
 /// What is to be seen of an argument.
@@ -199,11 +210,12 @@ impl Commands {
         let Some((line, length)) = self.line.find(input)? else {
             return Ok(Step::Need(input.len() + 1));
         };
-        let count = parse_length(line.get(1..).unwrap_or_default())?;
-        // Redis passes over an empty request without a word.
-        if let Some(count @ 1..) = count {
-            self.begin(listener);
-            self.state = State::Argument { index: 0, count };
+        match parse_length(line.get(1..).unwrap_or_default())? {
+            Some(count @ 1..) => {
+                self.begin(listener);
+                self.state = State::Argument { index: 0, count };
+            }
+            Some(0) | None => listener.nothing(),
         }
         Ok(Step::Pass(length))
     }
@@ -394,6 +406,7 @@ impl Commands {
     fn request(&self, count: u64) -> Request<'_> {
         let [first, second] = &self.words;
         match self.command {
+            command if !command.takes(count) => Request::Plain,
             Command::Other | Command::Remove => Request::Plain,
             Command::Push | Command::Publish => Request::Push,
             Command::PopFrom => Request::Pop(Pop::From(&self.key)),
@@ -421,14 +434,15 @@ impl Commands {
             },
             Command::Reset => Request::Reset,
             Command::Client if count == 3 && self.names_itself() => Request::SetName(&self.key),
-            Command::Client => match (first.as_bytes(), second.as_bytes()) {
-                (b"REPLY", b"ON") => Request::ReplyOn,
-                (b"REPLY", b"OFF") => Request::ReplyOff,
-                (b"REPLY", b"SKIP") => Request::ReplySkip,
+            Command::Client if count == 3 => match (first.as_bytes(), second.as_bytes()) {
+                (b"REPLY", b"ON") => Request::Reply(ReplyMode::On),
+                (b"REPLY", b"OFF") => Request::Reply(ReplyMode::Off),
+                (b"REPLY", b"SKIP") => Request::Reply(ReplyMode::Skip),
                 _ => Request::Plain,
             },
+            Command::Client => Request::Plain,
             Command::Monitor => Request::Monitor,
-            Command::Sync => Request::Sync,
+            Command::Sync | Command::Psync => Request::Sync,
         }
     }
 
@@ -438,8 +452,9 @@ impl Commands {
             return Ok(Step::Need(input.len() + 1));
         };
         let words = split_words(line)?;
-        // Redis passes over an empty line without a word.
-        if !words.is_empty() {
+        if words.is_empty() {
+            listener.nothing();
+        } else {
             self.begin(listener);
             for (index, word) in (0_u64..).zip(&words) {
                 let length = u64::try_from(word.len()).unwrap_or(u64::MAX);
@@ -477,8 +492,24 @@ impl Command {
             b"RESET" => Self::Reset,
             b"CLIENT" => Self::Client,
             b"MONITOR" => Self::Monitor,
-            b"SYNC" | b"PSYNC" => Self::Sync,
+            b"SYNC" => Self::Sync,
+            b"PSYNC" => Self::Psync,
             _ => Self::Other,
+        }
+    }
+
+    /// Whether Redis takes it with that many words. What it refuses changes nothing.
+    const fn takes(self, count: u64) -> bool {
+        match self {
+            Self::Multi
+            | Self::Discard
+            | Self::Unwatch
+            | Self::Reset
+            | Self::Monitor
+            | Self::Sync => count == 1,
+            Self::Watch | Self::Subscribe(_) => count > 1,
+            Self::Psync => count > 2,
+            _ => true,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod arrivals;
 mod command;
+mod connection_state;
 mod envelope;
 mod frame;
 mod pairing;

@@ -3,14 +3,20 @@
 //! Redis answers in order, so a queue is enough. What breaks the order is told apart here:
 //! pushes, subscriptions, transactions and switched-off replies. Where it cannot be told,
 //! replies are no longer paired; requests are still read.
+//!
+//! Whether a request is answered is decided when all before it are done with: only then is it
+//! known which of them Redis has refused. A command that is refused changes nothing.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use crate::hop::Answer;
 use crate::protocol::redis::command::KEY_BYTES_MAX;
 use crate::protocol::redis::command::Kind;
 use crate::protocol::redis::command::Pop;
+use crate::protocol::redis::command::ReplyMode;
 use crate::protocol::redis::command::Request;
+use crate::protocol::redis::connection_state::ConnectionState;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::reply::Place;
 use crate::protocol::redis::reply::Want;
@@ -28,19 +34,14 @@ pub(super) struct Hops {
 pub(super) struct Pairing {
     pending: VecDeque<Pending>,
     pending_max: usize,
+    /// The first of them is the one that is answered next.
+    is_awaited: bool,
+    /// As it is before the first of them, or with it where it is not answered for that.
+    state: ConnectionState,
     /// What has come of the current reply.
     reply: Reply,
-    resp3: bool,
-    /// Subscriptions, by kind.
-    subscribed: [u64; 3],
-    /// The commands that the broker has queued since MULTI, as far as it has said so.
-    queued: Option<Vec<Hops>>,
-    /// MULTI was sent, and neither EXEC nor DISCARD.
-    in_transaction: bool,
-    /// WATCH was sent, and nothing that ends it.
-    watching: bool,
-    replies_off: bool,
-    skip_next: bool,
+    /// Nothing can be paired behind the current reply.
+    unpaired: Option<Unreadable>,
     lost: bool,
     answers: Vec<(Hops, Answer)>,
 }
@@ -54,20 +55,29 @@ enum Pending {
     Multi,
     Exec,
     Discard,
+    Watch,
+    Unwatch,
+    /// Confirmations are sent even while replies are switched off; a refusal is not.
     Subscribe {
         kind: Kind,
         left: u64,
+        is_refusal_heard: bool,
     },
     /// `left` is `None` where all subscriptions of that kind end.
     Unsubscribe {
         kind: Kind,
         left: Option<u64>,
+        is_refusal_heard: bool,
     },
     Hello {
         resp3: Option<bool>,
     },
     Reset,
+    Reply(ReplyMode),
+    /// An empty request behind CLIENT REPLY SKIP.
+    Nothing,
     Monitor,
+    Sync,
 }
 
 /// The outline of the reply that is being read.
@@ -99,14 +109,10 @@ impl Pairing {
         Self {
             pending: VecDeque::new(),
             pending_max,
+            is_awaited: false,
+            state: ConnectionState::default(),
             reply: Reply::default(),
-            resp3: false,
-            subscribed: [0; 3],
-            queued: None,
-            in_transaction: false,
-            watching: false,
-            replies_off: false,
-            skip_next: false,
+            unpaired: None,
             lost: false,
             answers: Vec::new(),
         }
@@ -114,7 +120,7 @@ impl Pairing {
 
     /// Whether nothing is owed to the client and no transaction is open.
     pub(super) fn is_settled(&self) -> bool {
-        self.pending.is_empty() && !self.in_transaction && !self.watching
+        self.pending.is_empty() && !self.state.is_in_transaction() && !self.state.watching
     }
 
     /// What has become of messages since this was asked last.
@@ -125,8 +131,9 @@ impl Pairing {
     /// No reply will be paired any more: every message that waits for one ends like this.
     pub(super) fn lose(&mut self, answer: &Answer) {
         self.lost = true;
+        self.is_awaited = false;
         self.end_transaction(answer);
-        for pending in std::mem::take(&mut self.pending) {
+        for pending in mem::take(&mut self.pending) {
             if let Pending::Push(hops) = pending {
                 self.end_hops(hops, answer);
             }
@@ -142,12 +149,29 @@ impl Pairing {
             self.end_hops(hops, &Answer::Unread);
             return Ok(());
         }
-        let expected = self.expect_reply(request, hops);
-        if expected.is_err() {
+        let pending = Pending::new(request, hops);
+        if let (Pending::Plain(more), Some(Pending::Plain(count))) =
+            (&pending, self.pending.back_mut())
+        {
+            *count += more;
+            return Ok(());
+        }
+        if self.pending.len() >= self.pending_max {
             self.lose(&Answer::Unread);
             self.end_hops(hops, &Answer::Unread);
+            return Err("too_many_pending");
         }
-        expected
+        self.pending.push_back(pending);
+        self.advance().inspect_err(|_| self.lose(&Answer::Unread))
+    }
+
+    /// An empty request was sent. It counts as the one that is not answered.
+    pub(super) fn passed_over(&mut self) {
+        match self.pending.back() {
+            Some(Pending::Reply(ReplyMode::Skip)) => self.pending.push_back(Pending::Nothing),
+            Some(_) => {}
+            None => self.state.skips_next = false,
+        }
     }
 
     /// The messages end, whether they were waiting for a reply or not.
@@ -157,109 +181,118 @@ impl Pairing {
         }
     }
 
-    fn expect_reply(&mut self, request: Request<'_>, hops: Hops) -> Result<(), Unreadable> {
-        let skipped = std::mem::take(&mut self.skip_next);
-        let unheard = skipped || self.replies_off;
-        let pending = match request {
-            // Confirmations are sent even while replies are switched off.
-            Request::Subscribe { kind, count } => {
-                self.not_in_transaction("subscribe_in_transaction")?;
-                return self.wait(Pending::Subscribe { kind, left: count });
+    /// Goes on to the next request that is answered.
+    fn advance(&mut self) -> Result<(), Unreadable> {
+        while !self.is_awaited && !self.pending.is_empty() {
+            if self.is_next_answered()? {
+                self.is_awaited = true;
+            } else {
+                self.pending.pop_front();
             }
-            Request::Unsubscribe { kind, count } => {
-                self.not_in_transaction("subscribe_in_transaction")?;
-                let left = (count > 0).then_some(count);
-                return self.wait(Pending::Unsubscribe { kind, left });
-            }
-            Request::ReplyOn => {
-                self.not_in_transaction("client_reply_in_transaction")?;
-                self.replies_off = false;
-                return self.wait(Pending::Plain(1));
-            }
-            Request::ReplyOff => {
-                self.not_in_transaction("client_reply_in_transaction")?;
-                self.replies_off = true;
-                return Ok(());
-            }
-            Request::ReplySkip => {
-                self.not_in_transaction("client_reply_in_transaction")?;
-                self.skip_next = !self.replies_off;
-                return Ok(());
-            }
-            // They change what replies look like, and nothing would tell from which one on.
-            Request::Reset if skipped => return Err("unheard_switch"),
-            Request::Hello { resp3: Some(_) } if unheard => return Err("unheard_switch"),
-            // It ends CLIENT REPLY OFF, and is answered.
-            Request::Reset => {
-                self.in_transaction = false;
-                self.watching = false;
-                self.replies_off = false;
-                return self.wait(Pending::Reset);
-            }
-            Request::Sync => return Err("replication"),
-            Request::Plain | Request::SetName(_) => Pending::Plain(1),
-            Request::Pop(pop) => Pending::Pop(match pop {
-                Pop::From(key) => Pop::From(key.into()),
-                Pop::Named => Pop::Named,
-                Pop::NamedMany => Pop::NamedMany,
-            }),
-            Request::Push if hops.count == 0 => Pending::Plain(1),
-            Request::Push => Pending::Push(hops),
-            Request::Multi => {
-                self.in_transaction = true;
-                Pending::Multi
-            }
-            Request::Exec => {
-                self.in_transaction = false;
-                self.watching = false;
-                Pending::Exec
-            }
-            Request::Discard => {
-                self.in_transaction = false;
-                self.watching = false;
-                Pending::Discard
-            }
-            Request::Watch => {
-                self.watching = true;
-                Pending::Plain(1)
-            }
-            Request::Unwatch => {
-                self.watching = self.in_transaction && self.watching;
-                Pending::Plain(1)
-            }
-            Request::Hello { resp3 } => {
-                self.not_in_transaction("hello_in_transaction")?;
-                Pending::Hello { resp3 }
-            }
-            Request::Monitor => Pending::Monitor,
-        };
-        if unheard {
-            self.end_hops(hops, &Answer::Unread);
-            return Ok(());
         }
-        self.wait(pending)
-    }
-
-    fn not_in_transaction(&self, why: Unreadable) -> Result<(), Unreadable> {
-        if self.in_transaction {
-            Err(why)
-        } else {
-            Ok(())
+        if self.pending.is_empty() {
+            self.pending.shrink_to(PENDING_KEPT_MAX);
         }
-    }
-
-    fn wait(&mut self, pending: Pending) -> Result<(), Unreadable> {
-        if let (Pending::Plain(more), Some(Pending::Plain(count))) =
-            (&pending, self.pending.back_mut())
-        {
-            *count += more;
-            return Ok(());
-        }
-        if self.pending.len() >= self.pending_max {
-            return Err("too_many_pending");
-        }
-        self.pending.push_back(pending);
         Ok(())
+    }
+
+    /// All requests before the next one are done with, and Redis comes to it. Whether it is
+    /// answered.
+    fn is_next_answered(&mut self) -> Result<bool, Unreadable> {
+        let state = &mut self.state;
+        let is_skipped = mem::take(&mut state.skips_next);
+        let is_heard = !is_skipped && !state.replies_off;
+        let Some(next) = self.pending.front_mut() else {
+            return Ok(false);
+        };
+        match next {
+            Pending::Plain(count) => {
+                *count -= u64::from(is_skipped);
+                return Ok(*count > 0 && !state.replies_off);
+            }
+            Pending::Nothing => return Ok(false),
+            Pending::Subscribe { .. } | Pending::Unsubscribe { .. }
+                if state.is_in_transaction() =>
+            {
+                return Err("subscribe_in_transaction");
+            }
+            Pending::Subscribe {
+                is_refusal_heard, ..
+            }
+            | Pending::Unsubscribe {
+                is_refusal_heard, ..
+            } => {
+                *is_refusal_heard = is_heard;
+                return Ok(true);
+            }
+            // It ends CLIENT REPLY OFF, and is answered.
+            Pending::Reset => {
+                state.replies_off = false;
+                if is_skipped {
+                    self.reset();
+                }
+                return Ok(!is_skipped);
+            }
+            // Redis refuses all that has nothing to do with subscriptions.
+            _ if state.is_in_subscribed_mode() => {}
+            Pending::Reply(_) if state.is_in_transaction() => {
+                return Err("client_reply_in_transaction");
+            }
+            Pending::Reply(mode) => {
+                state.replies_off = match mode {
+                    ReplyMode::On => false,
+                    ReplyMode::Off => true,
+                    ReplyMode::Skip => state.replies_off,
+                };
+                state.skips_next = *mode == ReplyMode::Skip && !state.replies_off;
+                return Ok(*mode == ReplyMode::On);
+            }
+            Pending::Hello { .. } if state.is_in_transaction() => {
+                return Err("hello_in_transaction");
+            }
+            Pending::Sync if !state.is_in_transaction() => return Err("replication"),
+            _ if is_heard => {}
+            // They change what replies look like, and nothing would tell from which one on.
+            Pending::Hello { resp3: Some(_) } | Pending::Monitor => return Err("unheard_switch"),
+            // Nothing tells that they were refused.
+            Pending::Multi => {
+                state.queued.get_or_insert_default();
+            }
+            Pending::Exec => self.end_transaction(&Answer::Unread),
+            Pending::Discard => self.end_transaction(&Answer::Discarded),
+            Pending::Watch => state.watching = true,
+            Pending::Unwatch => state.watching = false,
+            _ => {}
+        }
+        if !is_heard && let Some(&Pending::Push(hops)) = self.pending.front() {
+            self.end_hops(hops, &Answer::Unread);
+        }
+        Ok(is_heard)
+    }
+
+    /// What is read is the reply to a request, and confirms no subscription. One that would not
+    /// be heard to fail has failed.
+    fn rule_out_confirmation(&mut self) {
+        while let Some(
+            Pending::Subscribe {
+                is_refusal_heard: false,
+                ..
+            }
+            | Pending::Unsubscribe {
+                is_refusal_heard: false,
+                ..
+            },
+        ) = self.pending.front()
+        {
+            self.pop();
+            self.unpaired = self.advance().err();
+        }
+    }
+
+    /// The request that was awaited is done with.
+    fn pop(&mut self) -> Option<Pending> {
+        self.is_awaited = false;
+        self.pending.pop_front()
     }
 
     /// Whether the reply that is being read is one that nobody asked for.
@@ -278,7 +311,7 @@ impl Pairing {
     fn channel_at(&self) -> Option<u64> {
         let is_possible = match self.reply.type_byte {
             b'>' => true,
-            b'*' => !self.resp3 && self.subscribed != [0; 3],
+            b'*' => self.state.is_in_subscribed_mode(),
             _ => false,
         };
         match &self.reply.word[..] {
@@ -315,38 +348,42 @@ impl Pairing {
         if self.is_out_of_band() {
             return Ok(());
         }
+        if self.confirmed().is_none() {
+            self.rule_out_confirmation();
+        }
+        if let Some(why) = self.unpaired {
+            return Err(why);
+        }
+        self.pair()?;
+        self.advance()
+    }
+
+    /// The reply is that to the next request.
+    fn pair(&mut self) -> Result<(), Unreadable> {
         let is_error = matches!(self.reply.type_byte, b'-' | b'!');
-        let Some(front) = self.pending.front_mut() else {
-            return Err("unexpected_reply");
-        };
-        match front {
-            Pending::Plain(count) if *count > 1 => {
+        match self.pending.front_mut() {
+            Some(Pending::Plain(count)) if *count > 1 => {
                 *count -= 1;
                 return self.note_queued(Hops::default()).map(drop);
             }
-            Pending::Subscribe { .. } | Pending::Unsubscribe { .. } if !is_error => {
+            Some(Pending::Subscribe { .. } | Pending::Unsubscribe { .. }) if !is_error => {
                 return self.subscription();
             }
             _ => {}
         }
-        let Some(front) = self.pending.pop_front() else {
-            return Err("unexpected_reply");
-        };
-        if self.pending.is_empty() {
-            self.pending.shrink_to(PENDING_KEPT_MAX);
-        }
-        match front {
+        match self.pop().ok_or("unexpected_reply")? {
             Pending::Plain(_) | Pending::Pop(_) => {
                 self.note_queued(Hops::default())?;
             }
             Pending::Push(hops) => {
-                if !self.note_queued(hops)? {
+                let is_queued = self.note_queued(hops)?;
+                if !is_queued {
                     let answer = self.reply.answer();
                     self.end_hops(hops, &answer);
                 }
             }
             Pending::Multi if !is_error => {
-                self.queued.get_or_insert_default();
+                self.state.queued.get_or_insert_default();
             }
             Pending::Exec => {
                 let answer = match self.reply.type_byte {
@@ -359,21 +396,15 @@ impl Pairing {
                 self.end_transaction(&answer);
             }
             Pending::Discard if !is_error => self.end_transaction(&Answer::Discarded),
-            Pending::Hello { resp3: Some(resp3) } if !is_error => self.resp3 = resp3,
-            Pending::Reset if !is_error => {
-                self.end_transaction(&Answer::Discarded);
-                self.subscribed = [0; 3];
-                self.resp3 = false;
+            Pending::Watch if !is_error => self.state.watching = true,
+            Pending::Unwatch if !is_error => {
+                self.state.watching &= self.note_queued(Hops::default())?;
             }
+            Pending::Hello { resp3: Some(resp3) } if !is_error => self.state.resp3 = resp3,
+            Pending::Reset if !is_error => self.reset(),
             Pending::Monitor if !is_error => return Err("monitor"),
             // Refused, or nothing that lasts.
-            Pending::Multi
-            | Pending::Discard
-            | Pending::Hello { .. }
-            | Pending::Reset
-            | Pending::Monitor
-            | Pending::Subscribe { .. }
-            | Pending::Unsubscribe { .. } => {}
+            _ => {}
         }
         Ok(())
     }
@@ -387,7 +418,7 @@ impl Pairing {
         if self.reply.type_byte != b'+' || self.reply.text != b"QUEUED" {
             return Ok(false);
         }
-        let queued = self.queued.get_or_insert_default();
+        let queued = self.state.queued.get_or_insert_default();
         if queued.len() >= self.pending_max {
             self.end_hops(hops, &Answer::Unread);
             return Err("too_many_pending");
@@ -402,22 +433,7 @@ impl Pairing {
             return Err("unexpected_reply");
         };
         let total = self.reply.number.ok_or("bad_confirmation")?;
-        // Channels and patterns are counted together, shard channels on their own.
-        let [channels, patterns, shards] = &mut self.subscribed;
-        let remaining = match kind {
-            Kind::Channel => {
-                *channels = total.saturating_sub(*patterns);
-                *channels
-            }
-            Kind::Pattern => {
-                *patterns = total.saturating_sub(*channels);
-                *patterns
-            }
-            Kind::Shard => {
-                *shards = total;
-                *shards
-            }
-        };
+        let remaining = self.state.count_subscriptions(kind, total);
         let is_last = match self.pending.front_mut() {
             Some(
                 Pending::Subscribe { left, .. }
@@ -431,14 +447,20 @@ impl Pairing {
             _ => remaining == 0,
         };
         if is_last {
-            self.pending.pop_front();
+            self.pop();
         }
         Ok(())
     }
 
     fn end_transaction(&mut self, answer: &Answer) {
-        for hops in self.queued.take().unwrap_or_default() {
+        for hops in self.state.end_transaction() {
             self.end_hops(hops, answer);
+        }
+    }
+
+    fn reset(&mut self) {
+        for hops in self.state.reset() {
+            self.end_hops(hops, &Answer::Discarded);
         }
     }
 
@@ -446,8 +468,8 @@ impl Pairing {
     fn executed(&mut self, index: u64, type_byte: u8, text: &[u8]) {
         let hops = usize::try_from(index)
             .ok()
-            .and_then(|index| self.queued.as_mut()?.get_mut(index))
-            .map(std::mem::take);
+            .and_then(|index| self.state.queued.as_mut()?.get_mut(index))
+            .map(mem::take);
         if let Some(hops) = hops.filter(|hops| hops.count > 0) {
             self.answers.push((hops, answer(type_byte, text)));
         }
@@ -472,21 +494,35 @@ impl Pairing {
         self.reply
             .text
             .extend_from_slice(text.get(..TEXT_BYTES_MAX).unwrap_or(text));
+        self.begin_reply(type_byte);
+    }
+
+    /// Something of that type begins, in RESP3 beside the replies if it is a push. A message or
+    /// a confirmation in RESP2 is told from other arrays by its first element.
+    fn begin_reply(&mut self, type_byte: u8) {
+        if type_byte != b'>' && (type_byte != b'*' || self.state.resp3) {
+            self.rule_out_confirmation();
+        }
     }
 
     pub(super) fn element(&mut self, index: u64, type_byte: u8, text: &[u8]) {
-        match index {
-            _ if self.part(Place::Element(index)) == Part::Key => {
-                let name = text.get(..KEY_BYTES_MAX).unwrap_or(text);
-                self.reply.key.extend_from_slice(name);
-            }
-            0 if text.len() <= WORD_BYTES_MAX => self.reply.word.extend_from_slice(text),
-            2 if type_byte == b':' => {
-                self.reply.number = std::str::from_utf8(text)
-                    .ok()
-                    .and_then(|digits| digits.parse().ok());
-            }
-            _ => {}
+        let part = self.part(Place::Element(index));
+        if part == Part::Word && text.len() <= WORD_BYTES_MAX {
+            self.reply.word.extend_from_slice(text);
+        }
+        let is_of_subscription = self.channel_at().is_some() || self.confirmed().is_some();
+        if part == Part::Word && self.reply.type_byte == b'*' && !is_of_subscription {
+            self.rule_out_confirmation();
+        }
+        // What was no word may be a key.
+        if self.part(Place::Element(index)) == Part::Key {
+            let name = text.get(..KEY_BYTES_MAX).unwrap_or(text);
+            self.reply.key.extend_from_slice(name);
+        }
+        if index == 2 && type_byte == b':' {
+            self.reply.number = std::str::from_utf8(text)
+                .ok()
+                .and_then(|digits| digits.parse().ok());
         }
         if self.reply.type_byte == b'*' && self.pending.front() == Some(&Pending::Exec) {
             self.executed(index, type_byte, text);
@@ -494,12 +530,17 @@ impl Pairing {
     }
 
     /// What is to be seen of the string that begins at this place.
-    pub(super) fn wants(&self, type_byte: u8, place: Place) -> Want {
+    pub(super) fn wants(&mut self, type_byte: u8, place: Place) -> Want {
+        if place == Place::Whole {
+            self.begin_reply(type_byte);
+        }
         if type_byte == b'!' {
             return Want::Text(TEXT_BYTES_MAX);
         }
         match self.part(place) {
             Part::Other => Want::Nothing,
+            // It may turn out to be a key.
+            Part::Word if self.reply.type_byte == b'*' => Want::Text(KEY_BYTES_MAX),
             Part::Word => Want::Text(WORD_BYTES_MAX),
             Part::Key => Want::Text(KEY_BYTES_MAX),
             Part::Message if type_byte != b'$' => Want::Nothing,
@@ -560,11 +601,46 @@ impl Pairing {
 
     /// Whether an array may be one of RESP2's messages and confirmations.
     fn subscription_is_possible(&self) -> bool {
-        !self.resp3 && self.subscribed != [0; 3]
+        self.state.is_in_subscribed_mode()
             || matches!(
                 self.pending.front(),
                 Some(Pending::Subscribe { .. } | Pending::Unsubscribe { .. })
             )
+    }
+}
+
+impl Pending {
+    fn new(request: Request<'_>, hops: Hops) -> Self {
+        match request {
+            Request::Plain | Request::SetName(_) => Self::Plain(1),
+            Request::Push if hops.count == 0 => Self::Plain(1),
+            Request::Push => Self::Push(hops),
+            Request::Pop(pop) => Self::Pop(match pop {
+                Pop::From(key) => Pop::From(key.into()),
+                Pop::Named => Pop::Named,
+                Pop::NamedMany => Pop::NamedMany,
+            }),
+            Request::Multi => Self::Multi,
+            Request::Exec => Self::Exec,
+            Request::Discard => Self::Discard,
+            Request::Watch => Self::Watch,
+            Request::Unwatch => Self::Unwatch,
+            Request::Subscribe { kind, count } => Self::Subscribe {
+                kind,
+                left: count,
+                is_refusal_heard: true,
+            },
+            Request::Unsubscribe { kind, count } => Self::Unsubscribe {
+                kind,
+                left: (count > 0).then_some(count),
+                is_refusal_heard: true,
+            },
+            Request::Hello { resp3 } => Self::Hello { resp3 },
+            Request::Reset => Self::Reset,
+            Request::Reply(mode) => Self::Reply(mode),
+            Request::Monitor => Self::Monitor,
+            Request::Sync => Self::Sync,
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) trait Listener {
     fn element(&mut self, index: u64, type_byte: u8, text: &[u8]);
 
     /// What is to be seen of the string that begins at this place.
-    fn wants(&self, type_byte: u8, place: Place) -> Want;
+    fn wants(&mut self, type_byte: u8, place: Place) -> Want;
 
     /// Whether a value of that many bytes may be read, and `held` bytes of it be held until
     /// more of it has come.

@@ -225,6 +225,10 @@ impl command::Listener for Requests<'_> {
             });
         }
     }
+
+    fn nothing(&mut self) {
+        self.pairing.passed_over();
+    }
 }
 
 /// What a client calls itself, or the beginning of it.

@@ -39,6 +39,7 @@ use super::step::Publish;
 use super::step::PublishOutcome;
 use super::step::Push;
 use super::step::Queue;
+use super::step::REFUSED_FOR_TRANSACTION;
 use super::step::ReplyMode;
 use super::step::Step;
 
@@ -64,6 +65,10 @@ pub(super) struct Stage {
     quiet: bool,
     /// `CLIENT REPLY SKIP`
     skips: bool,
+    /// A subscription has failed, and nothing has come since that tells.
+    doubtful: bool,
+    /// What was not answered since then.
+    in_doubt: Vec<usize>,
     channels: Vec<&'static str>,
     patterns: Vec<&'static str>,
     shards: Vec<&'static str>,
@@ -141,6 +146,8 @@ impl Stage {
             resp3: false,
             quiet: false,
             skips: false,
+            doubtful: false,
+            in_doubt: Vec::new(),
             channels: Vec::new(),
             patterns: Vec::new(),
             shards: Vec::new(),
@@ -173,14 +180,26 @@ impl Stage {
                 redelivered,
             } => self.pop(*pop, message.as_ref(), *redelivered),
             Step::Settle { which, atomic } => self.settle(which, *atomic),
+            // Who is confirmed what is anybody's guess.
+            Step::Subscribe { .. } | Step::Unsubscribe { .. } if self.doubtful => {}
             Step::Subscribe { kind, names } => self.subscribe(*kind, names),
             Step::Unsubscribe { kind, names } => self.unsubscribe(*kind, names),
+            Step::SubscribeForbidden { .. } if self.doubtful => {}
+            Step::SubscribeForbidden { kind, names } => {
+                let command = kind.word("SUBSCRIBE");
+                let why = "NOPERM No permissions to access a channel".to_owned();
+                self.doubtful = self
+                    .call_allowed(&with(&command, names), Resp::Error(why))
+                    .is_none();
+            }
+            Step::Refused(words) => {
+                let why = format!("ERR wrong number of arguments for '{}' command", words[0]);
+                self.call(words, Resp::Error(why));
+            }
             Step::Message { which, message } => self.message(which, message.as_ref()),
             Step::Push(push) => self.push(push),
             Step::Ping { payload } => self.ping(*payload),
             Step::Hello { version, refused } => self.hello(*version, *refused),
-            // Unheard, it changes what replies look like, and nothing tells from which one on.
-            Step::Reset if self.skips => {}
             Step::Reset => {
                 self.reset();
             }
@@ -201,9 +220,9 @@ impl Stage {
                 );
             }
             Step::Reply(mode) => self.reply_mode(*mode),
-            // After SKIP even nothing would count as the command to be skipped.
-            Step::Nothing(_) if self.skips => {}
             Step::Nothing(bytes) => {
+                // Even nothing counts as the command to be skipped.
+                self.skips = false;
                 self.client.extend_from_slice(bytes);
                 self.client_marks.insert(self.client.len());
             }
@@ -222,9 +241,13 @@ impl Stage {
 
     /// Sends a request and has it answered; says which of the broker's sayings the answer is.
     fn call<A: AsRef<[u8]>>(&mut self, arguments: &[A], reply: Resp) -> Option<usize> {
-        let heard = self.send(arguments, false);
         let reply = self.refusal(arguments[0].as_ref()).unwrap_or(reply);
-        heard.then(|| self.say(&reply, true))
+        self.call_allowed(arguments, reply)
+    }
+
+    /// The same for what a client may ask that is subscribed.
+    fn call_allowed<A: AsRef<[u8]>>(&mut self, arguments: &[A], reply: Resp) -> Option<usize> {
+        self.send(arguments, false).then(|| self.say(&reply, true))
     }
 
     /// Sends a request; says whether the broker's answer is heard. A request that `carries` a
@@ -260,12 +283,28 @@ impl Stage {
             after: self.ends.len(),
             is_reply,
         });
-        self.broker.len() - 1
+        let saying = self.broker.len() - 1;
+        if is_reply {
+            self.doubtful = false;
+            let things = std::mem::take(&mut self.in_doubt);
+            self.answer(&things, Answer::Unread, Some(saying));
+        }
+        saying
+    }
+
+    /// These are not answered. That is known once all that was asked before is.
+    fn leave_unanswered(&mut self, things: &[usize]) {
+        if self.doubtful {
+            self.in_doubt.extend_from_slice(things);
+        } else {
+            let last = self.broker.iter().rposition(|saying| saying.is_reply);
+            self.answer(things, Answer::Unread, last);
+        }
     }
 
     /// What a client of version 2 hears that is subscribed and asks for anything else.
     fn refusal(&self, command: &[u8]) -> Option<Resp> {
-        let allowed = ["PING", "QUIT", "RESET"];
+        let allowed = ["PING", "QUIT", "RESET", "SUBSCRIBE", "PSUBSCRIBE"];
         let allowed = allowed
             .iter()
             .any(|name| command.eq_ignore_ascii_case(name.as_bytes()));
@@ -299,8 +338,12 @@ impl Stage {
             Some(refusal) => (refusal.clone(), Answer::Refused(words(&refusal).into())),
             None => self.outcome(&publish.outcome),
         };
-        let saying = heard.then(|| self.say(&reply, true));
-        self.answer(&things, if heard { answer } else { Answer::Unread }, saying);
+        if heard {
+            let saying = self.say(&reply, true);
+            self.answer(&things, answer, Some(saying));
+        } else {
+            self.leave_unanswered(&things);
+        }
     }
 
     /// Sends it; says which of the things expected it brought, and whether it is answered.
@@ -503,7 +546,6 @@ impl Stage {
         if watch && !inner.iter().any(Inner::has_redelivery_mark) {
             self.call(&["WATCH", "k"], Resp::ok());
         }
-        let quiet = self.quiet;
         self.call(&["MULTI"], Resp::ok());
         let queued = || Resp::Simple("QUEUED".to_owned());
         let (mut results, mut aborted, mut open) = (Vec::new(), false, Vec::new());
@@ -523,12 +565,14 @@ impl Stage {
                 }
                 Inner::Publish(publish) => {
                     let (things, heard) = self.send_publication(publish);
-                    if heard {
-                        self.say(&queued(), true);
-                    }
                     let (result, answer) = self.outcome(&publish.outcome);
                     results.push(result);
-                    open.push((things, answer));
+                    if heard {
+                        self.say(&queued(), true);
+                        open.push((things, answer));
+                    } else {
+                        self.leave_unanswered(&things);
+                    }
                 }
                 Inner::Unqueued(publish) => {
                     let refusal = Resp::Error("ERR wrong number of arguments".to_owned());
@@ -536,27 +580,34 @@ impl Stage {
                     match publish {
                         Some(publish) => {
                             let (things, heard) = self.send_publication(publish);
-                            let by = heard.then(|| self.say(&refusal, true));
                             if heard {
+                                let by = Some(self.say(&refusal, true));
                                 self.answer(&things, Answer::Refused(words(&refusal).into()), by);
                             } else {
-                                open.push((things, Answer::Discarded));
+                                self.leave_unanswered(&things);
                             }
                         }
-                        None => drop(self.call(&["GET"], refusal)),
+                        None => {
+                            let which = self.random.usize(..REFUSED_FOR_TRANSACTION.len());
+                            self.call(REFUSED_FOR_TRANSACTION[which], refusal);
+                        }
                     }
                 }
-                Inner::NestedMulti => {
-                    let error = Resp::Error("ERR MULTI calls can not be nested".to_owned());
-                    self.call(&["MULTI"], error);
+                Inner::Refused(words) => {
+                    let error = format!("ERR {} inside MULTI is not allowed", words[0]);
+                    self.call(words, Resp::Error(error));
                 }
             }
         }
         let (by, answered) = match end {
-            End::Exec if aborted => {
-                let abort = "EXECABORT Transaction discarded because of previous errors.";
-                (self.call(&["EXEC"], Resp::Error(abort.to_owned())), false)
-            }
+            End::Exec if aborted => (
+                self.call(&["EXEC"], Resp::Error(EXECABORT.to_owned())),
+                false,
+            ),
+            End::ExecRefused => (
+                self.call(&["EXEC", "x"], Resp::Error(EXECABORT.to_owned())),
+                false,
+            ),
             End::Exec => (self.call(&["EXEC"], Resp::Array(results)), true),
             End::ExecAborted => (self.call(&["EXEC"], self.null()), false),
             End::Discard => (self.call(&["DISCARD"], Resp::ok()), false),
@@ -571,15 +622,13 @@ impl Stage {
             }
         };
         for (things, answer) in open {
-            let answer = match (by, end) {
-                _ if quiet => Answer::Unread,
-                (_, End::Quit | End::Open) => Answer::Lost,
-                (None, _) => Answer::Unread,
-                (Some(_), _) if answered => answer,
-                (Some(_), End::Exec) => Answer::Refused(EXECABORT.into()),
-                (Some(_), _) => Answer::Discarded,
+            let answer = match end {
+                End::Quit | End::Open => Answer::Lost,
+                _ if answered => answer,
+                End::Exec | End::ExecRefused => Answer::Refused(EXECABORT.into()),
+                _ => Answer::Discarded,
             };
-            self.answer(&things, answer, by.filter(|_| !quiet));
+            self.answer(&things, answer, by);
         }
     }
 
@@ -884,28 +933,26 @@ impl Stage {
     }
 
     fn reply_mode(&mut self, mode: ReplyMode) {
-        if self.is_restricted() {
-            return;
-        }
-        match mode {
-            ReplyMode::On => {
+        let (words, refusal): (&[&str], _) = match mode {
+            ReplyMode::On => (&["CLIENT", "REPLY", "ON"], None),
+            ReplyMode::Off => (&["CLIENT", "reply", "OFF"], None),
+            ReplyMode::Skip => (&["CLIENT", "REPLY", "skip"], None),
+            ReplyMode::Wrong(words) => (words, Some(Resp::Error("ERR syntax error".to_owned()))),
+        };
+        let refusal = self.refusal(b"client").or(refusal);
+        match (refusal, mode) {
+            (Some(refusal), _) => {
+                self.call(words, refusal);
+            }
+            (None, ReplyMode::On) => {
                 self.quiet = false;
                 self.skips = false;
-                self.call(&["CLIENT", "REPLY", "ON"], Resp::ok());
+                self.call(words, Resp::ok());
             }
-            ReplyMode::Off => {
-                self.send(&["CLIENT", "reply", "OFF"], false);
-                self.quiet = true;
-            }
-            ReplyMode::Skip => {
-                self.send(&["CLIENT", "REPLY", "skip"], false);
-                self.skips = !self.quiet;
-            }
-            ReplyMode::Wrong => {
-                self.call(
-                    &["CLIENT", "REPLY", "MAYBE"],
-                    Resp::Error("ERR syntax error".to_owned()),
-                );
+            (None, _) => {
+                self.send(words, false);
+                self.quiet |= matches!(mode, ReplyMode::Off);
+                self.skips = matches!(mode, ReplyMode::Skip) && !self.quiet;
             }
         }
     }
@@ -937,7 +984,7 @@ impl Stage {
             turns,
             client_marks: self.client_marks,
             broker_marks,
-            unsettled: reply_owed || self.transaction_open,
+            unsettled: reply_owed || self.transaction_open || self.doubtful,
         }
     }
 

@@ -51,6 +51,13 @@ pub(crate) enum Step {
         kind: Kind,
         names: Vec<&'static str>,
     },
+    /// Some channel the client may not hear of.
+    SubscribeForbidden {
+        kind: Kind,
+        names: Vec<&'static str>,
+    },
+    /// What Redis refuses whoever asks, for its number of words.
+    Refused(&'static [&'static str]),
     /// Something published by another client, if this one is subscribed.
     Message {
         which: Index,
@@ -134,7 +141,7 @@ pub(crate) enum Inner {
     /// What Redis refuses to queue: the transaction will not be executed.
     Unqueued(Option<Publish>),
     /// An error that leaves the transaction as it is.
-    NestedMulti,
+    Refused(&'static [&'static str]),
 }
 
 impl Inner {
@@ -154,6 +161,8 @@ pub(crate) enum End {
     Exec,
     /// A watched key changed.
     ExecAborted,
+    /// EXEC has one word too many.
+    ExecRefused,
     Discard,
     Reset,
     Quit,
@@ -181,7 +190,8 @@ pub(crate) enum ReplyMode {
     On,
     Off,
     Skip,
-    Wrong,
+    /// Redis refuses it.
+    Wrong(&'static [&'static str]),
 }
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
@@ -200,6 +210,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         End::Exec,
         End::Exec,
         End::ExecAborted,
+        End::ExecRefused,
         End::Discard,
         End::Reset,
         End::Quit,
@@ -211,7 +222,11 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         ReplyMode::Off,
         ReplyMode::Skip,
         ReplyMode::Skip,
-        ReplyMode::Wrong,
+        ReplyMode::Wrong(&["CLIENT", "REPLY"]),
+        ReplyMode::Wrong(&["CLIENT", "REPLY", "MAYBE"]),
+        ReplyMode::Wrong(&["CLIENT", "REPLY", "ON", "x"]),
+        ReplyMode::Wrong(&["CLIENT", "REPLY", "OFF", "x"]),
+        ReplyMode::Wrong(&["CLIENT", "REPLY", "SKIP", "x"]),
     ]);
     let pop = prop::sample::select(vec![
         Pop::Named("BRPOP"),
@@ -236,6 +251,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => (kind(), names()).prop_map(|(kind, names)| Step::Subscribe { kind, names }),
         2 => (kind(), prop_oneof![Just(Vec::new()), names()])
             .prop_map(|(kind, names)| Step::Unsubscribe { kind, names }),
+        1 => (kind(), names()).prop_map(|(kind, names)| Step::SubscribeForbidden { kind, names }),
+        3 => prop::sample::select(REFUSED).prop_map(Step::Refused),
         3 => (any::<Index>(), prop::option::of(message()))
             .prop_map(|(which, message)| Step::Message { which, message }),
         2 => push().prop_map(Step::Push),
@@ -246,12 +263,45 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(|refused| Step::Auth { refused }),
         1 => any::<bool>().prop_map(|refused| Step::Select { refused }),
         1 => any::<bool>().prop_map(|refused| Step::Maintenance { refused }),
-        2 => mode.prop_map(Step::Reply),
+        3 => mode.prop_map(Step::Reply),
         1 => prop::sample::select(nothing).prop_map(Step::Nothing),
         1 => Just(Step::Quit),
         1 => (0..4_usize).prop_map(|replies| Step::Vanish { replies }),
     ]
 }
+
+/// Outside a transaction.
+const REFUSED: &[&[&str]] = &[
+    &["MULTI", "x"],
+    &["MULTI", "x"],
+    &["EXEC"],
+    &["EXEC", "x"],
+    &["DISCARD"],
+    &["WATCH"],
+    &["UNWATCH", "x"],
+    &["SUBSCRIBE"],
+    &["PSUBSCRIBE"],
+    &["RESET", "x"],
+    &["HELLO", "4"],
+    &["HELLO", "03"],
+    &["MONITOR", "x"],
+    &["SYNC", "x"],
+    &["PSYNC", "?"],
+];
+
+/// Inside a transaction, which they leave as it is.
+const REFUSED_IN_TRANSACTION: &[&[&str]] = &[&["MULTI"], &["WATCH", "k"]];
+
+/// Inside a transaction, which will not be executed for them.
+pub(super) const REFUSED_FOR_TRANSACTION: &[&[&str]] = &[
+    &["GET"],
+    &["MULTI", "x"],
+    &["DISCARD", "x"],
+    &["RESET", "x"],
+    &["SUBSCRIBE"],
+    &["CLIENT", "REPLY"],
+    &["SYNC"],
+];
 
 const CHANNELS: &[&str] = &["a", "/0.celeryev/worker.#", "celery-task-meta-x", "message"];
 
@@ -276,7 +326,7 @@ fn inner() -> impl Strategy<Value = Inner> {
             .prop_map(|(arguments, resp2, resp3)| Inner::Call { arguments, resp2, resp3 }),
         8 => publish().prop_map(Inner::Publish),
         1 => prop::option::of(publish()).prop_map(Inner::Unqueued),
-        1 => Just(Inner::NestedMulti),
+        1 => prop::sample::select(REFUSED_IN_TRANSACTION).prop_map(Inner::Refused),
     ]
 }
 

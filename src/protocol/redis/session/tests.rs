@@ -1,3 +1,4 @@
+mod refusals;
 mod way_out;
 
 use super::*;
