@@ -38,6 +38,7 @@ use crate::net::stream::Stream;
 use crate::net::tls;
 use crate::net::tls::Failure;
 use crate::net::transparent;
+use crate::net::transparent::Own;
 use crate::net::transparent::OwnConnections;
 use crate::net::upstream::Connector;
 use crate::net::workers::Worker;
@@ -171,9 +172,14 @@ impl Accepted {
         let Some((client, broker, upstream)) = reached else {
             return;
         };
+        let own = match route.transparent {
+            true => shared.own.note(broker.tcp()),
+            false => None,
+        };
         let connected = Connected {
             client,
             broker,
+            own,
             address,
             upstream: upstream.clone(),
             signal,
@@ -190,6 +196,7 @@ impl Accepted {
 struct Connected {
     client: Stream,
     broker: Stream,
+    own: Option<Own>,
     address: SocketAddr,
     upstream: Upstream,
     signal: Signal,
@@ -204,6 +211,7 @@ impl Connected {
         let Self {
             client,
             broker,
+            own: _own,
             address,
             upstream,
             signal,
@@ -216,10 +224,6 @@ impl Connected {
         let (Ok(client), Ok(broker)) = (client.adopt(), broker.adopt()) else {
             route.failed("accept");
             return;
-        };
-        let _own = match route.transparent {
-            true => shared.own.note(broker.tcp()),
-            false => None,
         };
         let session = open_session(address, &upstream, route, &shared);
         // Where an app does not know of us it cannot be told to leave TLS out: it passes unread.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -30,21 +31,24 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Where our own connections of transparent routes begin: a firewall that redirects them too
 /// would have us connect to ourselves without end.
-#[derive(Debug, Default)]
-pub(super) struct OwnConnections(Mutex<HashSet<SocketAddr>>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnConnections(Arc<Mutex<HashSet<SocketAddr>>>);
 
 /// One of them, for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Own<'a> {
-    all: &'a OwnConnections,
+pub(super) struct Own {
+    all: OwnConnections,
     address: SocketAddr,
 }
 
 impl OwnConnections {
-    pub(super) fn note(&self, broker: &TcpStream) -> Option<Own<'_>> {
+    pub(super) fn note(&self, broker: &TcpStream) -> Option<Own> {
         let address = canonical(broker.local_addr().ok()?);
         self.addresses().insert(address);
-        Some(Own { all: self, address })
+        Some(Own {
+            all: self.clone(),
+            address,
+        })
     }
 
     /// Whether a connection that comes from there is one of ours.
@@ -57,7 +61,7 @@ impl OwnConnections {
     }
 }
 
-impl Drop for Own<'_> {
+impl Drop for Own {
     fn drop(&mut self) {
         self.all.addresses().remove(&self.address);
     }
