@@ -44,6 +44,8 @@ class Row:
     broker: str
     options: list
     targets: tuple = MAIN
+    # What puts the load on it; `None`: what is called after the broker.
+    load: str | None = None
     # So few messages that the time of one tells more than how many there were.
     is_huge: bool = False
     # Per target what the load has measured, a value per round.
@@ -72,6 +74,11 @@ def rows():
     yield redis("values of 64 KiB", 1, 50, 64 * KIB, "--untouched")
     yield redis("values of 2 MiB", 1, 8, 2 * MIB, "--untouched")
     yield redis("a value of 256 MiB", 1, 1, 256 * MIB, "--untouched", is_huge=True)
+    # "per s" are connections that come and go, the times those of a PING on one that stays.
+    yield redis("2 clients open and close at will", connections=2, load="storm")
+    for rate in (1000, 4000):
+        paced = ("--asking", "--rate", rate)
+        yield redis(f"{rate:,} connections a second", 1, 8, KIB, *paced, load="storm")
     yield amqp("without confirms", 16)
     yield amqp("confirmed one by one", 1, KIB, "--confirms")
     yield amqp("64 unconfirmed", 64, KIB, "--confirms")
@@ -166,11 +173,11 @@ def load(protocol, port, *options):
 
 def measure(row, target, stage, seconds):
     """One run of one row on one target."""
-    protocol = "redis" if row.broker == "redis" else "amqp"
+    protocol = row.load or ("redis" if row.broker == "redis" else "amqp")
     proxy = stage.proxies[row.broker].get(target)
     over = threading.Event()
     keeper = threading.Thread(target=stage.keep_redis_small, args=(over,))
-    if protocol == "redis":
+    if row.broker == "redis":
         stage.redis.client.flushall(asynchronous=True)
         keeper.start()
     before = cpu_seconds(proxy) if proxy else 0
@@ -178,7 +185,7 @@ def measure(row, target, stage, seconds):
         found = load(protocol, stage.ports[row.broker][target], *row.options, "--seconds", seconds)
     finally:
         over.set()
-        if protocol == "redis":
+        if row.broker == "redis":
             keeper.join()
     # Of one message at a time the rate is that of its time.
     rate = found["messages"] / found["seconds"]

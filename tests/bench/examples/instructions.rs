@@ -222,11 +222,7 @@ fn telemetry_exported() {
 
 /// Counts what is done in a round, unless it is one to warm up.
 fn in_round(round: usize, run: impl FnOnce()) {
-    if round < WARM_UP {
-        run()
-    } else {
-        counted(run)
-    }
+    if round < WARM_UP { run() } else { counted(run) }
 }
 
 /// Counts the booking of what `exchange` lets `talk` see, some rounds at a time.

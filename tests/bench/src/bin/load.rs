@@ -3,9 +3,12 @@
 //!     load redis ADDRESS [--connections N] [--pipeline N] [--bytes N] [--untouched]
 //!                        [--consumers N] [--seconds S] [--warm-up S]
 //!     load amqp ADDRESS  [the same] [--confirms]; --pipeline is the window
+//!     load storm ADDRESS [--connections N] [--rate N] [--asking] [--seconds S] [--warm-up S]
 //!     load idle ADDRESS  [--connections N]; says "ready", and holds them until its input ends
 //!
 //! One thread, and nothing in its loop but writing what is ready and counting what comes back.
+//! In a storm N clients open and close connections, as fast as they can or `--rate` a second
+//! together; what is measured is a PING on a connection that was there before.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,6 +17,10 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream as Blocking;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -28,10 +35,11 @@ use tracehop_bench::redis;
 
 fn main() -> io::Result<()> {
     let options = Options::read();
-    if options.protocol == "idle" {
-        return idle(&options);
-    }
-    let measured = Load::start(&options)?.run()?;
+    let measured = match &*options.protocol {
+        "idle" => return idle(&options),
+        "storm" => storm(&options)?,
+        _ => Load::start(&options)?.run()?,
+    };
     println!("{}", measured.json());
     Ok(())
 }
@@ -46,6 +54,9 @@ struct Options {
     untouched: bool,
     consumers: usize,
     confirms: bool,
+    /// Connections a second; 0 for as many as there can be.
+    rate: usize,
+    asking: bool,
     warm_up: Duration,
     time: Duration,
 }
@@ -54,7 +65,7 @@ impl Options {
     fn read() -> Self {
         let mut words = std::env::args().skip(1);
         let mut next = |what: &str| words.next().unwrap_or_else(|| panic!("{what} is missing"));
-        let protocol = next("redis, amqp or idle");
+        let protocol = next("redis, amqp, storm or idle");
         let address = next("the address").parse().expect("an address");
         let mut rest = HashMap::new();
         let words: Vec<String> = words.collect();
@@ -81,6 +92,8 @@ impl Options {
             untouched: rest.contains_key("untouched"),
             consumers: number("consumers", 0),
             confirms: rest.contains_key("confirms"),
+            rate: number("rate", 0),
+            asking: rest.contains_key("asking"),
             warm_up: seconds("warm-up", 0.3),
             time: seconds("seconds", 1.0),
         }
@@ -92,13 +105,70 @@ fn idle(options: &Options) -> io::Result<()> {
     let mut held = Vec::new();
     for _ in 0..options.connections {
         let mut stream = Blocking::connect(options.address)?;
-        stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
-        stream.read_exact(&mut [0; 7])?;
+        ping(&mut stream)?;
         held.push(stream);
     }
     println!("ready");
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
+}
+
+fn ping(stream: &mut Blocking) -> io::Result<()> {
+    stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
+    stream.read_exact(&mut [0; 7])
+}
+
+/// Counts the connections that come and go, and times the answers on one that stays.
+fn storm(options: &Options) -> io::Result<Measured> {
+    let mut bystander = Blocking::connect(options.address)?;
+    bystander.set_nodelay(true)?;
+    let is_over = AtomicBool::new(false);
+    let opened = AtomicU64::new(0);
+    let mut measured = Measured::default();
+    thread::scope(|scope| {
+        for _ in 0..options.connections {
+            scope.spawn(|| open_and_close(options, &opened, &is_over));
+        }
+        let mut pass = |time: Duration| {
+            let before = opened.load(Ordering::Relaxed);
+            let start = Instant::now();
+            measured.latencies.clear();
+            while start.elapsed() < time {
+                let asked = Instant::now();
+                ping(&mut bystander)?;
+                let nanos = asked.elapsed().as_nanos();
+                let nanos = u32::try_from(nanos).unwrap_or(u32::MAX);
+                measured.latencies.push(nanos);
+                thread::sleep(Duration::from_millis(1));
+            }
+            measured.seconds = start.elapsed().as_secs_f64();
+            measured.messages = opened.load(Ordering::Relaxed) - before;
+            measured.before = before;
+            io::Result::Ok(())
+        };
+        let passed = pass(options.warm_up).and_then(|()| pass(options.time));
+        is_over.store(true, Ordering::Relaxed);
+        passed
+    })?;
+    Ok(measured)
+}
+
+fn open_and_close(options: &Options, opened: &AtomicU64, is_over: &AtomicBool) {
+    let pause = match options.rate {
+        0 => Duration::ZERO,
+        rate => Duration::from_secs_f64(options.connections as f64 / rate as f64),
+    };
+    let mut due = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        // Without a free port for a moment, or reset for being one too many: the next.
+        if let Ok(mut stream) = Blocking::connect(options.address)
+            && (!options.asking || ping(&mut stream).is_ok())
+        {
+            opened.fetch_add(1, Ordering::Relaxed);
+        }
+        due += pause;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
 }
 
 struct Load {
