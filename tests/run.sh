@@ -79,6 +79,7 @@ celery_part() {
     need_chromium # for the admin page
     need_openssl
     need_nft
+    need_faketime
     venv celery-5.7 tests/celery/requirements.txt
     venv celery-vendors tests/celery/requirements-vendors.txt
     venv celery-5.3 tests/celery/requirements-5.3.txt

@@ -71,6 +71,11 @@ need_systemd_analyze() {
         apt_install "systemd-analyze is not installed" systemd
 }
 
+need_faketime() {
+    compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null ||
+        apt_install "libfaketime is not installed" libfaketime
+}
+
 need_chromium() {
     if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then return; fi
     apt_install "Chromium is not installed" chromium chromium-driver

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::admin::pages::Desk;
 use crate::admin::pages::Subject;
 use crate::config;
+use crate::telemetry::ClockSkew;
 use crate::telemetry::Count;
 use crate::telemetry::Failure;
 use crate::telemetry::Metrics;
@@ -24,6 +25,7 @@ pub(super) struct Status<'a> {
     routes: Vec<Route<'a>>,
     blind_sessions: Vec<Count>,
     left_alone: Vec<Count>,
+    clock_skews: Vec<ClockSkew>,
     exporter: Option<Exporter<'a>>,
     sightings: Sightings,
     limits: Vec<Limit>,
@@ -91,6 +93,7 @@ impl<'a> Status<'a> {
             routes: routes.map(|route| Route::of(route, metrics)).collect(),
             blind_sessions: views.health.blind_sessions(),
             left_alone: views.health.left_alone(),
+            clock_skews: metrics.clock_skews(),
             exporter: Exporter::of(views),
             sightings: Sightings {
                 queued: metrics.sightings_queued(),

@@ -119,6 +119,8 @@ pub struct Delivery {
     pub sent: Option<Timestamp>,
     /// Whether this proxy has seen it published.
     pub is_seen_sent: bool,
+    /// How far the clock that tells `sent` is known to be ahead of this proxy's, at least.
+    pub clock_skew: Option<Duration>,
     /// The span of the task's run.
     pub process: SpanId,
     pub judgement: Judgement,
@@ -132,10 +134,10 @@ impl Delivery {
     }
 
     /// How long the message waited for somebody to take it; `None` where it is not known
-    /// when it was sent. What the broker held it back on purpose is not part of it.
+    /// when it was sent, or that cannot be. What the broker held it back on purpose is not part of it.
     #[must_use]
     pub fn dwell(&self) -> Option<Duration> {
-        let sent = self.sent?;
+        let sent = self.sent.filter(|_| self.sent_ahead().is_none())?;
         Some(self.at.since(sent.max(self.held_back_until())))
     }
 
@@ -146,10 +148,11 @@ impl Delivery {
         self.held_back_until().min(self.at).since(sent)
     }
 
-    /// Whether the clocks of whoever saw it sent and of this proxy contradict each other.
+    /// How much later it was sent than it came, which proves that a clock is wrong.
     #[must_use]
-    pub fn is_taken_before_sent(&self) -> bool {
-        self.sent.is_some_and(|sent| sent > self.at)
+    pub fn sent_ahead(&self) -> Option<Duration> {
+        let ahead = self.sent?.since(self.at);
+        (ahead >= CLOCK_PRECISION).then_some(ahead)
     }
 
     /// Until when the broker held it back on purpose; the beginning of time where it did not.
@@ -161,6 +164,9 @@ impl Delivery {
         }
     }
 }
+
+/// To which clocks that are kept by NTP agree.
+const CLOCK_PRECISION: Duration = Duration::from_millis(1);
 
 /// How a message came to be delivered, as far as the broker tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -102,6 +102,9 @@ impl Taken {
                 delivery
                     .dwell()
                     .map(|dwell| ("tracehop.dwell_ms", millis(dwell))),
+                delivery
+                    .clock_skew
+                    .map(|ahead| ("tracehop.clock_skew_ms", millis(ahead))),
                 spent("tracehop.delay_ms", delivery.delay()),
                 spent("tracehop.eta_wait_ms", self.eta_wait()),
                 self.prefetched()

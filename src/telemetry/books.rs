@@ -65,6 +65,11 @@ impl Books {
 
     /// Books what was `seen`, in order. The legs that end by it go to `ended`, which is empty.
     pub fn book(&mut self, seen: &mut Vec<Sighting>, ended: &mut Vec<Leg>) {
+        for sighting in &mut *seen {
+            if let Sighting::Delivered(delivery) = sighting {
+                self.metrics.clocks.judge(delivery);
+            }
+        }
         let mut seen = seen.drain(..);
         while let Some(some) = seen.as_slice().chunks(AT_A_TIME).next() {
             let count = some.len();

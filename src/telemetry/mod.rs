@@ -6,6 +6,7 @@
 mod books;
 #[cfg(test)]
 mod captured;
+mod clocks;
 mod finding;
 pub mod flow;
 mod health;
@@ -36,6 +37,7 @@ use tracing::warn;
 use uuid::Builder;
 
 pub use books::Books;
+pub use clocks::ClockSkew;
 pub use health::Count;
 pub use health::Failure;
 pub use health::Health;

@@ -35,6 +35,13 @@ export function complaints(status) {
       "Give tracehop more CPU, or raise limits.sightings_max if it comes in bursts.",
     ]);
   }
+  for (const { host, ahead_ms } of status.clock_skews.slice(0, SKEWS_SHOWN)) {
+    found.push([
+      `The clock of ${host} is at least ${duration(ahead_ms)} ahead of this one.`,
+      "See to NTP on both hosts. Until then the time in queue of what is sent from there is too short, or not told.",
+      true,
+    ]);
+  }
   const failed = sum(status.routes.flatMap((route) => route.connections_failed));
   if (failed > 0) {
     found.push([`${plural(failed, "connection")} failed since the start.`, "The table of routes tells why, and what to do."]);
@@ -257,5 +264,7 @@ function config({ config }, app) {
 }
 
 const FULL = 0.9;
+/** One wrong clock, this proxy's own, makes all others look wrong. */
+const SKEWS_SHOWN = 5;
 /** What forgets the oldest when it is full. */
 const MEMORIES = /memory|recent/;

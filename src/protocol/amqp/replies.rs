@@ -145,6 +145,7 @@ impl Replies<'_> {
             passage,
             sent: received.sent,
             is_seen_sent: received.is_seen_sent,
+            clock_skew: None,
             process: received.process,
             judgement: decision.judgement,
         })));

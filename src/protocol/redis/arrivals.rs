@@ -111,6 +111,7 @@ impl reply::Listener for Arrivals<'_> {
             passage,
             sent: received.sent,
             is_seen_sent: received.is_seen_sent,
+            clock_skew: None,
             process: received.process,
             judgement: decision.judgement,
         })));

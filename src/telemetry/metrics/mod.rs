@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -39,6 +40,8 @@ use crate::hop::Publication;
 use crate::hop::Sent;
 use crate::hop::Sighting;
 use crate::hop::Taken;
+use crate::telemetry::clocks::ClockSkew;
+use crate::telemetry::clocks::Clocks;
 use crate::telemetry::finding::Finding;
 use crate::telemetry::labels::Labels;
 use crate::telemetry::labels::Standing;
@@ -47,6 +50,7 @@ use crate::telemetry::metrics::contexts::ContextMetrics;
 use crate::telemetry::metrics::deliveries::DeliveryMetrics;
 use crate::telemetry::metrics::publications::PublicationMetrics;
 use crate::telemetry::metrics::routes::RouteFamilies;
+use crate::telemetry::pipeline::now;
 use crate::telemetry::process::ProcessMetrics;
 
 /// The counters of this process.
@@ -58,6 +62,9 @@ pub struct Metrics {
     registry: Registry,
     labels: Mutex<Labels>,
     process: ProcessMetrics,
+    /// Whose clocks are ahead.
+    pub(super) clocks: Clocks,
+    clock_skew: Family<HostLabels, Gauge<f64, AtomicU64>>,
     held_bytes: Gauge,
     held: OnceLock<Held>,
     routes: RouteFamilies,
@@ -94,6 +101,13 @@ impl Metrics {
         let publications = PublicationMetrics::register(ours);
         let deliveries = DeliveryMetrics::register(ours);
         let contexts = ContextMetrics::register(ours);
+        let clock_skew = Family::default();
+        ours.register_with_unit(
+            "clock_skew",
+            "How far the clock of a host that sends is ahead of this proxy's, at least",
+            Unit::Seconds,
+            clock_skew.clone(),
+        );
         let expired = Family::default();
         ours.register(
             "hops_expired",
@@ -171,6 +185,8 @@ impl Metrics {
             registry,
             labels: Mutex::new(Labels::new(label_values_max)),
             process,
+            clocks: Clocks::default(),
+            clock_skew,
             held_bytes,
             held: OnceLock::new(),
             routes,
@@ -211,6 +227,12 @@ impl Metrics {
     #[must_use]
     pub fn spans(&self) -> SpanCounts {
         self.spans.counts()
+    }
+
+    /// Hosts whose clock is ahead of this one's, the farthest first.
+    #[must_use]
+    pub fn clock_skews(&self) -> Vec<ClockSkew> {
+        self.clocks.skews(now())
     }
 
     /// Sightings that found their queue full.
@@ -258,6 +280,14 @@ impl Metrics {
     #[must_use]
     pub fn encode(&self) -> String {
         self.process.read();
+        self.clock_skew.clear();
+        for skew in self.clock_skews() {
+            let labels = HostLabels {
+                host: skew.host.into(),
+            };
+            let ahead = skew.ahead_ms.0.as_secs_f64();
+            self.clock_skew.get_or_create(&labels).set(ahead);
+        }
         if let Some(held) = self.held.get() {
             self.held_bytes.set(signed((held.0)()));
         }
@@ -370,6 +400,11 @@ impl fmt::Debug for Held {
 struct RouteReasonLabels {
     route: Arc<str>,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HostLabels {
+    host: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
