@@ -130,6 +130,60 @@ async fn a_reset_by_the_broker_resets_the_app() {
 }
 
 #[tokio::test]
+async fn a_reset_behind_the_agreed_end_of_a_connection_is_no_fault() {
+    let header = b"AMQP\x00\x00\x09\x01";
+    let close = b"\x01\x00\x00\x00\x00\x00\x0b\x00\x0a\x00\x32\x00\xc8\x00\x00\x00\x00\x00\xce";
+    let close_ok = b"\x01\x00\x00\x00\x00\x00\x04\x00\x0a\x00\x33\xce";
+    for is_asked_by_app in [true, false] {
+        let broker = Broker::listen().await;
+        let proxy = TestProxy::start_amqp(broker.address);
+        let (mut app, mut broker) = tokio::join!(proxy.connect(), broker.accept());
+        app.say(header).await;
+        broker.expect(header).await;
+        let (asks, agrees) = match is_asked_by_app {
+            true => (&mut app, &mut broker),
+            false => (&mut broker, &mut app),
+        };
+        asks.say(close).await;
+        agrees.expect(close).await;
+        agrees.say(close_ok).await;
+        asks.expect(close_ok).await;
+        broker.reset();
+        app.expect_reset().await;
+        until(|| proxy.view.connections() == 0).await;
+        assert_eq!(proxy.failures(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_reset_of_a_connection_that_its_app_has_ended_is_no_fault() {
+    let (proxy, mut app, mut broker) = joined().await;
+    app.finish().await;
+    broker.expect_end().await;
+    broker.reset();
+    app.expect_reset().await;
+    until(|| proxy.view.connections() == 0).await;
+    assert_eq!(proxy.failures(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn whoever_looks_only_whether_somebody_listens_is_no_fault() {
+    let leave: [fn(Peer); 2] = [drop, |probe| probe.reset()];
+    for start in [TestProxy::start_redis, TestProxy::start_amqp] {
+        for leave in leave {
+            let broker = Broker::listen().await;
+            let proxy = start(broker.address);
+            let (probe, mut broker) = tokio::join!(proxy.connect(), broker.accept());
+            leave(probe);
+            broker.expect_end().await;
+            broker.reset();
+            until(|| proxy.view.connections() == 0).await;
+            assert_eq!(proxy.failures(), Vec::<String>::new());
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_broker_said_before_its_reset_is_heard() {
     let (_proxy, mut app, mut broker) = joined().await;
     broker.say("-ERR max number of clients reached\r\n").await;

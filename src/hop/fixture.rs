@@ -43,6 +43,7 @@ pub(crate) fn publication(number: u64, at: u64) -> Box<Publication> {
         task: (&Task::default()).into(),
         client_name: None,
         size: 1,
+        mandatory: false,
         judgement: judgement(number),
     })
 }

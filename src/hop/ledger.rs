@@ -41,7 +41,7 @@ impl Ledger {
                 self.taken.follow_up(&publication, ended);
                 self.sent.open(publication, ended);
             }
-            Sighting::Answered { hop, at, answer } => self.sent.end(hop, at, answer, ended),
+            Sighting::Answered { hop, at, answer } => self.sent.answer(hop, at, answer, ended),
             Sighting::Delivered(delivery) => self.taken.open(delivery, ended),
             Sighting::Settled {
                 receipt,

@@ -15,7 +15,8 @@ use crate::trace::w3c::Invalid;
 pub enum Sighting {
     /// A task message was read on its way to the broker.
     Published(Arc<Publication>),
-    /// What became of a publication. Each one is answered once.
+    /// What became of a publication. Each one is answered once; of those that are mandatory
+    /// and unanswered, one that the broker returns afterwards is refused as well.
     Answered {
         hop: HopId,
         at: Timestamp,
@@ -94,6 +95,8 @@ pub struct Publication {
     pub client_name: Option<Arc<str>>,
     /// The size of the message as it came, in bytes.
     pub size: usize,
+    /// The broker returns it where no queue takes it.
+    pub mandatory: bool,
     pub judgement: Judgement,
 }
 
@@ -223,7 +226,10 @@ pub enum Settlement {
     Rejected,
     /// To be delivered again: put back, or restored for a worker that is gone.
     Requeued,
-    /// The connection or the channel ended before the consumer said anything.
+    /// The connection or the channel was closed in good order before the consumer said
+    /// anything: it went back to its queue.
+    Returned,
+    /// The connection broke before the consumer said anything.
     Abandoned,
 }
 
@@ -236,6 +242,7 @@ impl Settlement {
             Self::Automatic => "automatic",
             Self::Rejected => "rejected",
             Self::Requeued => "requeued",
+            Self::Returned => "returned",
             Self::Abandoned => "abandoned",
         }
     }

@@ -387,7 +387,7 @@ fn tell(ending: Ending, client: SocketAddr, broker: &Upstream, route: &Route) {
     let has_certificate = route.upstream_tls.identity.is_some();
     let refusal;
     let (why, what) = match ending {
-        Ending::Closed | Ending::Parted | Ending::Cut => return,
+        Ending::Closed | Ending::BrokerLeft | Ending::Parted | Ending::Cut => return,
         Ending::HalfClosed => (
             "half_closed",
             "one peer had ended, and the other was silent for limits.half_closed_max",

@@ -78,6 +78,8 @@ enum Hearing {
 pub(super) enum Ending {
     /// Both peers came to their end.
     Closed,
+    /// The broker reset a connection that was over, and so the app's was reset.
+    BrokerLeft,
     /// The broker's connection failed, and so the app's was reset.
     BrokerLost,
     /// The same, and TLS told why.
@@ -185,6 +187,8 @@ impl<'a> Relay<'a> {
         // had said still counts, and what the broker answers tells what became of it.
         if self.broker.is_gone() && !self.client.is_gone() {
             return Err(match self.broker.alert {
+                // Some brokers end every connection like this.
+                _ if !self.client.speaking || self.session.is_over() => Ending::BrokerLeft,
                 Some(alert) => Ending::BrokerRefused(alert),
                 None => Ending::BrokerLost,
             });
@@ -315,7 +319,7 @@ impl<'a> Relay<'a> {
                 self.client.close();
                 self.broker.close();
             }
-            Ending::BrokerLost | Ending::BrokerRefused(_) | Ending::Hello => {
+            Ending::BrokerLeft | Ending::BrokerLost | Ending::BrokerRefused(_) | Ending::Hello => {
                 self.client.stream.reset();
             }
             Ending::Panicked => {

@@ -88,6 +88,11 @@ impl Session for Detecting {
         }
     }
 
+    fn is_over(&self) -> bool {
+        let decided = self.decided.as_ref();
+        decided.is_some_and(|session| session.is_over())
+    }
+
     /// Before the first bytes nothing is in flight.
     fn part(&mut self, now: Timestamp, out: &mut Outbox) -> bool {
         match &mut self.decided {

@@ -44,6 +44,12 @@ pub trait Session: Send {
     /// `from` will send no more: release whatever is still held.
     fn finish(&mut self, from: Side, now: Timestamp, out: &mut Outbox);
 
+    /// Whether the peers have agreed that the connection is over, so that nothing is broken
+    /// however it ends now.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// The proxy wants to end this connection. Says whether that can be done now without
     /// cutting anything in half, and writes whatever the protocol calls for into `out`
     /// first. Asked again after every exchange, and now and then while there is none, until

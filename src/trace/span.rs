@@ -51,6 +51,13 @@ impl Timestamp {
         Self(self.0.saturating_add(nanos))
     }
 
+    /// The moment `earlier` than this one; the beginning of time for one before it.
+    #[must_use]
+    pub fn before(self, earlier: Duration) -> Self {
+        let nanos = u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+
     /// The time from `earlier` to this moment; nothing when the clock went backwards.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

@@ -104,8 +104,10 @@ def test_a_task_that_a_stopping_worker_gives_back_is_still_in_its_hop(own_stage,
         assert cast.answers() == [3, 3]
         eventually(server.idle, "nothing waits any longer")
     assert len(cast.runs()) == 2
-    # To Redis the worker gives it back; RabbitMQ takes it when the worker's connection ends.
-    judge(cast, {"redis": "requeued", "rabbitmq": "abandoned"}[own_stage.server.system])
+    # To Redis the worker gives it back; RabbitMQ takes it when the worker closes its connection.
+    judge(cast, {"redis": "requeued", "rabbitmq": "returned"}[own_stage.server.system])
+    failed = own_stage.hop.metric("tracehop_connections_failed_total")
+    assert failed == 0, "an orderly end is no fault"
 
 
 @pytest.mark.parametrize("inject_on", ["delivery", "both"])

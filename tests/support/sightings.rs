@@ -46,6 +46,7 @@ pub(crate) fn publication(number: u64) -> Box<Publication> {
         destination: "celery".into(),
         task: (&Task::default()).into(),
         size: 1,
+        mandatory: false,
         client_name: None,
         judgement: Judgement {
             context: context(number),

@@ -113,6 +113,41 @@ fn a_publication_without_an_answer_ends_when_its_time_is_over() {
 }
 
 #[test]
+fn a_publication_that_may_be_returned_is_not_over_when_it_is_written() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut ledger = ledger(10, 100 * SECOND, false);
+    let answer = |number, at, answer| Sighting::Answered {
+        hop: HopId { session: 1, number },
+        at: nanos(at),
+        answer,
+    };
+    for number in 1..=3 {
+        let mut publication = publication(number, 5);
+        publication.mandatory = number < 3;
+        book(&mut ledger, [Sighting::Published(publication.into())]);
+    }
+    let written = [1, 2, 3].map(|number| answer(number, 6, Answer::Unanswered));
+    let told = |ended: &[Leg]| {
+        let told = ended.iter().map(|leg| {
+            let (number, at) = (sent(leg).publication.hop.number, sent(leg).ended);
+            (number, at, sent(leg).answer.word())
+        });
+        told.collect::<Vec<_>>()
+    };
+    let ended = book(&mut ledger, written);
+    assert_eq!(told(&ended), [(3, nanos(6), "unanswered")]);
+    let refused = Answer::Refused("312 NO_ROUTE".into());
+    let ended = book(&mut ledger, [answer(2, SECOND, refused)]);
+    assert_eq!(told(&ended), [(2, nanos(SECOND), "refused")]);
+    let mut ended = Vec::new();
+    ledger.expire(nanos(2 * SECOND), &mut ended);
+    assert_eq!(told(&ended), []);
+    ledger.expire(nanos(60 * SECOND), &mut ended);
+    assert_eq!(told(&ended), [(1, nanos(6), "unanswered")]);
+    assert_eq!(ledger.sent_count(), 0);
+}
+
+#[test]
 fn a_delivery_ends_with_its_settlement_where_runs_are_not_followed() {
     for settlement in [
         Settlement::Acknowledged,

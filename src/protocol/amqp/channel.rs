@@ -191,7 +191,7 @@ impl Channels {
     /// How the client is answered on that channel.
     pub(super) fn manner(&self, number: u16) -> Manner {
         match self.channels.get(&number).map(|channel| &channel.owed) {
-            None | Some(Owed::Nothing) => Manner::Plain,
+            None | Some(Owed::Nothing { .. }) => Manner::Plain,
             Some(Owed::Confirms { .. }) => Manner::Confirming,
             Some(Owed::Transaction { .. }) => Manner::Transactional,
         }
@@ -200,7 +200,7 @@ impl Channels {
     /// The client has sent a method.
     pub(super) fn requested(&mut self, number: u16, method: &Method<'_>, now: Timestamp) {
         if let Method::ConnectionClose(_) = method {
-            self.abandon();
+            self.give_back(Settlement::Returned);
         }
         if number == CONNECTION {
             return;
@@ -264,7 +264,7 @@ impl Channels {
             Method::ChannelClose(_) => {
                 channel.is_closing = true;
                 channel.forget_gets();
-                channel.abandon(&mut self.settlements);
+                channel.give_back(Settlement::Returned, &mut self.settlements);
                 self.consumers.leave_channel(number);
             }
             Method::ChannelOpen | Method::ChannelCloseOk => self.end_channel(number),
@@ -274,11 +274,15 @@ impl Channels {
 
     /// The broker has sent a method.
     pub(super) fn answered(&mut self, number: u16, method: &Method<'_>) {
-        if let Method::ConnectionClose(reason) = method {
-            let words = reason.words();
-            self.closed = Some(words.clone());
-            self.lose_all(&Answer::Refused(words));
-            self.abandon();
+        match method {
+            Method::ConnectionClose(reason) => {
+                let words = reason.words();
+                self.closed = Some(words.clone());
+                self.lose_all(&Answer::Refused(words));
+                self.give_back(Settlement::Returned);
+            }
+            Method::ConnectionCloseOk => self.close(),
+            _ => {}
         }
         if number == CONNECTION {
             return;
@@ -324,7 +328,7 @@ impl Channels {
                 channel.owed.lose(&Answer::Refused(words.clone()), answers);
                 channel.closed = Some(words);
                 channel.forget_gets();
-                channel.abandon(&mut self.settlements);
+                channel.give_back(Settlement::Returned, &mut self.settlements);
                 self.consumers.remove_channel(number);
             }
             Method::ChannelCloseOk => self.end_channel(number),
@@ -383,11 +387,24 @@ impl Channels {
         }
     }
 
-    /// The connection ends: deliveries that are not settled now never will be.
-    pub(super) fn abandon(&mut self) {
+    /// The connection was closed in good order: no answer will come any more.
+    pub(super) fn close(&mut self) {
         for channel in self.channels.values_mut() {
-            channel.abandon(&mut self.settlements);
+            channel.close(&mut self.answers, &mut self.settlements);
         }
+    }
+
+    /// The connection ends, and so the broker takes back what is not settled.
+    pub(super) fn give_back(&mut self, settlement: Settlement) {
+        for channel in self.channels.values_mut() {
+            channel.give_back(settlement, &mut self.settlements);
+        }
+    }
+
+    /// The broker has returned a message, in these words.
+    pub(super) fn returned(&mut self, number: u16, mark: u64, words: Box<str>) {
+        let channel = self.channels.entry(number).or_default();
+        channel.owed.returned(mark, words, &mut self.answers);
     }
 
     /// From here on nothing is known of what becomes of deliveries.
@@ -409,8 +426,7 @@ impl Channels {
         self.consumers.remove_channel(number);
         if let Some(mut channel) = self.channels.remove(&number) {
             channel.interrupt(&Answer::Lost, &mut self.answers);
-            channel.owed.lose(&Answer::Lost, &mut self.answers);
-            channel.abandon(&mut self.settlements);
+            channel.close(&mut self.answers, &mut self.settlements);
         }
     }
 }
@@ -542,14 +558,14 @@ impl Channel {
         self.asked.clear();
     }
 
-    fn abandon(&mut self, settlements: &mut Settlements) {
-        self.unsettled
-            .settle_all(Settlement::Abandoned, settlements);
+    /// It was closed in good order.
+    fn close(&mut self, answers: &mut Answers, settlements: &mut Settlements) {
+        self.owed.close(answers);
+        self.give_back(Settlement::Returned, settlements);
     }
 
-    /// The broker has returned a message.
-    pub(super) fn returned(&mut self, mark: u64, words: Box<str>) {
-        self.owed.returned(mark, words);
+    fn give_back(&mut self, settlement: Settlement, settlements: &mut Settlements) {
+        self.unsettled.settle_all(settlement, settlements);
     }
 
     /// Something else came where the rest of a publication should have.

@@ -28,10 +28,10 @@ pub(super) struct Answers {
 }
 
 /// How a channel answers for what is published on it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) enum Owed {
-    #[default]
-    Nothing,
+    /// Nothing. Some publications may be returned all the same: their marks and hops.
+    Nothing { returnable: VecDeque<(u64, u64)> },
     Confirms {
         /// The number of the publication before.
         last: u64,
@@ -47,6 +47,14 @@ pub(super) enum Owed {
         /// What commits and rollbacks were asked for, in that order, and not yet answered.
         ended: VecDeque<Vec<Sent>>,
     },
+}
+
+impl Default for Owed {
+    fn default() -> Self {
+        Self::Nothing {
+            returnable: VecDeque::new(),
+        }
+    }
 }
 
 impl Sent {
@@ -78,7 +86,7 @@ impl Answers {
         self.waiting = self.waiting.saturating_sub(1);
         let answer = match (sent.returned, answer) {
             // A message that was returned is confirmed all the same.
-            (Some(words), Answer::Confirmed) => Answer::Refused(words),
+            (Some(words), Answer::Confirmed | Answer::Unanswered) => Answer::Refused(words),
             _ => answer.clone(),
         };
         self.tell(sent.hop, answer);
@@ -95,7 +103,7 @@ impl Owed {
     /// Whether nothing is owed, and nothing would be undone if the channel ended now.
     pub(super) fn is_settled(&self) -> bool {
         match self {
-            Self::Nothing => true,
+            Self::Nothing { .. } => true,
             Self::Confirms { waiting, .. } => waiting.is_empty(),
             Self::Transaction {
                 is_touched, ended, ..
@@ -105,7 +113,7 @@ impl Owed {
 
     /// From now on publications are numbered, and each is confirmed.
     pub(super) fn select_confirms(&mut self) {
-        if matches!(self, Self::Nothing) {
+        if matches!(self, Self::Nothing { .. }) {
             *self = Self::Confirms {
                 last: 0,
                 waiting: BTreeMap::new(),
@@ -115,7 +123,7 @@ impl Owed {
     }
 
     pub(super) fn select_transactions(&mut self) {
-        if matches!(self, Self::Nothing) {
+        if matches!(self, Self::Nothing { .. }) {
             *self = Self::Transaction {
                 open: Vec::new(),
                 is_touched: false,
@@ -127,7 +135,15 @@ impl Owed {
     /// A publication was sent.
     pub(super) fn published(&mut self, sent: Sent, answers: &mut Answers) {
         match self {
-            Self::Nothing => return answers.tell(sent.hop, Answer::Unanswered),
+            Self::Nothing { returnable } => {
+                if let (Some(mark), Some(hop)) = (sent.mark, sent.hop) {
+                    if returnable.len() >= RETURNED_FROM_MAX {
+                        returnable.pop_front();
+                    }
+                    returnable.push_back((mark, hop));
+                }
+                return answers.tell(sent.hop, Answer::Unanswered);
+            }
             Self::Confirms {
                 last,
                 waiting,
@@ -197,11 +213,16 @@ impl Owed {
         }
     }
 
-    /// The broker has returned a publication, in these words. It answers for it later; the
-    /// oldest that fits is meant.
-    pub(super) fn returned(&mut self, mark: u64, words: Box<str>) {
+    /// The broker has returned a publication, in these words. Where it answers for it later,
+    /// the oldest that fits is meant, and otherwise the last: one before that, of the same
+    /// task to the same place, would have come back before.
+    pub(super) fn returned(&mut self, mark: u64, words: Box<str>, answers: &mut Answers) {
         let found = match self {
-            Self::Nothing => None,
+            Self::Nothing { returnable } => {
+                let last = returnable.iter().rposition(|(known, _)| *known == mark);
+                let (_, hop) = last.and_then(|last| returnable.remove(last)).unzip();
+                return answers.tell(hop, Answer::Refused(words));
+            }
             Self::Confirms {
                 waiting,
                 returnable,
@@ -223,10 +244,19 @@ impl Owed {
         }
     }
 
+    /// The channel was closed in good order: what is not answered by now never will be, and
+    /// what was not committed is undone.
+    pub(super) fn close(&mut self, answers: &mut Answers) {
+        if let Self::Transaction { open, .. } = self {
+            answers.settle_all(mem::take(open), &Answer::Discarded);
+        }
+        self.lose(&Answer::Unanswered, answers);
+    }
+
     /// No answer will come any more: this is what is told of all that wait.
     pub(super) fn lose(&mut self, answer: &Answer, answers: &mut Answers) {
         match self {
-            Self::Nothing => {}
+            Self::Nothing { .. } => {}
             Self::Confirms {
                 waiting,
                 returnable,
@@ -249,7 +279,7 @@ impl Owed {
     }
 }
 
-/// Among so many publications of ended transactions a returned one is looked for.
+/// Among so many publications a returned one is looked for, where they are not confirmed.
 const RETURNED_FROM_MAX: usize = 1024;
 
 #[cfg(test)]
@@ -305,6 +335,53 @@ mod tests {
     }
 
     #[test]
+    fn what_was_returned_is_refused_without_confirms_too() {
+        let told = told(Owed::default(), |owed, answers| {
+            for (hop, mark) in [(0, 7), (1, 8), (2, 7)] {
+                owed.published(Sent::new(Some(hop), Some(mark)), answers);
+            }
+            for mark in [7, 9, 7, 7] {
+                owed.returned(mark, "312 NO_ROUTE".into(), answers);
+            }
+        });
+        let unanswered = ["0 unanswered", "1 unanswered", "2 unanswered"];
+        let refused = ["2 refused: 312 NO_ROUTE", "0 refused: 312 NO_ROUTE"];
+        assert_eq!(told, [&unanswered[..], &refused].concat());
+    }
+
+    #[test]
+    fn no_more_of_those_that_may_be_returned_is_remembered_than_is_looked_through() {
+        let told = told(Owed::default(), |owed, answers| {
+            for number in 0..=RETURNED_FROM_MAX as u64 {
+                owed.published(Sent::new(Some(number), Some(number)), answers);
+            }
+            answers.take().for_each(drop);
+            owed.returned(0, "312 NO_ROUTE".into(), answers);
+            owed.returned(1, "312 NO_ROUTE".into(), answers);
+        });
+        assert_eq!(told, ["1 refused: 312 NO_ROUTE"]);
+    }
+
+    #[test]
+    fn closing_a_channel_in_good_order_is_no_error() {
+        let told_at_close = |owed| {
+            told(owed, |owed, answers| {
+                publish(owed, answers, &[Some(0)]);
+                owed.ended(answers);
+                owed.published(Sent::new(Some(1), Some(7)), answers);
+                owed.returned(7, "312 NO_ROUTE".into(), answers);
+                owed.close(answers);
+            })
+        };
+        let confirming = ["0 unanswered", "1 refused: 312 NO_ROUTE"];
+        assert_eq!(told_at_close(confirms()), confirming);
+        assert_eq!(
+            told_at_close(transaction()),
+            ["1 discarded", "0 unanswered"]
+        );
+    }
+
+    #[test]
     fn confirms_are_counted_from_one_whatever_is_published() {
         let told = told(confirms(), |owed, answers| {
             publish(
@@ -341,8 +418,8 @@ mod tests {
             owed.published(Sent::new(Some(1), Some(8)), answers);
             owed.published(Sent::new(Some(2), Some(8)), answers);
             owed.published(Sent::new(Some(3), None), answers);
-            owed.returned(8, "312 NO_ROUTE".into());
-            owed.returned(9, "313 NO_CONSUMERS".into());
+            owed.returned(8, "312 NO_ROUTE".into(), answers);
+            owed.returned(9, "313 NO_CONSUMERS".into(), answers);
             owed.confirmed(tags(4, true), &Answer::Confirmed, answers);
         });
         assert_eq!(
@@ -363,8 +440,8 @@ mod tests {
             owed.published(Sent::new(Some(0), Some(7)), answers);
             owed.published(Sent::new(Some(1), Some(7)), answers);
             owed.confirmed(tags(5001, false), &Answer::Confirmed, answers);
-            owed.returned(7, "312 NO_ROUTE".into());
-            owed.returned(7, "313 NO_CONSUMERS".into());
+            owed.returned(7, "312 NO_ROUTE".into(), answers);
+            owed.returned(7, "313 NO_CONSUMERS".into(), answers);
             let Owed::Confirms { returnable, .. } = &*owed else {
                 panic!("confirms are owed");
             };
@@ -384,7 +461,7 @@ mod tests {
                 publish(owed, answers, &vec![None; before]);
                 owed.published(Sent::new(Some(0), Some(7)), answers);
                 owed.ended(answers);
-                owed.returned(7, "312 NO_ROUTE".into());
+                owed.returned(7, "312 NO_ROUTE".into(), answers);
                 owed.end_answered(&Answer::Confirmed, answers);
             });
             assert_eq!(told, [answer]);
@@ -404,7 +481,7 @@ mod tests {
             publish(owed, answers, &[Some(4)]);
             owed.end_answered(&Answer::Confirmed, answers);
             owed.end_answered(&Answer::Discarded, answers);
-            owed.returned(7, "312 NO_ROUTE".into());
+            owed.returned(7, "312 NO_ROUTE".into(), answers);
             owed.end_answered(&Answer::Confirmed, answers);
             assert!(!owed.is_settled());
         });

@@ -164,8 +164,9 @@ impl Replies<'_> {
         }
         if let Ok(envelope) = Envelope::read(frame.payload(input, frame.size)?) {
             let mark = mark(returned.route(), envelope.correlation_id);
-            let channel = self.state.channels.channel(frame.channel);
-            channel.returned(mark, returned.words.clone());
+            let words = returned.words.clone();
+            self.state.channels.returned(frame.channel, mark, words);
+            self.state.tell(self.setup, self.now, self.sightings);
         }
         Ok(())
     }

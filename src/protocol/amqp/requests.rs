@@ -206,6 +206,7 @@ impl Requests<'_> {
                 task: task.into(),
                 client_name: self.state.client_name.clone(),
                 size: envelope.size,
+                mandatory: publish.mandatory,
                 judgement: decision.judgement,
             })));
         number

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::hop::Answer;
 use crate::hop::HopId;
 use crate::hop::Receipt;
+use crate::hop::Settlement;
 use crate::hop::Sighting;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
@@ -223,8 +224,13 @@ impl Session for AmqpSession {
     }
 
     fn finish(&mut self, from: Side, now: Timestamp, out: &mut Outbox) {
-        self.state.channels.interrupt(&Answer::Lost);
-        self.state.channels.abandon();
+        let is_in_order = self.state.stage.ends_in_order(from);
+        let channels = &mut self.state.channels;
+        channels.interrupt(&Answer::Lost);
+        channels.give_back(match is_in_order {
+            true => Settlement::Returned,
+            false => Settlement::Abandoned,
+        });
         match from {
             Side::Client => {
                 self.to_broker.finish(&mut out.to_broker);
@@ -233,10 +239,17 @@ impl Session for AmqpSession {
             Side::Broker => {
                 self.to_client.finish(&mut out.to_client);
                 self.state.held_from_broker.release();
+                if is_in_order {
+                    self.state.channels.close();
+                }
                 self.state.channels.lose(&Answer::Lost);
             }
         }
         self.state.tell(&self.setup, now, &mut out.sightings);
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.stage.is_over()
     }
 
     /// At a frame boundary with no answer owed and no message half sent, tells the client to

@@ -5,6 +5,7 @@
 //! it heard of that still counts, for it will not send it again: publications without
 //! confirms, acknowledgements. What it will repeat is dropped, lest it be done twice.
 
+use crate::protocol::Side;
 use crate::protocol::amqp::method::Method;
 use crate::trace::Timestamp;
 
@@ -135,6 +136,21 @@ impl Stage {
                 Fate::Pass
             }
             _ => Fate::Pass,
+        }
+    }
+
+    /// Whether the connection has come to its end in good order: what ends it now breaks
+    /// nothing.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self, Self::Closed | Self::ToldBroker { .. } | Self::Parted)
+    }
+
+    /// Whether that is so, or about to be, when `side` ends.
+    pub(super) fn ends_in_order(&self, side: Side) -> bool {
+        match self {
+            Self::Closing => true,
+            Self::ToldClient { .. } => side == Side::Client,
+            _ => self.is_over(),
         }
     }
 

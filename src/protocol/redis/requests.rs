@@ -124,6 +124,7 @@ impl Requests<'_> {
                 task: (&envelope.task).into(),
                 client_name: self.state.client_name.clone(),
                 size: value.len(),
+                mandatory: false,
                 judgement: decision.judgement,
             })));
         decision.stamp.is_some()

@@ -419,7 +419,9 @@ impl Delivered {
             (Some(TaskState::Retried), _) => Status::Retried,
             (Some(TaskState::Revoked), _) => Status::Revoked,
             (Some(TaskState::Rejected), _) | (_, Some(Settlement::Rejected)) => Status::Rejected,
-            (_, Some(Settlement::Requeued | Settlement::Abandoned)) => Status::Waiting,
+            (_, Some(Settlement::Requeued | Settlement::Returned | Settlement::Abandoned)) => {
+                Status::Waiting
+            }
             _ if self.is_over => Status::Unknown,
             _ => Status::Running,
         }

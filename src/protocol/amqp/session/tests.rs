@@ -423,6 +423,28 @@ fn a_returned_message_is_refused_in_the_brokers_words() {
 }
 
 #[test]
+fn a_returned_message_is_refused_where_none_is_confirmed() {
+    let mut spoken = Spoken::new();
+    spoken.client(&publish(1, "", "celery", 1));
+    spoken.client(&[header(1, 2, &task_fields()), body(1, b"[]")].concat());
+    spoken.client(&task(1));
+    let reason = [&312_u16.to_be_bytes()[..], &short("NO_ROUTE")].concat();
+    let route = [short(""), short("celery")].concat();
+    spoken.broker(&method(1, 60, 50, &[reason, route].concat()));
+    spoken.broker(&header(1, 2, &stamped_fields()));
+    let seen = [
+        "added 0 to celery",
+        "0 unanswered",
+        "added 1 to celery",
+        "1 unanswered",
+        "0 refused: 312 NO_ROUTE",
+    ];
+    assert_eq!(spoken.seen(), seen);
+    let mandatory = spoken.broker(&body(1, b"[]"));
+    assert_eq!(mandatory, body(1, b"[]"));
+}
+
+#[test]
 fn a_transaction_is_answered_at_its_end() {
     let mut spoken = Spoken::new();
     spoken.client(&method(1, 90, 10, &[]));
@@ -493,7 +515,7 @@ fn a_closed_connection_refuses_what_waits_on_any_channel() {
 
 #[test]
 fn whoever_closes_without_waiting_loses_the_answers() {
-    for end in ["channel", "client", "broker"] {
+    for end in ["channel", "connection", "client", "broker"] {
         let mut spoken = Spoken::new();
         spoken.client(&[confirm_select(1), task(1)].concat());
         match end {
@@ -501,7 +523,15 @@ fn whoever_closes_without_waiting_loses_the_answers() {
                 spoken.client(&channel_close(1, 200, ""));
                 assert_eq!(spoken.seen(), ["added 0 to celery"]);
                 spoken.broker(&method(1, 20, 41, &[]));
-                assert_eq!(spoken.seen(), ["0 lost"]);
+                assert_eq!(spoken.seen(), ["0 unanswered"]);
+            }
+            "connection" => {
+                spoken.client(&connection_close(200, ""));
+                spoken.finish(Side::Client);
+                assert_eq!(spoken.seen(), ["added 0 to celery"]);
+                // With or without an answer.
+                spoken.finish(Side::Broker);
+                assert_eq!(spoken.seen(), ["0 unanswered"]);
             }
             "client" => {
                 // What the broker still says counts.

@@ -56,6 +56,17 @@ struct Channel {
     closed: Option<&'static str>,
 }
 
+/// How a channel comes to its end.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// The client closes it.
+    Closed,
+    /// The broker closes it, in these words.
+    Refused(&'static str),
+    /// The connection ends without a word.
+    Broken,
+}
+
 /// Where messages are taken from, and how.
 #[derive(Clone, Copy)]
 struct Source {
@@ -64,10 +75,11 @@ struct Source {
     no_ack: bool,
 }
 
-#[derive(Default)]
 enum Manner {
-    #[default]
-    Plain,
+    Plain {
+        /// What may be returned.
+        sent: Vec<Sent>,
+    },
     Confirming {
         last: u64,
         waiting: BTreeMap<u64, Sent>,
@@ -77,6 +89,12 @@ enum Manner {
         is_touched: bool,
         ended: VecDeque<(bool, Vec<Sent>)>,
     },
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self::Plain { sent: Vec::new() }
+    }
 }
 
 /// A publication that has been sent whole.
@@ -178,22 +196,22 @@ impl Stage {
         let close_ok = Frame::method(0, 10, 51, vec![]);
         let channels = mem::take(&mut self.channels);
         let is_settled = channels.values().all(Channel::is_settled);
-        let (answer, is_closed) = match self.random.u8(..3) {
+        let (ending, is_closed) = match self.random.u8(..3) {
             0 => {
                 self.frame(Side::Client, &close(200, "bye"));
                 self.frame(Side::Broker, &close_ok);
-                (Answer::Lost, true)
+                (Ending::Closed, true)
             }
             1 => {
                 self.frame(Side::Broker, &close(320, "CONNECTION_FORCED - shutdown"));
                 self.frame(Side::Client, &close_ok);
                 let words = "320 CONNECTION_FORCED - shutdown";
-                (Answer::Refused(words.into()), true)
+                (Ending::Refused(words), true)
             }
-            _ => (Answer::Lost, false),
+            _ => (Ending::Broken, false),
         };
         for channel in channels.into_values() {
-            self.end(channel, &answer);
+            self.end(channel, ending);
         }
         self.mark();
         let [client_marks, broker_marks] = self.marks;
@@ -211,7 +229,7 @@ impl Stage {
         self.frame(Side::Client, &open(10));
         self.frame(Side::Broker, &open(11));
         let manner = match self.random.u8(..6) {
-            0..2 => Manner::Plain,
+            0..2 => Manner::default(),
             2..5 => {
                 let nowait = self.random.u8(..2);
                 self.frame(Side::Client, &Frame::method(number, 85, 10, vec![nowait]));
@@ -355,7 +373,10 @@ impl Stage {
             return self.tell(&sent, &Answer::Refused(words.into()));
         }
         match &mut channel.manner {
-            Manner::Plain => self.tell(&sent, &Answer::Unanswered),
+            Manner::Plain { sent: before } => {
+                before.extend(sent.returnable.is_some().then(|| sent.clone()));
+                self.tell(&sent, &Answer::Unanswered);
+            }
             Manner::Confirming { last, waiting } => {
                 *last += 1;
                 waiting.insert(*last, sent);
@@ -372,8 +393,17 @@ impl Stage {
     /// The broker confirms, refuses or returns something.
     fn answer(&mut self, number: u16) {
         let mut random = self.random.clone();
-        let Manner::Confirming { waiting, .. } = &mut self.channel(number).manner else {
-            return;
+        let waiting = match &mut self.channel(number).manner {
+            Manner::Plain { sent } => {
+                let Some(mut sent) = sent.pop() else { return };
+                let Some((route, header, body)) = sent.returnable.take() else {
+                    return;
+                };
+                self.hand_back(number, route, &header, &body);
+                return self.tell(&sent, &Answer::Refused("312 NO_ROUTE".into()));
+            }
+            Manner::Confirming { waiting, .. } => waiting,
+            Manner::Transactional { .. } => return,
         };
         let Some(tag) = random.choice(waiting.keys().copied().collect::<Vec<_>>()) else {
             return;
@@ -400,10 +430,7 @@ impl Stage {
             tag
         };
         if let Some((route, header, body)) = returned {
-            let reason = [&312_u16.to_be_bytes()[..], &short_string(b"NO_ROUTE")].concat();
-            let arguments = [reason, route].concat();
-            self.frame(Side::Broker, &Frame::method(number, 60, 50, arguments));
-            self.content(number, &header, &body);
+            self.hand_back(number, route, &header, &body);
         }
         let is_refused = random.u8(..4) == 0;
         let id = if is_refused { 120 } else { 80 };
@@ -416,6 +443,14 @@ impl Stage {
             };
             self.tell(&sent, &answer);
         }
+    }
+
+    /// The broker returns a message.
+    fn hand_back(&mut self, number: u16, route: Vec<u8>, header: &Frame, body: &[u8]) {
+        let reason = [&312_u16.to_be_bytes()[..], &short_string(b"NO_ROUTE")].concat();
+        let arguments = [reason, route].concat();
+        self.frame(Side::Broker, &Frame::method(number, 60, 50, arguments));
+        self.content(number, header, body);
     }
 
     fn end_transaction(&mut self, number: u16) {
@@ -642,12 +677,12 @@ impl Stage {
             self.frame(Side::Client, &close(200, "bye"));
             self.frame(Side::Broker, &close_ok);
             let channel = self.channels.remove(&number).unwrap_or_default();
-            return self.end(channel, &Answer::Lost);
+            return self.end(channel, Ending::Closed);
         }
         self.frame(Side::Broker, &close(404, "NOT_FOUND - no queue"));
         let words = "404 NOT_FOUND - no queue";
         let channel = self.channels.remove(&number).unwrap_or_default();
-        self.end(channel, &Answer::Refused(words.into()));
+        self.end(channel, Ending::Refused(words));
         self.channel(number).closed = Some(words);
         if self.random.bool() {
             self.publish(number);
@@ -657,18 +692,34 @@ impl Stage {
     }
 
     /// A channel is no more: what became of all that waits there.
-    fn end(&mut self, channel: Channel, answer: &Answer) {
-        self.settled(&channel.unsettled, Settlement::Abandoned);
-        let waiting: Vec<Sent> = match channel.manner {
-            Manner::Plain => Vec::new(),
-            Manner::Confirming { waiting, .. } => waiting.into_values().collect(),
+    fn end(&mut self, channel: Channel, ending: Ending) {
+        self.settled(
+            &channel.unsettled,
+            match ending {
+                Ending::Broken => Settlement::Abandoned,
+                Ending::Closed | Ending::Refused(_) => Settlement::Returned,
+            },
+        );
+        let (waiting, uncommitted): (Vec<Sent>, Vec<Sent>) = match channel.manner {
+            Manner::Plain { .. } => Default::default(),
+            Manner::Confirming { waiting, .. } => (waiting.into_values().collect(), vec![]),
             Manner::Transactional { open, ended, .. } => {
                 let ended = ended.into_iter().flat_map(|(_, sent)| sent);
-                ended.chain(open).collect()
+                (ended.collect(), open)
             }
         };
-        for sent in waiting {
-            self.tell(&sent, answer);
+        let (answer, undone) = match ending {
+            Ending::Closed => (Answer::Unanswered, Answer::Discarded),
+            Ending::Refused(words) => {
+                let refused = Answer::Refused(words.into());
+                (refused.clone(), refused)
+            }
+            Ending::Broken => (Answer::Lost, Answer::Lost),
+        };
+        for (sent, answer) in [(waiting, answer), (uncommitted, undone)] {
+            for sent in sent {
+                self.tell(&sent, &answer);
+            }
         }
     }
 
@@ -679,7 +730,9 @@ impl Stage {
             return;
         };
         seen.answer = match answer {
-            Answer::Confirmed if sent.returned => Answer::Refused("312 NO_ROUTE".into()),
+            Answer::Confirmed | Answer::Unanswered if sent.returned => {
+                Answer::Refused("312 NO_ROUTE".into())
+            }
             answer => answer.clone(),
         };
     }
@@ -736,7 +789,7 @@ impl Stage {
 impl Channel {
     fn is_settled(&self) -> bool {
         let owes_nothing = match &self.manner {
-            Manner::Plain => true,
+            Manner::Plain { .. } => true,
             Manner::Confirming { waiting, .. } => waiting.is_empty(),
             Manner::Transactional {
                 is_touched, ended, ..

@@ -200,10 +200,10 @@ fn a_delivery_of_protocol_1_is_known_by_its_body() {
 
 #[test]
 fn deliveries_are_settled_one_by_one_or_together() {
-    use Settlement::Abandoned;
     use Settlement::Acknowledged;
     use Settlement::Rejected;
     use Settlement::Requeued;
+    use Settlement::Returned;
     for (said, expected) in [
         (ack(1, 2, 0), [None, Some(Acknowledged), None]),
         (ack(1, 2, 1), [Some(Acknowledged), Some(Acknowledged), None]),
@@ -217,8 +217,8 @@ fn deliveries_are_settled_one_by_one_or_together() {
         (reject(1, 3, 1), [None, None, Some(Requeued)]),
         (method(1, 60, 110, &[1]), [Some(Requeued); 3]),
         (method(1, 60, 110, &[0]), [None; 3]),
-        (channel_close(1, 200, ""), [Some(Abandoned); 3]),
-        (connection_close(200, ""), [Some(Abandoned); 3]),
+        (channel_close(1, 200, ""), [Some(Returned); 3]),
+        (connection_close(200, ""), [Some(Returned); 3]),
     ] {
         let mut spoken = consuming();
         for tag in 1..=3 {
@@ -235,37 +235,80 @@ fn deliveries_are_settled_one_by_one_or_together() {
 }
 
 #[test]
-fn what_nobody_has_settled_is_abandoned_at_the_end() {
+fn what_nobody_has_settled_is_returned_unless_the_connection_breaks() {
+    use Settlement::Abandoned;
+    use Settlement::Returned;
     type End = fn(&mut Spoken);
-    let ends: [(&str, End); 6] = [
-        ("the client hangs up", |spoken| spoken.finish(Side::Client)),
-        ("the broker hangs up", |spoken| spoken.finish(Side::Broker)),
-        ("the client closes", |spoken| {
+    let ends: [(&str, Settlement, End); 11] = [
+        ("the client hangs up", Abandoned, |spoken| {
+            spoken.finish(Side::Client);
+        }),
+        ("the broker hangs up", Abandoned, |spoken| {
+            spoken.finish(Side::Broker);
+        }),
+        ("the client closes", Returned, |spoken| {
             spoken.client(&connection_close(200, ""));
             spoken.broker(&connection_close_ok());
         }),
-        ("the broker closes", |spoken| {
+        ("the client closes and does not wait", Returned, |spoken| {
+            spoken.client(&connection_close(200, ""));
+            spoken.broker(&task_to(1, 2));
+            spoken.finish(Side::Client);
+        }),
+        (
+            "the client closes and the broker resets",
+            Returned,
+            |spoken| {
+                spoken.client(&connection_close(200, ""));
+                spoken.broker(&task_to(1, 2));
+                spoken.finish(Side::Broker);
+            },
+        ),
+        ("the proxy drains", Returned, |spoken| {
+            assert!(!spoken.part().0);
+            spoken.client(&connection_close_ok());
+            spoken.broker(&connection_close_ok());
+            assert!(spoken.part().0);
+            spoken.finish(Side::Broker);
+        }),
+        (
+            "the proxy drains and the client leaves",
+            Returned,
+            |spoken| {
+                spoken.part();
+                spoken.finish(Side::Client);
+            },
+        ),
+        (
+            "the proxy drains and the broker is lost",
+            Abandoned,
+            |spoken| {
+                spoken.part();
+                spoken.finish(Side::Broker);
+            },
+        ),
+        ("the broker closes", Returned, |spoken| {
             spoken.broker(&connection_close(320, ""));
             spoken.client(&[ack(1, 1, 0), connection_close_ok()].concat());
         }),
-        ("the client closes the channel", |spoken| {
+        ("the client closes the channel", Returned, |spoken| {
             spoken.client(&channel_close(1, 200, ""));
             // It had left before that was heard.
             spoken.broker(&task_to(1, 2));
             spoken.broker(&method(1, 20, 41, &[]));
         }),
-        ("the broker closes the channel", |spoken| {
+        ("the broker closes the channel", Returned, |spoken| {
             spoken.broker(&channel_close(1, 404, ""));
             spoken.client(&[ack(1, 1, 0), method(1, 20, 41, &[])].concat());
         }),
     ];
-    for (how, end) in ends {
+    for (how, expected, end) in ends {
         let mut spoken = consuming();
         spoken.broker(&task_to(1, 1));
         end(&mut spoken);
         let settled = settlements(&mut spoken);
-        let abandoned = Some(Settlement::Abandoned);
-        assert!(settled.iter().all(|said| *said == abandoned), "{how}");
+        let expected = Some(expected);
+        assert!(settled.iter().all(|said| *said == expected), "{how}");
         spoken.finish(Side::Client);
         spoken.finish(Side::Broker);
         assert_eq!(spoken.seen(), Vec::<String>::new(), "{how}");
@@ -283,7 +326,7 @@ fn the_same_tag_on_a_new_channel_is_another_delivery() {
     spoken.client(&ack(1, 1, 0));
     assert_eq!(
         settlements(&mut spoken),
-        [Some(Settlement::Abandoned), Some(Settlement::Acknowledged)]
+        [Some(Settlement::Returned), Some(Settlement::Acknowledged)]
     );
 }
 
