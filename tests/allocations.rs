@@ -6,6 +6,7 @@ use std::sync::Arc;
 use allocation_counter::measure;
 
 use tracehop::config::Limits;
+use tracehop::config::MovingAddress;
 use tracehop::config::Policy;
 use tracehop::config::Protocol;
 use tracehop::hop::Connection;
@@ -87,6 +88,7 @@ impl Talk {
                 Sampler::default(),
                 &limits,
             )),
+            moving_address: MovingAddress::default(),
             budget: HoldBudget::new(limits.hold_total_bytes_max),
             limits: Arc::new(limits),
             ids: IdSource::seeded(1),

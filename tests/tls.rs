@@ -12,6 +12,7 @@ use rustls::version::TLS13;
 
 use tracehop::config::Limits;
 use tracehop::config::ListenerTls;
+use tracehop::config::MovingAddress;
 use tracehop::config::Route;
 use tracehop::config::Upstream;
 use tracehop::config::UpstreamTls;
@@ -51,6 +52,7 @@ impl Stage {
     fn route(&self, brokers: &[SocketAddr]) -> Route {
         let papers = self.authority.sign("localhost");
         Route {
+            moving_address: MovingAddress::default(),
             tls: Some(ListenerTls {
                 identity: self.folder.identity("listener", &papers),
                 client_ca: None,

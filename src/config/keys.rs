@@ -13,6 +13,7 @@ use crate::config::InjectOn;
 use crate::config::ListenerTls;
 use crate::config::LogFormat;
 use crate::config::Mode;
+use crate::config::MovingAddress;
 use crate::config::OnInvalid;
 use crate::config::OnMissing;
 use crate::config::OnValid;
@@ -148,6 +149,7 @@ pub(super) const ROUTE_KEYS: &[Key<RouteDraft>] = &[
     key!(upstream_key: Optional<File>),
     key!(upstream_server_name: Optional<Name>),
     key!(upstream_verify: Truth),
+    key!(moving_address: Word<MovingAddress>),
 ];
 
 /// A route of which not everything may be known yet.
@@ -165,6 +167,7 @@ pub(super) struct RouteDraft {
     pub(super) upstream_key: Option<PathBuf>,
     pub(super) upstream_server_name: Option<ServerName<'static>>,
     pub(super) upstream_verify: bool,
+    pub(super) moving_address: MovingAddress,
 }
 
 impl RouteDraft {
@@ -178,6 +181,7 @@ impl RouteDraft {
             tls: self.tls(),
             upstream_tls: self.upstream_tls(),
             upstream: self.upstream,
+            moving_address: self.moving_address,
         })
     }
 
@@ -222,6 +226,7 @@ impl Default for RouteDraft {
             upstream_key: None,
             upstream_server_name: None,
             upstream_verify: true,
+            moving_address: MovingAddress::default(),
         }
     }
 }
@@ -248,6 +253,7 @@ impl From<&Route> for RouteDraft {
             upstream_key: client.map(key),
             upstream_server_name: upstream_tls.server_name.clone(),
             upstream_verify: upstream_tls.verify,
+            moving_address: route.moving_address,
         }
     }
 }

@@ -193,6 +193,7 @@ mod tests {
 
     use super::*;
     use crate::config::Mode;
+    use crate::config::MovingAddress;
     use crate::config::OtlpProtocol;
     use crate::config::Protocol;
     use crate::config::Route;
@@ -244,6 +245,7 @@ mod tests {
             protocol,
             listen: ([127, 0, 0, 1], listen).into(),
             transparent: false,
+            moving_address: MovingAddress::default(),
             tls: None,
             upstream_tls: UpstreamTls::default(),
             upstream: vec![Upstream {

@@ -102,6 +102,7 @@ pub struct Route {
     /// At least one, in the order in which they are tried; none where it is transparent.
     pub upstream: Vec<Upstream>,
     pub upstream_tls: UpstreamTls,
+    pub moving_address: MovingAddress,
 }
 
 impl Route {
@@ -173,6 +174,28 @@ pub struct Policy {
 pub enum Mode {
     Inject,
     Observe,
+}
+
+/// What becomes of the address in a `MOVING` push, by which Redis leads its clients elsewhere.
+/// Without it they connect anew to the address that they know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MovingAddress {
+    /// It is removed where messages are edited.
+    #[default]
+    Auto,
+    Remove,
+    Pass,
+}
+
+impl MovingAddress {
+    #[must_use]
+    pub const fn is_removed(self, mode: Mode) -> bool {
+        match self {
+            Self::Auto => matches!(mode, Mode::Inject),
+            Self::Remove => true,
+            Self::Pass => false,
+        }
+    }
 }
 
 /// On which way messages are edited.

@@ -13,6 +13,7 @@ use wildmatch::WildMatch;
 use crate::config::InjectOn;
 use crate::config::LogFormat;
 use crate::config::Mode;
+use crate::config::MovingAddress;
 use crate::config::OnInvalid;
 use crate::config::OnMissing;
 use crate::config::OnValid;
@@ -166,6 +167,16 @@ impl Words for InjectOn {
             ("publish", Self::Publish),
             ("delivery", Self::Delivery),
             ("both", Self::Both),
+        ]
+    }
+}
+
+impl Words for MovingAddress {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![
+            ("auto", Self::Auto),
+            ("remove", Self::Remove),
+            ("pass", Self::Pass),
         ]
     }
 }
@@ -700,6 +711,7 @@ mod tests {
         }
         check::<Protocol>();
         check::<Mode>();
+        check::<MovingAddress>();
         check::<InjectOn>();
         check::<OnMissing>();
         check::<OnValid>();

@@ -144,6 +144,7 @@ pub(crate) fn told(sighting: &Sighting) -> String {
         } => format!("{} by {}", state.word(), evidence.word()),
         Sighting::Redelivered { destination, .. } => format!("redelivered {destination}"),
         Sighting::LeftAlone { why, .. } => format!("left alone: {why}"),
+        Sighting::Redirected { why, .. } => format!("redirected: {why}"),
         Sighting::LostSight { why, .. } => format!("lost sight: {why}"),
     }
 }

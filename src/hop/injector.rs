@@ -160,6 +160,12 @@ impl Injector {
         self.choices.store(Arc::new(choices));
     }
 
+    /// Whether messages are edited at all, at this moment.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.choices.load().policy.mode
+    }
+
     /// Whether anybody wants to know what workers say of the runs of tasks.
     #[must_use]
     pub const fn follows_runs(&self) -> bool {

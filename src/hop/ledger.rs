@@ -56,6 +56,7 @@ impl Ledger {
             } => self.taken.tell(task, at, state, evidence, ended),
             Sighting::Redelivered { .. }
             | Sighting::LeftAlone { .. }
+            | Sighting::Redirected { .. }
             | Sighting::LostSight { .. } => {}
         }
     }

@@ -49,6 +49,12 @@ pub enum Sighting {
         connection: Arc<Connection>,
         why: &'static str,
     },
+    /// The broker has told a client where else to connect, which may be past the proxy; `why` is
+    /// a fixed word for how.
+    Redirected {
+        connection: Arc<Connection>,
+        why: &'static str,
+    },
     /// From here on this session is not read any further; `why` is a fixed word.
     LostSight {
         connection: Arc<Connection>,

@@ -376,6 +376,7 @@ fn open_session(
         connection: Arc::new(connection),
         injector: Arc::clone(&shared.injector),
         limits: Arc::clone(&shared.limits),
+        moving_address: route.moving_address,
         budget: Arc::clone(&shared.budget),
         ids: IdSource::from_entropy(),
     };

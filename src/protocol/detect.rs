@@ -121,6 +121,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 mod tests {
     use super::*;
     use crate::config::Limits;
+    use crate::config::MovingAddress;
     use crate::config::Policy;
     use crate::hop::Connection;
     use crate::hop::Injector;
@@ -145,6 +146,7 @@ mod tests {
                 &limits,
             )),
             limits: Arc::new(limits),
+            moving_address: MovingAddress::default(),
             budget: HoldBudget::new(1),
             ids: IdSource::seeded(1),
         });

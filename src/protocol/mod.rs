@@ -22,6 +22,7 @@ use bytes::BytesMut;
 pub use hold::HoldBudget;
 
 use crate::config::Limits;
+use crate::config::MovingAddress;
 use crate::config::Protocol;
 use crate::hop::Connection;
 use crate::hop::Injector;
@@ -99,6 +100,8 @@ pub struct Setup {
     pub connection: Arc<Connection>,
     pub injector: Arc<Injector>,
     pub limits: Arc<Limits>,
+    /// Of the route.
+    pub moving_address: MovingAddress,
     pub budget: Arc<HoldBudget>,
     pub ids: IdSource,
 }

@@ -108,6 +108,7 @@ impl Books {
                 | Sighting::Told { .. } => {}
                 Sighting::Redelivered { .. }
                 | Sighting::LeftAlone { .. }
+                | Sighting::Redirected { .. }
                 | Sighting::LostSight { .. } => {
                     self.metrics.saw(sighting);
                     self.log.saw(sighting);

@@ -57,6 +57,22 @@ impl SightingLog {
                 let route = &connection.route;
                 warn!(%route, reason = why, suppressed, "a message was passed unedited");
             }
+            Sighting::Redirected { connection, why } => {
+                let Some(suppressed) = self.admit(connection, why) else {
+                    return;
+                };
+                let Connection {
+                    session,
+                    route,
+                    client_address,
+                    ..
+                } = &**connection;
+                warn!(
+                    %route, session, %client_address, reason = why, suppressed,
+                    "the broker told a client another address; unless that leads back here, the \
+                     client goes past this proxy"
+                );
+            }
             Sighting::Published(_)
             | Sighting::Answered { .. }
             | Sighting::Delivered(_)
@@ -100,6 +116,10 @@ mod tests {
                 log.saw(&lost("a", "monitor"));
                 log.saw(&lost("b", "monitor"));
                 log.saw(&lost("a", "panic"));
+                log.saw(&Sighting::Redirected {
+                    connection: connection("a"),
+                    why: "moved",
+                });
                 log.saw(&Sighting::LeftAlone {
                     connection: connection("a"),
                     why: "too_large",
@@ -118,5 +138,8 @@ mod tests {
         assert_eq!(panic.len(), 1);
         assert!(panic[0].contains("ERROR"), "{}", panic[0]);
         assert_eq!(log.lines_with("too_large").len(), 1);
+        let moved = log.lines_with("reason=\"moved\"");
+        assert_eq!(moved.len(), 1);
+        assert!(moved[0].contains("goes past this proxy"), "{}", moved[0]);
     }
 }

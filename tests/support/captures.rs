@@ -421,6 +421,9 @@ impl Replay {
                 Thing::LeftAlone(connection, why) => {
                     row.extend([connection.to_string(), format!("left alone: {why}")]);
                 }
+                Thing::Redirected(connection, why) => {
+                    row.extend([connection.to_string(), format!("redirected: {why}")]);
+                }
                 Thing::LostSight(connection, why) => {
                     row.extend([connection.to_string(), format!("lost sight: {why}")]);
                 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use tracehop::config::Limits;
+use tracehop::config::MovingAddress;
 use tracehop::config::Policy;
 use tracehop::config::Protocol;
 use tracehop::config::Route;
@@ -168,6 +169,7 @@ pub fn route(brokers: &[SocketAddr]) -> Route {
         protocol: Protocol::Redis,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         transparent: false,
+        moving_address: MovingAddress::default(),
         tls: None,
         upstream_tls: UpstreamTls::default(),
         upstream: brokers

@@ -119,7 +119,7 @@ pub(super) async fn doctor(options: Doctor) -> anyhow::Result<ExitCode> {
         for finding in examine_certificates(route) {
             report.tell(&about, finding)?;
         }
-        examine_brokers(route, &known, &mut report).await?;
+        examine_brokers(route, config.policy.mode, &known, &mut report).await?;
     }
     if let Some(admin) = config.admin.listen {
         let listener = examine_listener("admin.listen", admin, Some(admin)).await;

@@ -21,6 +21,7 @@ pub(super) async fn examine(
     stream: Stream,
     place: &str,
     credentials: Option<&Credentials>,
+    passes_moving: bool,
 ) -> Vec<Finding> {
     let mut redis = Redis::new(stream);
     if let Some(credentials) = credentials {
@@ -48,6 +49,7 @@ pub(super) async fn examine(
             let mut findings = vec![who];
             findings.extend(about.doubts(place));
             findings.extend(crowded);
+            findings.extend(moves(&mut redis, place, passes_moving).await);
             findings.extend(clock(&mut redis, place).await);
             findings
         }
@@ -111,7 +113,7 @@ impl About {
         if self.mode == "cluster" {
             doubts.push(Finding::warn(
                 format!("{place} is a node of a Redis Cluster"),
-                "clients that follow the cluster walk past the proxy; Celery does not support it",
+                "clients that follow the cluster go past the proxy; Celery does not support it",
             ));
         }
         if self.mode == "sentinel" {
@@ -128,6 +130,22 @@ impl About {
         }
         doubts
     }
+}
+
+/// Whether it leads its clients elsewhere before it moves, as managed ones do.
+async fn moves(redis: &mut Redis, place: &str, passes_moving: bool) -> Option<Finding> {
+    redis
+        .ask(&["CLIENT", "MAINT_NOTIFICATIONS", "OFF"])
+        .await
+        .ok()?;
+    let what = format!("{place} tells clients that ask for it where it moves");
+    Some(match passes_moving {
+        true => Finding::warn(
+            format!("{what}, which leads them past the proxy"),
+            "set moving_address = \"remove\" on the route; clients then connect anew through it",
+        ),
+        false => Finding::ok(format!("{what}; the proxy removes the address")),
+    })
 }
 
 /// How many clients it takes, where we may know that.

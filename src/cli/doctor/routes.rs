@@ -23,6 +23,7 @@ use crate::cli::doctor::rabbitmq;
 use crate::cli::doctor::redis;
 use crate::cli::http::Http;
 use crate::cli::rabbitmq::Door;
+use crate::config::Mode;
 use crate::config::Route;
 use crate::config::Upstream;
 use crate::net::TlsFailure;
@@ -31,12 +32,13 @@ use crate::telemetry::now;
 /// Looks at every broker of a route. One that fails is no failure where another is well.
 pub(super) async fn examine_brokers(
     route: &Route,
+    mode: Mode,
     known: &[Broker],
     report: &mut Report,
 ) -> io::Result<()> {
     let mut found = Vec::new();
     for upstream in &route.upstream {
-        found.push(examine_broker(route, upstream, known).await);
+        found.push(examine_broker(route, mode, upstream, known).await);
     }
     let is_well =
         |findings: &Vec<Finding>| findings.iter().all(|finding| finding.state < State::Fail);
@@ -51,7 +53,12 @@ pub(super) async fn examine_brokers(
     Ok(())
 }
 
-async fn examine_broker(route: &Route, upstream: &Upstream, known: &[Broker]) -> Vec<Finding> {
+async fn examine_broker(
+    route: &Route,
+    mode: Mode,
+    upstream: &Upstream,
+    known: &[Broker],
+) -> Vec<Finding> {
     let Upstream { host, port, .. } = upstream;
     let name = match host.contains(':') {
         true => format!("[{host}]:{port}"),
@@ -79,7 +86,7 @@ async fn examine_broker(route: &Route, upstream: &Upstream, known: &[Broker]) ->
         let took = asked.elapsed();
         match connected {
             Ok(stream) => {
-                let mut findings = examine_peer(stream, &place, route, upstream, known).await;
+                let mut findings = examine_peer(stream, &place, route, mode, upstream, known).await;
                 if let Some(first) = findings.first_mut() {
                     first.figures.push(("connect_ms", millis(took).into()));
                 }
@@ -105,6 +112,7 @@ async fn examine_peer(
     stream: TcpStream,
     place: &str,
     route: &Route,
+    mode: Mode,
     upstream: &Upstream,
     known: &[Broker],
 ) -> Vec<Finding> {
@@ -148,7 +156,8 @@ async fn examine_peer(
         });
         rabbitmq::examine(stream, place, door).await
     } else {
-        redis::examine(stream, place, credentials).await
+        let passes_moving = !route.moving_address.is_removed(mode);
+        redis::examine(stream, place, credentials, passes_moving).await
     };
     if let (Some(tls), Some(first)) = (tls, findings.first_mut()) {
         let name = tls.name.to_str().into_owned();

@@ -9,6 +9,7 @@ use crate::hop::Sighting;
 use crate::protocol::Setup;
 use crate::protocol::patch::Patch;
 use crate::protocol::redis::frame::Unreadable;
+use crate::protocol::redis::pairing::MOVING;
 use crate::protocol::redis::pairing::Pairing;
 use crate::protocol::redis::reader::Message;
 use crate::protocol::redis::reader::Reader;
@@ -34,6 +35,11 @@ pub(super) struct Arrivals<'a> {
 }
 
 impl Arrivals<'_> {
+    fn removes_moving_address(&self) -> bool {
+        let setup = &self.setup;
+        setup.moving_address.is_removed(setup.injector.mode())
+    }
+
     /// Tells what replies before this one have answered, even if they came together with it,
     /// and then what is seen now.
     fn see(&mut self, sighting: Sighting) {
@@ -119,10 +125,20 @@ impl reply::Listener for Arrivals<'_> {
     }
 
     fn erases(&self, index: u64) -> bool {
-        self.pairing.erases(index)
+        self.pairing.is_moving_address(index) && self.removes_moving_address()
     }
 
     fn end(&mut self) -> Result<(), Unreadable> {
-        self.pairing.end()
+        let redirects = self.pairing.redirects();
+        let ended = self.pairing.end();
+        if let Some(why) = redirects
+            && (why != MOVING || !self.removes_moving_address())
+        {
+            self.see(Sighting::Redirected {
+                connection: Arc::clone(&self.setup.connection),
+                why,
+            });
+        }
+        ended
     }
 }

@@ -46,6 +46,8 @@ pub(super) enum Request<'a> {
     },
     Reset,
     Reply(ReplyMode),
+    /// Where other servers are; a word for who is asked.
+    Addresses(&'static str),
     Monitor,
     /// What follows is a replication stream.
     Sync,
@@ -155,6 +157,8 @@ enum Command {
     Hello,
     Reset,
     Client,
+    Cluster,
+    Sentinel,
     Monitor,
     Sync,
     Psync,
@@ -379,7 +383,9 @@ impl Commands {
             (Command::Publish, 2) if value::task_of_result(&self.key).is_some() => Want::Result,
             (Command::Push, _) | (Command::Publish, 2) => Want::Value,
             (Command::Remove, 2..) => Want::Field,
-            (Command::Hello | Command::Client, 1) => Want::Word(0),
+            (Command::Hello | Command::Client | Command::Cluster | Command::Sentinel, 1) => {
+                Want::Word(0)
+            }
             (Command::Client, 2) if self.names_itself() => Want::Key,
             (Command::Client, 2) => Want::Word(1),
             _ => Want::Nothing,
@@ -441,6 +447,21 @@ impl Commands {
                 _ => Request::Plain,
             },
             Command::Client => Request::Plain,
+            Command::Cluster => match first.as_bytes() {
+                b"SLOTS" => Request::Addresses("cluster_slots"),
+                b"SHARDS" => Request::Addresses("cluster_shards"),
+                b"NODES" => Request::Addresses("cluster_nodes"),
+                _ => Request::Plain,
+            },
+            Command::Sentinel => match first.as_bytes() {
+                b"GET-MASTER-ADDR-BY-NAME"
+                | b"MASTER"
+                | b"MASTERS"
+                | b"REPLICAS"
+                | b"SLAVES"
+                | b"SENTINELS" => Request::Addresses("sentinel"),
+                _ => Request::Plain,
+            },
             Command::Monitor => Request::Monitor,
             Command::Sync | Command::Psync => Request::Sync,
         }
@@ -491,6 +512,8 @@ impl Command {
             b"HELLO" => Self::Hello,
             b"RESET" => Self::Reset,
             b"CLIENT" => Self::Client,
+            b"CLUSTER" => Self::Cluster,
+            b"SENTINEL" => Self::Sentinel,
             b"MONITOR" => Self::Monitor,
             b"SYNC" => Self::Sync,
             b"PSYNC" => Self::Psync,
@@ -563,7 +586,7 @@ fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
 }
 
 /// Longer than the name of any command that matters.
-const WORD_BYTES_MAX: usize = 16;
+const WORD_BYTES_MAX: usize = 24;
 /// Longer keys are no queue's.
 pub(super) const KEY_BYTES_MAX: usize = 1024;
 /// As much of a result as is read.

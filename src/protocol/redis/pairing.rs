@@ -76,6 +76,8 @@ enum Pending {
     Reply(ReplyMode),
     /// An empty request behind CLIENT REPLY SKIP.
     Nothing,
+    /// The addresses of other servers; a word for who is asked.
+    Addresses(&'static str),
     Monitor,
     Sync,
 }
@@ -91,6 +93,8 @@ struct Reply {
     number: Option<u64>,
     /// The list or the channel that it names.
     key: Vec<u8>,
+    /// Where it is a `MOVING` push, whether an address stands in it.
+    has_address: bool,
 }
 
 /// What stands at a place in a reply.
@@ -102,6 +106,8 @@ enum Part {
     /// The list or the channel that the messages come from.
     Key,
     Message,
+    /// Where a `MOVING` push leads.
+    Address,
 }
 
 impl Pairing {
@@ -372,7 +378,7 @@ impl Pairing {
             _ => {}
         }
         match self.pop().ok_or("unexpected_reply")? {
-            Pending::Plain(_) | Pending::Pop(_) => {
+            Pending::Plain(_) | Pending::Pop(_) | Pending::Addresses(_) => {
                 self.note_queued(Hops::default())?;
             }
             Pending::Push(hops) => {
@@ -488,6 +494,7 @@ impl Pairing {
     pub(super) fn begin(&mut self, type_byte: u8, text: &[u8]) {
         self.reply.type_byte = type_byte;
         self.reply.number = None;
+        self.reply.has_address = false;
         self.reply.word.clear();
         self.reply.key.clear();
         self.reply.text.clear();
@@ -519,6 +526,7 @@ impl Pairing {
             let name = text.get(..KEY_BYTES_MAX).unwrap_or(text);
             self.reply.key.extend_from_slice(name);
         }
+        self.reply.has_address |= part == Part::Address && !text.is_empty();
         if index == 2 && type_byte == b':' {
             self.reply.number = std::str::from_utf8(text)
                 .ok()
@@ -542,7 +550,7 @@ impl Pairing {
             // It may turn out to be a key.
             Part::Word if self.reply.type_byte == b'*' => Want::Text(KEY_BYTES_MAX),
             Part::Word => Want::Text(WORD_BYTES_MAX),
-            Part::Key => Want::Text(KEY_BYTES_MAX),
+            Part::Key | Part::Address => Want::Text(KEY_BYTES_MAX),
             Part::Message if type_byte != b'$' => Want::Nothing,
             Part::Message if value::task_of_result(&self.reply.key).is_some() => Want::Nothing,
             Part::Message => Want::Message,
@@ -559,8 +567,28 @@ impl Pairing {
         }
     }
 
-    pub(super) fn erases(&self, index: u64) -> bool {
-        index == 3 && self.is_moving()
+    /// Whether element `index` is the address that a `MOVING` push leads to.
+    pub(super) fn is_moving_address(&self, index: u64) -> bool {
+        self.part(Place::Element(index)) == Part::Address
+    }
+
+    /// Whether the reply, which is whole, says where else to connect: a word for how. The address
+    /// in a `MOVING` push may have been removed.
+    pub(super) fn redirects(&self) -> Option<&'static str> {
+        let Reply {
+            type_byte, text, ..
+        } = &self.reply;
+        match (type_byte, self.pending.front()) {
+            (b'>', _) => self.reply.has_address.then_some(MOVING),
+            (b'-', _) if text.starts_with(b"MOVED ") => Some("moved"),
+            (b'-', _) if text.starts_with(b"ASK ") => Some("ask"),
+            (b'*' | b'%' | b'$' | b'=', Some(Pending::Addresses(why)))
+                if text != b"0" && !self.is_out_of_band() =>
+            {
+                Some(why)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn end(&mut self) -> Result<(), Unreadable> {
@@ -590,6 +618,7 @@ impl Pairing {
         }
         match (self.reply.type_byte, pop, place) {
             (b'>', _, Place::Element(0)) => Part::Word,
+            (b'>', _, Place::Element(3)) if self.is_moving() => Part::Address,
             (b'*', _, Place::Element(0)) if self.subscription_is_possible() => Part::Word,
             (b'*', Some(Pop::From(_)), Place::Element(_))
             | (b'*', Some(Pop::Named), Place::Element(1))
@@ -638,6 +667,7 @@ impl Pending {
             Request::Hello { resp3 } => Self::Hello { resp3 },
             Request::Reset => Self::Reset,
             Request::Reply(mode) => Self::Reply(mode),
+            Request::Addresses(why) => Self::Addresses(why),
             Request::Monitor => Self::Monitor,
             Request::Sync => Self::Sync,
         }
@@ -663,6 +693,8 @@ fn answer(type_byte: u8, text: &[u8]) -> Answer {
     }
 }
 
+/// The word for a push that leads elsewhere.
+pub(super) const MOVING: &str = "moving";
 /// Longer than the word of any message or confirmation.
 const WORD_BYTES_MAX: usize = 16;
 /// As much of an error as is told.

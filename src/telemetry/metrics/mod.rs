@@ -75,6 +75,7 @@ pub struct Metrics {
     reloads: Family<ResultLabels, Counter>,
     redeliveries: Family<RedeliveryLabels, Counter>,
     left_alone: Family<ReasonLabels, Counter>,
+    redirects: Family<RouteReasonLabels, Counter>,
     blind_sessions: Family<RouteReasonLabels, Counter>,
     open_hops: Gauge,
     open_deliveries: Gauge,
@@ -138,6 +139,12 @@ impl Metrics {
             "Messages passed unedited that may have been Celery's, by reason",
             left_alone.clone(),
         );
+        let redirects = Family::default();
+        ours.register(
+            "redirects",
+            "Answers by which a broker told a client where else to connect, by reason",
+            redirects.clone(),
+        );
         let blind_sessions = Family::default();
         ours.register(
             "blind_sessions",
@@ -197,6 +204,7 @@ impl Metrics {
             reloads,
             redeliveries,
             left_alone,
+            redirects,
             blind_sessions,
             open_hops,
             open_deliveries,
@@ -322,6 +330,13 @@ impl Metrics {
                 self.left_alone
                     .get_or_create(&ReasonLabels { reason: why })
                     .inc();
+            }
+            Sighting::Redirected { connection, why } => {
+                let labels = RouteReasonLabels {
+                    route: Arc::clone(&connection.route),
+                    reason: why,
+                };
+                self.redirects.get_or_create(&labels).inc();
             }
             Sighting::LostSight { connection, why } => {
                 let labels = RouteReasonLabels {
@@ -573,6 +588,10 @@ mod tests {
             connection: Arc::clone(&connection),
             why: "panic",
         });
+        metrics.saw(&Sighting::Redirected {
+            connection: Arc::clone(&connection),
+            why: "moved",
+        });
         metrics.saw(&Sighting::Redelivered {
             connection,
             destination: "a\"b\\c\nd".into(),
@@ -581,6 +600,7 @@ mod tests {
             &metrics,
             &[
                 "tracehop_left_alone_total{reason=\"too_large\"} 1",
+                "tracehop_redirects_total{route=\"main\",reason=\"moved\"} 1",
                 "tracehop_blind_sessions_total{route=\"main\",reason=\"panic\"} 1",
                 "tracehop_redeliveries_total{destination=\"a\\\"b\\\\c?d\"} 1",
             ],
@@ -685,6 +705,10 @@ mod tests {
                 connection: connection(),
                 why: "too_large",
             },
+            Sighting::Redirected {
+                connection: connection(),
+                why: "moved",
+            },
             Sighting::LostSight {
                 connection: connection(),
                 why: "panic",
@@ -709,7 +733,7 @@ mod tests {
         let names: Vec<String> = types
             .filter_map(|family| Some(family.split_once(' ')?.0.to_owned()))
             .collect();
-        assert_eq!(names.len(), 36);
+        assert_eq!(names.len(), 37);
         names
     }
 

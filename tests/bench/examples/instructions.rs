@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracehop::config::Limits;
 use tracehop::config::Mode;
+use tracehop::config::MovingAddress;
 use tracehop::config::Policy;
 use tracehop::config::Protocol;
 use tracehop::config::Spans;
@@ -272,6 +273,7 @@ impl Talk {
         let setup = Setup {
             connection: Arc::new(connection),
             injector: Arc::new(Injector::new(policy, sampler, &limits)),
+            moving_address: MovingAddress::default(),
             budget: HoldBudget::new(limits.hold_total_bytes_max),
             limits: Arc::new(limits),
             ids: IdSource::seeded(1),

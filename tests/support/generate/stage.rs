@@ -219,6 +219,13 @@ impl Stage {
                     reply,
                 );
             }
+            Step::Redirect(words, reply, why) => {
+                let is_refused = self.is_restricted();
+                let saying = self.call(words, reply.clone());
+                if let Some(saying) = saying.filter(|_| !is_refused) {
+                    self.expect(Expected::Redirected(why), At::Broker { saying, but: 0 });
+                }
+            }
             Step::Reply(mode) => self.reply_mode(*mode),
             Step::Nothing(bytes) => {
                 // Even nothing counts as the command to be skipped.

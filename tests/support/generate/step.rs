@@ -78,6 +78,8 @@ pub(crate) enum Step {
     Select {
         refused: bool,
     },
+    /// The broker says where else to connect; a word for how.
+    Redirect(&'static [&'static str], Resp, &'static str),
     /// The client asks to be told when the broker moves.
     Maintenance {
         refused: bool,
@@ -263,6 +265,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(|refused| Step::Auth { refused }),
         1 => any::<bool>().prop_map(|refused| Step::Select { refused }),
         1 => any::<bool>().prop_map(|refused| Step::Maintenance { refused }),
+        1 => redirect(),
         3 => mode.prop_map(Step::Reply),
         1 => prop::sample::select(nothing).prop_map(Step::Nothing),
         1 => Just(Step::Quit),
@@ -369,6 +372,45 @@ fn arguments() -> impl Strategy<Value = Vec<Vec<u8>>> {
             .prop_map(|text| text.as_bytes().to_vec()),
     ];
     prop::collection::vec(argument, 1..4)
+}
+
+fn redirect() -> impl Strategy<Value = Step> {
+    let (ip, port) = (Resp::bulk("10.0.0.7"), Resp::bulk("6379"));
+    let node = Resp::Array(vec![ip.clone(), Resp::Integer(6379), Resp::bulk("id")]);
+    let slots = Resp::Array(vec![Resp::Integer(0), Resp::Integer(16383), node]);
+    let moved = |word: &str| Resp::Error(format!("{word} 3999 10.0.0.7:6379"));
+    let nobody = Resp::Array(Vec::new());
+    let kinds: [(&'static [&'static str], Resp, &'static str); 7] = [
+        (
+            &["CLUSTER", "SLOTS"],
+            Resp::Array(vec![slots]),
+            "cluster_slots",
+        ),
+        (
+            &["CLUSTER", "SHARDS"],
+            Resp::Array(vec![nobody.clone()]),
+            "cluster_shards",
+        ),
+        (
+            &["CLUSTER", "NODES"],
+            Resp::bulk("id 10.0.0.7:6379@16379 myself"),
+            "cluster_nodes",
+        ),
+        (
+            &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "m"],
+            Resp::Array(vec![ip, port]),
+            "sentinel",
+        ),
+        (
+            &["SENTINEL", "masters"],
+            Resp::Array(vec![nobody]),
+            "sentinel",
+        ),
+        (&["GET", "k"], moved("MOVED"), "moved"),
+        (&["GET", "k"], moved("ASK"), "ask"),
+    ];
+    let kind = prop::sample::select(kinds.to_vec());
+    kind.prop_map(|(words, reply, why)| Step::Redirect(words, reply, why))
 }
 
 fn push() -> impl Strategy<Value = Push> {

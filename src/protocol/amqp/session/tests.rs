@@ -2,6 +2,7 @@ mod deliveries;
 
 use super::*;
 use crate::config::Limits;
+use crate::config::MovingAddress;
 use crate::config::Policy;
 use crate::hop::Connection;
 use crate::hop::Injector;
@@ -49,6 +50,7 @@ impl Spoken {
                     &limits,
                 )),
                 limits: Arc::new(limits),
+                moving_address: MovingAddress::default(),
                 budget: HoldBudget::new(1 << 20),
                 ids: IdSource::seeded(1),
             }),

@@ -3,6 +3,8 @@ mod way_out;
 
 use super::*;
 use crate::config::Limits;
+use crate::config::Mode;
+use crate::config::MovingAddress;
 use crate::config::Policy;
 use crate::config::Rollout;
 use crate::config::Spans;
@@ -46,6 +48,7 @@ impl Spoken {
                     spans,
                 )),
                 limits: Arc::new(limits),
+                moving_address: MovingAddress::default(),
                 budget: HoldBudget::new(1 << 20),
                 ids: IdSource::seeded(1),
             }),
@@ -358,16 +361,77 @@ fn switched_off_replies_are_not_waited_for() {
 }
 
 #[test]
-fn clients_are_not_led_around_the_proxy() {
-    let mut spoken = Spoken::new();
-    for endpoint in ["$14\r\n10.0.0.7:12345\r\n", "+10.0.0.7:12345\r\n", "_\r\n"] {
-        let head = ">4\r\n$6\r\nMOVING\r\n:15\r\n:30\r\n";
-        assert_eq!(
-            spoken.broker(&format!("{head}{endpoint}")),
-            format!("{head}_\r\n")
-        );
+fn clients_are_told_where_else_to_connect_only_where_that_is_wanted() {
+    for (setting, mode, is_removed) in [
+        (MovingAddress::Auto, Mode::Inject, true),
+        (MovingAddress::Auto, Mode::Observe, false),
+        (MovingAddress::Pass, Mode::Inject, false),
+        (MovingAddress::Remove, Mode::Observe, true),
+    ] {
+        let policy = Policy {
+            mode,
+            ..Policy::default()
+        };
+        let mut spoken = Spoken::with(policy, Spans::default());
+        spoken.session.setup.moving_address = setting;
+        for (endpoint, is_address) in [
+            ("$14\r\n10.0.0.7:12345\r\n", true),
+            ("+10.0.0.7:12345\r\n", true),
+            ("$0\r\n\r\n", false),
+            ("_\r\n", false),
+        ] {
+            let head = ">4\r\n$6\r\nMOVING\r\n:15\r\n:30\r\n";
+            let arrived = spoken.broker(&format!("{head}{endpoint}"));
+            let expected = if is_removed { "_\r\n" } else { endpoint };
+            assert_eq!(arrived, format!("{head}{expected}"), "{setting:?} {mode:?}");
+            let is_told = is_address && !is_removed;
+            assert_eq!(
+                spoken.seen(),
+                vec!["redirected: moving"; usize::from(is_told)],
+                "{setting:?} {mode:?} {endpoint}"
+            );
+        }
     }
-    assert_eq!(spoken.seen(), Vec::<String>::new());
+}
+
+#[test]
+fn whoever_is_told_where_else_to_connect_is_told_of() {
+    let node = "*3\r\n$8\r\n10.0.0.7\r\n:6379\r\n$2\r\nid\r\n";
+    let slots = format!("*1\r\n*3\r\n:0\r\n:16383\r\n{node}");
+    let master = "*2\r\n$8\r\n10.0.0.7\r\n$4\r\n6379\r\n";
+    let nodes = "$10\r\nid 10.0.0.\r\n";
+    let sentinel = &["SENTINEL", "get-master-addr-by-name", "m"][..];
+    for (request, reply, seen) in [
+        (&["CLUSTER", "SLOTS"][..], &*slots, Some("cluster_slots")),
+        (&["CLUSTER", "SLOTS"], "*0\r\n", None),
+        (&["CLUSTER", "SHARDS"], &*slots, Some("cluster_shards")),
+        (&["CLUSTER", "NODES"], nodes, Some("cluster_nodes")),
+        (
+            &["CLUSTER", "NODES"],
+            "-ERR This instance has cluster support disabled\r\n",
+            None,
+        ),
+        (&["CLUSTER", "INFO"], "$2\r\nok\r\n", None),
+        (sentinel, master, Some("sentinel")),
+        (sentinel, "*-1\r\n", None),
+        (&["SENTINEL", "REPLICAS", "m"], master, Some("sentinel")),
+        (
+            &["GET", "k"],
+            "-MOVED 3999 10.0.0.7:6379\r\n",
+            Some("moved"),
+        ),
+        (&["GET", "k"], "-ASK 3999 10.0.0.7:6379\r\n", Some("ask")),
+        (&["GET", "k"], "$12\r\nMOVED 3999 x\r\n", None),
+    ] {
+        let mut spoken = Spoken::new();
+        spoken.client(&command(request));
+        assert_eq!(spoken.broker(reply), reply);
+        let expected: Vec<String> = seen
+            .iter()
+            .map(|why| format!("redirected: {why}"))
+            .collect();
+        assert_eq!(spoken.seen(), expected, "{request:?}");
+    }
 }
 
 #[test]
