@@ -281,7 +281,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// The largest message that is held to be read.
     pub hold_bytes_max: usize,
-    /// The sum of what all sessions hold.
+    /// The sum of what all sessions hold, and keep of what waits for an answer.
     pub hold_total_bytes_max: usize,
     /// Bytes waiting to be written to one peer before the other is no longer read.
     pub buffer_bytes_max: usize,

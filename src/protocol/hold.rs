@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-/// The bytes that all sessions together may hold back while a message is incomplete.
+/// The bytes that all sessions together may hold back while a message is incomplete, and keep
+/// of what waits for an answer.
 #[derive(Debug)]
 pub struct HoldBudget {
     held: AtomicUsize,
@@ -52,6 +53,10 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Makes it at least `bytes`, or leaves it as it is when that would go beyond the limit.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {

@@ -7,6 +7,7 @@
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)
 )]
 
+mod account;
 pub mod amqp;
 mod blind;
 mod detect;

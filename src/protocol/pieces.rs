@@ -83,6 +83,10 @@ impl Pieces {
         self.blind
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }

@@ -172,6 +172,10 @@ const BLIND = {
   version_refused: ["Client and broker do not agree on the protocol's version.", "See which version the client asks for."],
   amqp_version: ["The client speaks another version of the protocol.", "Celery speaks 0-9-1; another application may go past tracehop."],
   too_many_pending: ["More requests waited for a reply than limits.pending_max.", "Raise it if that client is one of Celery's."],
+  over_total_hold_limit: [
+    "All connections together kept limits.hold_total_bytes_max of what waits for an answer.",
+    "See which client asks so much without an answer. Raise the limit if it is one of Celery's.",
+  ],
   panic: ["A fault of tracehop's own while it read a connection; its traffic went on.", "Please report it with the log."],
   client_reply_in_transaction: SELDOM,
   hello_in_transaction: SELDOM,

@@ -85,6 +85,11 @@ impl<Part> Default for Layout<Part> {
 }
 
 impl<Part: Copy + PartialEq> Layout<Part> {
+    /// The memory that it takes.
+    pub fn kept_bytes(&self) -> usize {
+        self.skeleton.len() + size_of_val(&*self.places)
+    }
+
     /// Shows all that matters in `text` to `take`, in its order. `false`: it is written in
     /// another way, and what was shown means nothing.
     pub fn read<'a>(&mut self, text: &'a [u8], take: impl FnMut(Part, Value<'a>)) -> bool {

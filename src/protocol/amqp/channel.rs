@@ -165,6 +165,15 @@ impl Channels {
         self.settlements.take()
     }
 
+    /// The memory that all this takes, at most.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.channels.len() * CHANNEL_BYTES
+            + self.consumers.count() * CONSUMER_BYTES
+            + self.fanouts.len() * NAME_BYTES
+            + self.answers.waiting_count() * SENT_BYTES
+            + self.settlements.waiting_count() * UNSETTLED_BYTES
+    }
+
     /// Whether more is waited for than is allowed.
     pub(super) const fn is_over_limit(&self) -> bool {
         !self.lost && self.answers.waiting_count() > self.waiting_max
@@ -579,6 +588,14 @@ impl Channel {
 /// The number under which the connection itself is spoken of.
 const CONNECTION: u16 = 0;
 
+/// What each of these takes, with all names as long as they can be: 255 bytes.
+const NAME_BYTES: usize = 320;
+const CONSUMER_BYTES: usize = 2 * NAME_BYTES;
+/// The names and the words of what is on its way, the gets, and the head of a result.
+const CHANNEL_BYTES: usize = 5 << 10;
+/// With the words in which it was returned.
+const SENT_BYTES: usize = NAME_BYTES + 128;
+const UNSETTLED_BYTES: usize = 32;
 /// Known of one connection.
 const FANOUTS_MAX: usize = 1024;
 /// Known of one channel at once.

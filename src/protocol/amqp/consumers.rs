@@ -74,9 +74,17 @@ impl Consumers {
         }
     }
 
+    /// How many there are, and are asked for.
+    pub(super) fn count(&self) -> usize {
+        self.known_count() + self.asked.len()
+    }
+
+    fn known_count(&self) -> usize {
+        self.known.values().map(BTreeMap::len).sum()
+    }
+
     pub(super) fn add(&mut self, channel: u16, tag: &[u8], source: Source) {
-        let count: usize = self.known.values().map(BTreeMap::len).sum();
-        if count < CONSUMERS_MAX {
+        if self.known_count() < CONSUMERS_MAX {
             let consumer = Consumer {
                 source,
                 is_leaving: false,

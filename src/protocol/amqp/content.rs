@@ -40,6 +40,10 @@ impl Held {
         self.reservation.is_some()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.reservation.as_ref().map_or(0, Reservation::bytes)
+    }
+
     /// What was held has left, or leaves now.
     pub(super) fn release(&mut self) {
         *self = Self::default();

@@ -1,5 +1,6 @@
 //! One connection between an app and RabbitMQ.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Setup;
 use crate::protocol::Side;
+use crate::protocol::account::Account;
 use crate::protocol::amqp::channel::Channels;
 use crate::protocol::amqp::content::Held;
 use crate::protocol::amqp::frame::Frame;
@@ -46,6 +48,9 @@ pub struct AmqpSession {
     /// The proxy wants to part the peers.
     is_parting: bool,
     broker_heard_at: Timestamp,
+    account: Account,
+    /// One of the peers will send no more.
+    is_half_closed: bool,
 }
 
 /// What the readers of both directions have to know.
@@ -90,7 +95,38 @@ impl AmqpSession {
             setup,
             is_parting: false,
             broker_heard_at: Timestamp::default(),
+            account: Account::default(),
+            is_half_closed: false,
         }
+    }
+
+    /// Pays for what is kept. Where there is no room for it, nothing is read any further.
+    fn settle_account(&mut self, now: Timestamp, out: &mut Outbox) {
+        let unpaid =
+            |pieces: &Pieces, held: &Held| pieces.held_bytes().saturating_sub(held.bytes());
+        let State {
+            channels,
+            held_from_client,
+            held_from_broker,
+            ..
+        } = &self.state;
+        let kept = channels.kept_bytes()
+            + unpaid(&self.to_broker, held_from_client)
+            + unpaid(&self.to_client, held_from_broker);
+        if self.account.pay(kept, &self.setup.budget) {
+            return;
+        }
+        self.to_broker.turn_blind(&mut out.to_broker);
+        self.lose_requests("over_total_hold_limit", now, out);
+        self.state.channels = Channels::new(self.setup.limits.pending_max);
+    }
+
+    /// Says that nothing more is read.
+    fn lose_requests(&mut self, why: Unreadable, now: Timestamp, out: &mut Outbox) {
+        self.state.held_from_client.release();
+        self.state.channels.interrupt(&Answer::Unread);
+        self.state.channels.forget_deliveries();
+        self.lose_replies(why, now, out);
     }
 
     fn receive_from_client(&mut self, bytes: &[u8], now: Timestamp, out: &mut Outbox) {
@@ -126,10 +162,7 @@ impl AmqpSession {
             self.to_client.turn_blind(&mut out.to_client);
         }
         if let Err(why) = read {
-            self.state.held_from_client.release();
-            self.state.channels.interrupt(&Answer::Unread);
-            self.state.channels.forget_deliveries();
-            self.lose_replies(why, now, out);
+            self.lose_requests(why, now, out);
         }
     }
 
@@ -206,6 +239,7 @@ impl Session for AmqpSession {
             Side::Client => self.receive_from_client(bytes, now, out),
             Side::Broker => self.receive_from_broker(bytes, now, out),
         }
+        self.settle_account(now, out);
     }
 
     fn pass(&mut self, from: Side, count: usize) -> bool {
@@ -246,6 +280,11 @@ impl Session for AmqpSession {
             }
         }
         self.state.tell(&self.setup, now, &mut out.sightings);
+        if mem::replace(&mut self.is_half_closed, true) {
+            self.account.close();
+        } else {
+            self.settle_account(now, out);
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -34,6 +34,8 @@ pub(super) struct Hops {
 pub(super) struct Pairing {
     pending: VecDeque<Pending>,
     pending_max: usize,
+    /// Of the names of lists in them.
+    name_bytes: usize,
     /// The first of them is the one that is answered next.
     is_awaited: bool,
     /// As it is before the first of them, or with it where it is not answered for that.
@@ -115,6 +117,7 @@ impl Pairing {
         Self {
             pending: VecDeque::new(),
             pending_max,
+            name_bytes: 0,
             is_awaited: false,
             state: ConnectionState::default(),
             reply: Reply::default(),
@@ -129,6 +132,14 @@ impl Pairing {
         self.pending.is_empty() && !self.state.is_in_transaction() && !self.state.watching
     }
 
+    /// The memory that it takes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let queued = self.state.queued.as_ref().map_or(0, Vec::capacity);
+        self.pending.capacity() * size_of::<Pending>()
+            + self.name_bytes
+            + queued * size_of::<Hops>()
+    }
+
     /// What has become of messages since this was asked last.
     pub(super) fn take_answers(&mut self) -> impl Iterator<Item = (Hops, Answer)> + '_ {
         self.answers.drain(..)
@@ -138,6 +149,7 @@ impl Pairing {
     pub(super) fn lose(&mut self, answer: &Answer) {
         self.lost = true;
         self.is_awaited = false;
+        self.name_bytes = 0;
         self.end_transaction(answer);
         for pending in mem::take(&mut self.pending) {
             if let Pending::Push(hops) = pending {
@@ -167,6 +179,7 @@ impl Pairing {
             self.end_hops(hops, &Answer::Unread);
             return Err("too_many_pending");
         }
+        self.name_bytes += pending.name_bytes();
         self.pending.push_back(pending);
         self.advance().inspect_err(|_| self.lose(&Answer::Unread))
     }
@@ -193,7 +206,7 @@ impl Pairing {
             if self.is_next_answered()? {
                 self.is_awaited = true;
             } else {
-                self.pending.pop_front();
+                self.pop();
             }
         }
         if self.pending.is_empty() {
@@ -298,7 +311,9 @@ impl Pairing {
     /// The request that was awaited is done with.
     fn pop(&mut self) -> Option<Pending> {
         self.is_awaited = false;
-        self.pending.pop_front()
+        let done = self.pending.pop_front()?;
+        self.name_bytes -= done.name_bytes();
+        Some(done)
     }
 
     /// Whether the reply that is being read is one that nobody asked for.
@@ -670,6 +685,13 @@ impl Pending {
             Request::Addresses(why) => Self::Addresses(why),
             Request::Monitor => Self::Monitor,
             Request::Sync => Self::Sync,
+        }
+    }
+
+    fn name_bytes(&self) -> usize {
+        match self {
+            Self::Pop(Pop::From(name)) => name.len(),
+            _ => 0,
         }
     }
 }

@@ -106,6 +106,11 @@ struct DeliveryInfo<'a> {
 }
 
 impl Reader {
+    /// The memory that it takes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.layout.kept_bytes()
+    }
+
     /// Reads an envelope. `None`: what is in it is something else, or unreadable.
     ///
     /// A protocol 1 message is told by its body, which may unpack to at most `body_max`

@@ -57,6 +57,18 @@ impl Requested {
         }
     }
 
+    /// The memory that it takes, without what is held.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.reader.kept_bytes() + self.settling.kept_bytes()
+    }
+
+    /// Nothing is read any more.
+    pub(super) fn forget(&mut self, limits: &Limits) {
+        self.hold.release();
+        self.reader = Reader::default();
+        self.settling = Settling::new(limits.pending_max);
+    }
+
     /// Those of a request without any, or without any so far.
     pub(super) const fn no_hops(&self) -> Hops {
         Hops {

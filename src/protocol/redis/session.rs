@@ -11,6 +11,7 @@ use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Setup;
 use crate::protocol::Side;
+use crate::protocol::account::Account;
 use crate::protocol::pieces::Pieces;
 use crate::protocol::redis::arrivals::Arrivals;
 use crate::protocol::redis::command::Commands;
@@ -44,6 +45,9 @@ pub struct RedisSession {
     reader: Reader,
     /// Where the last of them came from.
     destination: Shared,
+    account: Account,
+    /// One of the peers will send no more.
+    is_half_closed: bool,
 }
 
 impl RedisSession {
@@ -61,7 +65,37 @@ impl RedisSession {
             hold: Hold::default(),
             reader: Reader::default(),
             destination: Shared::default(),
+            account: Account::default(),
+            is_half_closed: false,
         }
+    }
+
+    /// Pays for what is kept. What there is no room for is not followed any further: replies
+    /// first, then requests.
+    fn settle_account(&mut self, now: Timestamp, out: &mut Outbox) {
+        if self.pay() {
+            return;
+        }
+        self.reader = Reader::default();
+        if !self.to_client.is_blind() {
+            self.lose_replies(OVER_TOTAL, now, out);
+        }
+        if !self.pay() && !self.to_broker.is_blind() {
+            self.to_broker.turn_blind(&mut out.to_broker);
+            self.requested.forget(&self.setup.limits);
+            self.lose_requests(OVER_TOTAL, now, out);
+        }
+    }
+
+    fn pay(&mut self) -> bool {
+        let unpaid =
+            |pieces: &Pieces, hold: &Hold| pieces.held_bytes().saturating_sub(hold.bytes());
+        let kept = self.pairing.kept_bytes()
+            + self.requested.kept_bytes()
+            + self.reader.kept_bytes()
+            + unpaid(&self.to_broker, &self.requested.hold)
+            + unpaid(&self.to_client, &self.hold);
+        self.account.pay(kept, &self.setup.budget)
     }
 
     /// Says that requests are no longer read. Without them there is nothing to pair.
@@ -161,6 +195,7 @@ impl Session for RedisSession {
             }
         }
         self.tell_answers(now, &mut out.sightings);
+        self.settle_account(now, out);
     }
 
     fn pass(&mut self, from: Side, count: usize) -> bool {
@@ -185,6 +220,11 @@ impl Session for RedisSession {
             }
         }
         self.tell_answers(now, &mut out.sightings);
+        if mem::replace(&mut self.is_half_closed, true) {
+            self.account.close();
+        } else {
+            self.settle_account(now, out);
+        }
     }
 
     /// Nothing owed, nothing half sent, no transaction open. What is not understood has no
@@ -199,6 +239,9 @@ impl Session for RedisSession {
             && self.pairing.is_settled()
     }
 }
+
+/// All sessions together keep as much as they may.
+const OVER_TOTAL: &str = "over_total_hold_limit";
 
 #[cfg(test)]
 mod tests;

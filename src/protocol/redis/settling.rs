@@ -32,6 +32,11 @@ impl Settling {
         }
     }
 
+    /// The memory that it takes.
+    pub(super) const fn kept_bytes(&self) -> usize {
+        self.open.capacity() * size_of::<(Receipt, Settlement)>()
+    }
+
     /// A field of a hash is removed that may be a delivery tag.
     pub(super) fn remove(&mut self, field: &[u8]) {
         if let Some(receipt) = receipt(field)

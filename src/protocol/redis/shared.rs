@@ -8,6 +8,8 @@ pub(super) struct Shared(Option<Arc<str>>);
 
 impl Shared {
     pub(super) fn keep(&mut self, text: &str) -> Arc<str> {
+        let head = text.floor_char_boundary(TEXT_BYTES_MAX);
+        let text = text.get(..head).unwrap_or_default();
         match &self.0 {
             Some(last) if **last == *text => Arc::clone(last),
             _ => Arc::clone(self.0.insert(text.into())),
@@ -15,9 +17,18 @@ impl Shared {
     }
 }
 
+/// Of longer texts the head is kept.
+const TEXT_BYTES_MAX: usize = 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_long_text_the_head_is_kept() {
+        let text = "é".repeat(TEXT_BYTES_MAX);
+        assert_eq!(Shared::default().keep(&text).len(), TEXT_BYTES_MAX);
+    }
 
     #[test]
     fn the_same_text_is_kept_once() {

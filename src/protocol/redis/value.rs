@@ -86,6 +86,10 @@ impl Hold {
         Ok(())
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, Reservation::bytes)
+    }
+
     pub(super) fn release(&mut self) {
         self.0 = None;
     }

@@ -1,4 +1,5 @@
 mod deliveries;
+mod kept;
 
 use super::*;
 use crate::config::Limits;

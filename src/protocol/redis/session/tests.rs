@@ -1,3 +1,4 @@
+mod kept;
 mod refusals;
 mod way_out;
 

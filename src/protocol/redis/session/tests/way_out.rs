@@ -396,6 +396,7 @@ fn a_worker_that_finds_nothing_to_put_back_settles_nothing() {
 #[test]
 fn of_one_transaction_no_more_is_remembered_than_may_wait() {
     let mut spoken = Spoken::new();
+    spoken.session.setup.budget = HoldBudget::new(4 << 20);
     let max = spoken.session.setup.limits.pending_max;
     spoken.client(&command(&["MULTI"]));
     let tags = vec![TAG; 100];
