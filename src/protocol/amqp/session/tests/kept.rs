@@ -65,7 +65,7 @@ fn what_waits_for_its_confirm_is_paid_for() {
 #[test]
 fn what_a_transaction_keeps_is_paid_for() {
     let select = method(1, 90, 10, &[]);
-    is_paid_for(&[select.clone()], Side::Client, &|_| event(1));
+    is_paid_for(std::slice::from_ref(&select), Side::Client, &|_| event(1));
     let commit = method(1, 90, 20, &[]);
     is_paid_for(&[select], Side::Client, &|_| commit.clone());
 }
