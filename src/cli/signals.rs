@@ -5,10 +5,11 @@ use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
-/// SIGTERM, SIGINT and SIGHUP, none of which ends the process by itself from here on.
+/// SIGTERM, SIGINT, SIGQUIT and SIGHUP, none of which ends the process by itself from here on.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
     hangup: Signal,
 }
 
@@ -24,6 +25,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?,
+            quit: signal(SignalKind::quit()).context("cannot watch for SIGQUIT")?,
             hangup: signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?,
         })
     }
@@ -33,6 +35,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Order::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Order::Stop("SIGINT"),
+            _ = self.quit.recv() => Order::Stop("SIGQUIT"),
             _ = self.hangup.recv() => Order::Reload,
         }
     }
