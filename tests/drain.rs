@@ -14,6 +14,7 @@ use support::TestProxy;
 use support::patiently;
 use support::peer::AbsentBroker;
 use support::peer::Broker;
+use support::peer::Peer;
 use support::sessions;
 use support::until;
 
@@ -133,6 +134,58 @@ async fn an_app_whose_broker_has_not_answered_yet_is_sent_away() {
     assert_eq!(proxy.drain(NEVER).await, Drained { parted: 0, cut: 0 });
     app.expect_reset().await;
 }
+
+#[tokio::test]
+async fn pops_wait_while_a_delivery_is_under_way_and_everything_else_works() {
+    let broker = Broker::listen().await;
+    let proxy = TestProxy::start_redis(broker.address);
+    let (address, view) = (proxy.address, proxy.view.clone());
+    let (mut consumer, mut popped) = tokio::join!(proxy.connect(), broker.accept());
+    let (mut other, mut commands) = tokio::join!(proxy.connect(), broker.accept());
+    consumer.say(POP).await;
+    popped.expect(POP).await;
+
+    let drained = tokio::spawn(proxy.drain(NEVER));
+    // Accepted while the pop is at the broker, and until what it brings is put away.
+    let (mut late, mut pushed) = tokio::join!(Peer::connect(address), broker.accept());
+    late.say("PING\r\n").await;
+    pushed.expect("PING\r\n").await;
+    pushed.say("+PONG\r\n").await;
+    late.expect("+PONG\r\n").await;
+    late.say(POP).await;
+    popped.say("*2\r\n$1\r\nq\r\n$4\r\ntask\r\n").await;
+    consumer.expect("*2\r\n$1\r\nq\r\n$4\r\ntask\r\n").await;
+    other.say("HSET unacked tag task\r\n").await;
+    commands.expect("HSET unacked tag task\r\n").await;
+    commands.say(":1\r\n").await;
+    other.expect(":1\r\n").await;
+    assert!(!view.is_draining());
+
+    // The client goes on with a pop, which no longer leaves.
+    consumer.say(POP).await;
+    for mut ended in [consumer, popped, other, commands, late, pushed] {
+        ended.expect_end().await;
+    }
+    assert_eq!(drained.await.unwrap(), Drained { parted: 3, cut: 0 });
+}
+
+#[tokio::test]
+async fn pops_that_are_at_the_broker_after_half_of_the_grace_are_cut() {
+    let broker = Broker::listen().await;
+    let proxy = TestProxy::start_redis(broker.address);
+    let (mut consumer, mut popped) = tokio::join!(proxy.connect(), broker.accept());
+    let (mut idle, mut idle_broker) = tokio::join!(proxy.connect(), broker.accept());
+    consumer.say(POP).await;
+    popped.expect(POP).await;
+    let drained = proxy.drain_after(Duration::from_millis(10), NEVER).await;
+    assert_eq!(drained, Drained { parted: 1, cut: 1 });
+    for ended in [&mut consumer, &mut popped, &mut idle, &mut idle_broker] {
+        ended.expect_end().await;
+    }
+}
+
+/// As kombu takes a message.
+const POP: &str = "*3\r\n$5\r\nBRPOP\r\n$1\r\nq\r\n$1\r\n1\r\n";
 
 /// Waits until nobody listens at `address`.
 async fn refused(address: std::net::SocketAddr) {

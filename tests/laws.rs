@@ -72,6 +72,15 @@ proptest! {
     #![proptest_config(cases(150))]
 
     #[test]
+    fn before_a_stop_pops_wait_and_so_does_what_comes_behind_them(
+        protocol in protocol(),
+        exchange in exchange(Policy::default()),
+        seed: u64,
+    ) {
+        laws::holding_pops(Rig::new(protocol), &exchange.turns, seed);
+    }
+
+    #[test]
     fn traffic_leaves_as_it_came(
         protocol in protocol(),
         exchange in exchange(Policy::default()),

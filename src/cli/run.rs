@@ -1,6 +1,7 @@
 //! `tracehop run`: the proxy.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -125,9 +126,15 @@ async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     };
 
     tracing::info!(signal, "stopping");
-    readiness.set(State::Draining);
+    let stopped = async {
+        let began = Instant::now();
+        proxy.finish_deliveries(config.drain_grace / 2).await;
+        readiness.set(State::Draining);
+        let rest = config.drain_grace.saturating_sub(began.elapsed());
+        proxy.drain(rest).await
+    };
     tokio::select! {
-        Drained { parted, cut } = proxy.drain(config.drain_grace) => {
+        Drained { parted, cut } = stopped => {
             tracing::info!(parted, cut, "no connection is left");
         }
         signal = signals.stop() => {

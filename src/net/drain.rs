@@ -1,4 +1,10 @@
-//! How the proxy ends: no new connections, a grace for those that are open, then the cut.
+//! How the proxy ends, in two phases.
+//!
+//! What a client takes by one connection it puts away by another: an app's delivery spans
+//! several, and none of them may end before it is complete. So at first no new delivery
+//! begins, while everything else goes on, until those under way are done. Then no connection
+//! is accepted any more, and each ends where nothing of its own is in flight. What has not
+//! ended when the grace is over is cut.
 
 use std::future::Future;
 use std::sync::atomic::AtomicUsize;
@@ -6,14 +12,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::net::relay::Ending;
 
-/// All tasks of a proxy, and the two things they may be told.
+/// All tasks of a proxy, and what they may be told.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
+    holding: CancellationToken,
+    /// A token for each connection on which a delivery may be under way.
+    deliveries: TaskTracker,
     begun: CancellationToken,
     cut: CancellationToken,
     tasks: TaskTracker,
@@ -50,7 +61,9 @@ impl Drain {
         Signal {
             // Every wake-up of every relay looks at this one: each has its own, so that they
             // do not contend for a lock.
-            begun: self.begun.child_token(),
+            holding: self.holding.child_token(),
+            deliveries: self.deliveries.clone(),
+            begun: self.begun.clone(),
             cut: self.cut.clone(),
         }
     }
@@ -65,14 +78,25 @@ impl Drain {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Ends all tasks: asks them to, and after `grace` tells them to.
+    /// The first phase: waits until no delivery is under way, for `limit` at most.
+    pub(super) async fn finish_deliveries(&self, limit: Duration) {
+        self.holding.cancel();
+        self.deliveries.close();
+        if timeout(limit, self.deliveries.wait()).await.is_err() {
+            tracing::warn!(
+                connections = self.deliveries.len(),
+                "stopping although deliveries are under way: connections that wait for a message \
+                 are cut"
+            );
+        }
+    }
+
+    /// The second phase: asks all tasks to end, and after `grace` tells them to.
     pub(super) async fn run(&self, grace: Duration) -> Drained {
+        self.holding.cancel();
         self.begun.cancel();
         self.tasks.close();
-        if tokio::time::timeout(grace, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        if timeout(grace, self.tasks.wait()).await.is_err() {
             self.cut.cancel();
             self.tasks.wait().await;
         }
@@ -86,11 +110,23 @@ impl Drain {
 /// Tells a task when to end.
 #[derive(Clone, Debug)]
 pub(super) struct Signal {
+    holding: CancellationToken,
+    deliveries: TaskTracker,
     begun: CancellationToken,
     cut: CancellationToken,
 }
 
 impl Signal {
+    /// The proxy is about to stop: begin no new delivery.
+    pub(super) async fn holding(&self) {
+        self.holding.cancelled().await;
+    }
+
+    /// As long as this lives the drain waits for a delivery, if only for half of its grace.
+    pub(super) fn delivery(&self) -> TaskTrackerToken {
+        self.deliveries.token()
+    }
+
     /// The drain has begun: take nothing new, end at the next boundary.
     pub(super) async fn begun(&self) {
         self.begun.cancelled().await;

@@ -164,6 +164,13 @@ impl Serving {
         reload(&self.routes)
     }
 
+    /// From now on no client is handed another message that it would put away by another
+    /// connection; everything else goes on. Returns when those handed out are put away, or
+    /// after `limit`.
+    pub async fn finish_deliveries(&self, limit: Duration) {
+        self.shared.drain.finish_deliveries(limit).await;
+    }
+
     /// Stops accepting, lets each connection come to a boundary with nothing in flight, and
     /// after `grace` closes those that have not. Returns when no connection is left.
     pub async fn drain(self, grace: Duration) -> Drained {

@@ -23,6 +23,7 @@ use crate::net::drain::Signal;
 use crate::net::stream::Stream;
 use crate::net::tls;
 use crate::net::unwritten::Unwritten;
+use crate::protocol::Delivering;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Side;
@@ -44,6 +45,8 @@ pub(super) struct Relay<'a> {
     buffer_bytes_max: usize,
     metrics: &'a RouteMetrics,
     sightings: &'a Sightings,
+    /// No new delivery begins.
+    holding: bool,
     draining: bool,
     /// How long one peer may be silent after the other has ended.
     half_closed_max: Duration,
@@ -115,6 +118,7 @@ impl<'a> Relay<'a> {
             buffer_bytes_max: shared.limits.buffer_bytes_max,
             metrics,
             sightings: &shared.sightings,
+            holding: false,
             draining: false,
             half_closed_max: shared.limits.half_closed_max,
             moved: false,
@@ -123,22 +127,36 @@ impl<'a> Relay<'a> {
 
     /// Relays until there is nothing more to relay, or until `signal` says so.
     pub(super) async fn run(&mut self, signal: &Signal) -> Ending {
+        let mut holding = pin!(signal.holding());
         let mut begun = pin!(signal.begun());
         let mut cut = pin!(signal.cut());
+        let mut delivery = Some(signal.delivery());
         let mut asking = None;
         let mut patience = None;
         poll_fn(|cx| {
-            self.draining = self.draining || begun.as_mut().poll(cx).is_ready();
-            if self.draining {
-                if cut.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ending::Cut);
-                }
+            if !self.holding && holding.as_mut().poll(cx).is_ready() {
+                self.holding = true;
+                self.session.hold_pops();
+            }
+            if self.holding {
+                self.draining = self.draining || begun.as_mut().poll(cx).is_ready();
                 // A peer that has nothing to say wakes nobody, and is not waited for forever.
                 let asking = asking.get_or_insert_with(|| interval(ASKING_INTERVAL));
                 while asking.poll_tick(cx).is_ready() {}
             }
+            if self.draining && cut.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ending::Cut);
+            }
             if let Poll::Ready(ending) = self.poll(cx) {
                 return Poll::Ready(ending);
+            }
+            if self.holding {
+                match self.session.delivering(now()) {
+                    Delivering::Nothing => delivery = None,
+                    Delivering::Awaited | Delivering::Handed => {
+                        delivery.get_or_insert_with(|| signal.delivery());
+                    }
+                }
             }
             if self.client.speaking && self.broker.speaking {
                 return Poll::Pending;
@@ -199,16 +217,29 @@ impl<'a> Relay<'a> {
         if !self.broker.speaking && self.out.to_client.is_empty() {
             self.client.finish(cx);
         }
-        match self.is_flushed() {
-            true if !self.client.speaking && !self.broker.speaking => Err(Ending::Closed),
-            true if may_part && !moved && !self.has_unread() => Err(Ending::Parted),
-            _ => Ok(moved),
+        if !self.is_flushed() {
+            return Ok(moved);
         }
+        if !self.client.speaking && !self.broker.speaking {
+            return Err(Ending::Closed);
+        }
+        if self.draining && !moved && !self.has_unread() {
+            if may_part {
+                return Err(Ending::Parted);
+            }
+            // What it would be handed now it could not put away.
+            if self.session.delivering(now()) == Delivering::Awaited {
+                return Err(Ending::Cut);
+            }
+        }
+        Ok(moved)
     }
 
     /// Reads once from a side that may be read, and has the session act on it.
     fn read(&mut self, from: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.out.sent_by(from).len() >= self.buffer_bytes_max {
+        if self.out.sent_by(from).len() >= self.buffer_bytes_max
+            || from == Side::Client && self.holds_pop()
+        {
             return Ok(false);
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -279,7 +310,12 @@ impl<'a> Relay<'a> {
     }
 
     fn has_unread(&self) -> bool {
-        self.client.has_unread() || self.broker.has_unread()
+        self.client.has_unread() && !self.holds_pop() || self.broker.has_unread()
+    }
+
+    /// Whether nothing that the client sends from here on is wanted any more.
+    fn holds_pop(&self) -> bool {
+        self.holding && self.session.holds_pop()
     }
 
     /// Asks the session something, and records what it saw before its bytes can be written:

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use crate::hop::Sighting;
+use crate::protocol::Delivering;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Setup;
@@ -21,6 +22,7 @@ use crate::trace::Timestamp;
 pub(super) struct Detecting {
     setup: Setup,
     held: BytesMut,
+    holds_pops: bool,
     decided: Option<Box<dyn Session>>,
 }
 
@@ -29,6 +31,7 @@ impl Detecting {
         Self {
             setup,
             held: BytesMut::new(),
+            holds_pops: false,
             decided: None,
         }
     }
@@ -67,6 +70,9 @@ impl Session for Detecting {
             Side::Client => {
                 self.held.extend_from_slice(bytes);
                 if let Some(mut session) = self.detect(out) {
+                    if self.holds_pops {
+                        session.hold_pops();
+                    }
                     session.receive(from, &mem::take(&mut self.held), now, out);
                     self.decided = Some(session);
                 }
@@ -91,6 +97,23 @@ impl Session for Detecting {
     fn is_over(&self) -> bool {
         let decided = self.decided.as_ref();
         decided.is_some_and(|session| session.is_over())
+    }
+
+    fn hold_pops(&mut self) {
+        self.holds_pops = true;
+        if let Some(session) = &mut self.decided {
+            session.hold_pops();
+        }
+    }
+
+    fn holds_pop(&self) -> bool {
+        let decided = self.decided.as_ref();
+        decided.is_some_and(|session| session.holds_pop())
+    }
+
+    fn delivering(&self, now: Timestamp) -> Delivering {
+        let decided = self.decided.as_ref();
+        decided.map_or(Delivering::Nothing, |session| session.delivering(now))
     }
 
     /// Before the first bytes nothing is in flight.

@@ -52,11 +52,36 @@ pub trait Session: Send {
         false
     }
 
+    /// The proxy is about to stop. From here on no request leaves that takes a message and may
+    /// wait for one: it is held, and with it all that the client sends behind it.
+    fn hold_pops(&mut self) {}
+
+    /// Whether a request is held like that. It will not leave any more.
+    fn holds_pop(&self) -> bool {
+        false
+    }
+
+    /// Whether a delivery is under way on this connection, which takes others to complete.
+    fn delivering(&self, _now: Timestamp) -> Delivering {
+        Delivering::Nothing
+    }
+
     /// The proxy wants to end this connection. Says whether that can be done now without
     /// cutting anything in half, and writes whatever the protocol calls for into `out`
     /// first. Asked again after every exchange, and now and then while there is none, until
     /// the connection is closed: what comes in between may turn a yes into a no.
     fn part(&mut self, now: Timestamp, out: &mut Outbox) -> bool;
+}
+
+/// How far a delivery has come that a connection must not be ended in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivering {
+    /// There is none.
+    Nothing,
+    /// The client waits for a message, and the broker may hand it one at any time.
+    Awaited,
+    /// The client has a message, and may not have put it away yet.
+    Handed,
 }
 
 /// The two peers of a session.

@@ -354,6 +354,28 @@ pub(crate) struct ExpectedPublication {
     pub(crate) answer: Answer,
 }
 
+/// Before a stop, what waits for a message is held together with all that comes behind it.
+/// What has left is the beginning of what came, whatever pieces it came in.
+pub(crate) fn holding_pops(rig: Rig, turns: &[Turn], seed: u64) {
+    let rig = rig.observing();
+    let said = said(turns, Side::Client);
+    let talk_to_one_that_holds = |turns: &[Turn]| {
+        let mut session = rig.session();
+        session.hold_pops();
+        let left = talk(&mut *session, turns).to_broker;
+        (left, session.holds_pop())
+    };
+    let whole = talk_to_one_that_holds(turns);
+    let (left, holds) = &whole;
+    assert!(said.starts_with(left), "nothing is changed or overtaken");
+    let ends_in_time = said.len() - left.len() <= LINE_BYTES_MAX;
+    assert!(*holds || ends_in_time, "nothing else is held");
+    for cutting in [Cutting::Bytes, Cutting::Joined, Cutting::Random(seed)] {
+        let cut = talk_to_one_that_holds(&cutting.of(turns));
+        assert!(whole == cut, "{cutting:?}: {} left", cut.0.escape_ascii());
+    }
+}
+
 /// Law 3: well-formed traffic is never lost sight of, and what we write we can read back,
 /// with the same sightings.
 pub(crate) fn comprehending(rig: Rig, exchange: &Exchange) {

@@ -159,7 +159,16 @@ impl TestProxy {
     }
 
     pub async fn drain(self, grace: Duration) -> Drained {
-        patiently(self.serving.drain(grace)).await
+        self.drain_after(grace / 2, grace).await
+    }
+
+    /// The same with a grace of its own for deliveries.
+    pub async fn drain_after(self, deliveries: Duration, grace: Duration) -> Drained {
+        patiently(async {
+            self.serving.finish_deliveries(deliveries).await;
+            self.serving.drain(grace).await
+        })
+        .await
     }
 }
 

@@ -11,6 +11,7 @@ use crate::protocol::patch::Patch;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::pairing::MOVING;
 use crate::protocol::redis::pairing::Pairing;
+use crate::protocol::redis::pops::Pops;
 use crate::protocol::redis::reader::Message;
 use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::reply;
@@ -26,6 +27,7 @@ use crate::trace::Timestamp;
 pub(super) struct Arrivals<'a> {
     pub(super) client_name: Option<&'a Arc<str>>,
     pub(super) pairing: &'a mut Pairing,
+    pub(super) pops: &'a mut Pops,
     pub(super) hold: &'a mut Hold,
     pub(super) reader: &'a mut Reader,
     pub(super) destination: &'a mut Shared,
@@ -138,6 +140,9 @@ impl reply::Listener for Arrivals<'_> {
                 connection: Arc::clone(&self.setup.connection),
                 why,
             });
+        }
+        if self.pairing.take_popped() {
+            self.pops.handed(self.now);
         }
         ended
     }

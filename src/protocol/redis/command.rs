@@ -70,7 +70,20 @@ pub(super) enum Pop<Key> {
     /// A list's name and a value.
     Named,
     /// A list's name and an array of values.
-    NamedMany,
+    NamedMany { waits: bool },
+    /// Something that is not read.
+    Unread,
+}
+
+impl<Key> Pop<Key> {
+    /// Whether it may be a while before it is answered.
+    pub(super) const fn waits(&self) -> bool {
+        match self {
+            Self::From(_) => false,
+            Self::NamedMany { waits } => *waits,
+            Self::Named | Self::Unread => true,
+        }
+    }
 }
 
 /// The three kinds of subscriptions, which are counted apart.
@@ -135,7 +148,7 @@ enum State {
 
 /// The commands that are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Command {
+pub(super) enum Command {
     #[default]
     Other,
     Push,
@@ -144,7 +157,13 @@ enum Command {
     PopFrom,
     /// Takes from the first of its lists that has anything.
     PopNamed,
-    PopNamedMany,
+    PopNamedMany {
+        waits: bool,
+    },
+    /// Waits for something to take, and gets it in a form that no message of a task has.
+    PopUnread,
+    /// May become one that does, by its options.
+    ReadStreams,
     /// Removes fields of a hash.
     Remove,
     Multi,
@@ -175,6 +194,8 @@ enum Want {
     Value,
     Result,
     Field,
+    /// It may be the name of an option.
+    Option,
 }
 
 /// A short argument in upper case; empty where it was too long to be of interest.
@@ -272,7 +293,7 @@ impl Commands {
                 Fate::Wait(count) => return Ok(Step::Need(head + count)),
                 Fate::Read => {}
             },
-            Want::Name | Want::Word(_) | Want::Key | Want::Field => {}
+            Want::Name | Want::Word(_) | Want::Key | Want::Field | Want::Option => {}
         }
         let Some((content, end)) = content.split_at_checked(whole) else {
             return Ok(Step::Need(head + whole + 2));
@@ -297,7 +318,7 @@ impl Commands {
     fn take(&mut self, want: Want, content: &[u8], listener: &mut impl Listener) {
         match want {
             Want::Nothing | Want::Value | Want::Result => {}
-            Want::Name => self.command = Command::named(Word::of(content).as_bytes()),
+            Want::Name => self.command = Command::of(content),
             Want::Word(place) => {
                 if let Some(word) = self.words.get_mut(place) {
                     *word = Word::of(content);
@@ -308,6 +329,7 @@ impl Commands {
                 self.key.extend_from_slice(content);
             }
             Want::Field => listener.removed(content),
+            Want::Option => self.command = self.command.with(content),
         }
     }
 
@@ -383,6 +405,7 @@ impl Commands {
             (Command::Publish, 2) if value::task_of_result(&self.key).is_some() => Want::Result,
             (Command::Push, _) | (Command::Publish, 2) => Want::Value,
             (Command::Remove, 2..) => Want::Field,
+            (Command::ReadStreams, _) => Want::Option,
             (Command::Hello | Command::Client | Command::Cluster | Command::Sentinel, 1) => {
                 Want::Word(0)
             }
@@ -392,7 +415,7 @@ impl Commands {
         };
         let lengths = match want {
             Want::Nothing | Want::Value | Want::Result => return want,
-            Want::Name | Want::Word(_) => 0..=WORD_BYTES_MAX,
+            Want::Name | Want::Word(_) | Want::Option => 0..=WORD_BYTES_MAX,
             Want::Key => 0..=KEY_BYTES_MAX,
             Want::Field => TAG_BYTES..=TAG_BYTES,
         };
@@ -413,11 +436,12 @@ impl Commands {
         let [first, second] = &self.words;
         match self.command {
             command if !command.takes(count) => Request::Plain,
-            Command::Other | Command::Remove => Request::Plain,
+            Command::Other | Command::Remove | Command::ReadStreams => Request::Plain,
             Command::Push | Command::Publish => Request::Push,
             Command::PopFrom => Request::Pop(Pop::From(&self.key)),
             Command::PopNamed => Request::Pop(Pop::Named),
-            Command::PopNamedMany => Request::Pop(Pop::NamedMany),
+            Command::PopNamedMany { waits } => Request::Pop(Pop::NamedMany { waits }),
+            Command::PopUnread => Request::Pop(Pop::Unread),
             Command::Multi => Request::Multi,
             Command::Exec => Request::Exec,
             Command::Discard => Request::Discard,
@@ -489,14 +513,17 @@ impl Commands {
 }
 
 impl Command {
-    /// The command of that name, which is in upper case.
-    fn named(name: &[u8]) -> Self {
-        match name {
+    /// The command of that name.
+    pub(super) fn of(name: &[u8]) -> Self {
+        match Word::of(name).as_bytes() {
             b"LPUSH" | b"RPUSH" => Self::Push,
             b"PUBLISH" => Self::Publish,
             b"RPOP" | b"LPOP" => Self::PopFrom,
             b"BRPOP" | b"BLPOP" => Self::PopNamed,
-            b"LMPOP" | b"BLMPOP" => Self::PopNamedMany,
+            b"LMPOP" => Self::PopNamedMany { waits: false },
+            b"BLMPOP" => Self::PopNamedMany { waits: true },
+            b"BLMOVE" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX" | b"BZMPOP" => Self::PopUnread,
+            b"XREAD" | b"XREADGROUP" => Self::ReadStreams,
             b"HDEL" => Self::Remove,
             b"MULTI" => Self::Multi,
             b"EXEC" => Self::Exec,
@@ -518,6 +545,15 @@ impl Command {
             b"SYNC" => Self::Sync,
             b"PSYNC" => Self::Psync,
             _ => Self::Other,
+        }
+    }
+
+    /// The same with one of its options.
+    pub(super) fn with(self, option: &[u8]) -> Self {
+        match Word::of(option).as_bytes() {
+            b"BLOCK" => Self::PopUnread,
+            b"STREAMS" => Self::Other,
+            _ => self,
         }
     }
 
@@ -555,7 +591,7 @@ impl Word {
 
 /// Splits an inline command into its words, as Redis does (`sdssplitargs`): quotes hold
 /// words together, and escapes within them matter only in so far as they may hide a quote.
-fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
+pub(super) fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
     let mut words = Vec::new();
     let mut bytes = line.iter().copied().peekable();
     loop {

@@ -12,6 +12,7 @@ mod connection_state;
 mod envelope;
 mod frame;
 mod pairing;
+mod pops;
 mod reader;
 mod reply;
 mod requests;

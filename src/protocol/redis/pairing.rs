@@ -45,6 +45,8 @@ pub(super) struct Pairing {
     /// Nothing can be paired behind the current reply.
     unpaired: Option<Unreadable>,
     lost: bool,
+    /// A pop has been answered with something.
+    popped: bool,
     answers: Vec<(Hops, Answer)>,
 }
 
@@ -123,13 +125,30 @@ impl Pairing {
             reply: Reply::default(),
             unpaired: None,
             lost: false,
+            popped: false,
             answers: Vec::new(),
         }
     }
 
-    /// Whether nothing is owed to the client and no transaction is open.
-    pub(super) fn is_settled(&self) -> bool {
-        self.pending.is_empty() && !self.state.is_in_transaction() && !self.state.watching
+    /// Whether nothing is owed to the client.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether a transaction is open, or about to be.
+    pub(super) const fn is_in_transaction(&self) -> bool {
+        self.state.is_in_transaction() || self.state.watching
+    }
+
+    /// Whether the client waits for a message.
+    pub(super) fn awaits_pop(&self) -> bool {
+        let mut pending = self.pending.iter();
+        pending.any(|pending| matches!(pending, Pending::Pop(pop) if pop.waits()))
+    }
+
+    /// Whether a pop has been answered with something since this was asked last.
+    pub(super) const fn take_popped(&mut self) -> bool {
+        mem::replace(&mut self.popped, false)
     }
 
     /// The memory that it takes.
@@ -393,7 +412,11 @@ impl Pairing {
             _ => {}
         }
         match self.pop().ok_or("unexpected_reply")? {
-            Pending::Plain(_) | Pending::Pop(_) | Pending::Addresses(_) => {
+            Pending::Pop(_) => {
+                self.popped = matches!(self.reply.type_byte, b'*' | b'$' | b'%');
+                self.note_queued(Hops::default())?;
+            }
+            Pending::Plain(_) | Pending::Addresses(_) => {
                 self.note_queued(Hops::default())?;
             }
             Pending::Push(hops) => {
@@ -637,8 +660,8 @@ impl Pairing {
             (b'*', _, Place::Element(0)) if self.subscription_is_possible() => Part::Word,
             (b'*', Some(Pop::From(_)), Place::Element(_))
             | (b'*', Some(Pop::Named), Place::Element(1))
-            | (b'*', Some(Pop::NamedMany), Place::Within(1)) => Part::Message,
-            (b'*', Some(Pop::Named | Pop::NamedMany), Place::Element(0)) => Part::Key,
+            | (b'*', Some(Pop::NamedMany { .. }), Place::Within(1)) => Part::Message,
+            (b'*', Some(Pop::Named | Pop::NamedMany { .. }), Place::Element(0)) => Part::Key,
             _ => Part::Other,
         }
     }
@@ -662,7 +685,8 @@ impl Pending {
             Request::Pop(pop) => Self::Pop(match pop {
                 Pop::From(key) => Pop::From(key.into()),
                 Pop::Named => Pop::Named,
-                Pop::NamedMany => Pop::NamedMany,
+                Pop::NamedMany { waits } => Pop::NamedMany { waits },
+                Pop::Unread => Pop::Unread,
             }),
             Request::Multi => Self::Multi,
             Request::Exec => Self::Exec,

@@ -7,16 +7,19 @@ use crate::hop::Answer;
 use crate::hop::Connection;
 use crate::hop::HopId;
 use crate::hop::Sighting;
+use crate::protocol::Delivering;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Setup;
 use crate::protocol::Side;
 use crate::protocol::account::Account;
 use crate::protocol::pieces::Pieces;
+use crate::protocol::pieces::Step;
 use crate::protocol::redis::arrivals::Arrivals;
 use crate::protocol::redis::command::Commands;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::pairing::Pairing;
+use crate::protocol::redis::pops::Pops;
 use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::reply::Replies;
 use crate::protocol::redis::requests::Requested;
@@ -37,6 +40,7 @@ pub struct RedisSession {
     to_client: Pieces,
     replies: Replies,
     pairing: Pairing,
+    pops: Pops,
     setup: Setup,
     requested: Requested,
     /// What is held of the current reply.
@@ -60,6 +64,7 @@ impl RedisSession {
             to_client: Pieces::default(),
             replies: Replies::default(),
             pairing: Pairing::new(setup.limits.pending_max),
+            pops: Pops::default(),
             requested: Requested::new(&setup.limits),
             setup,
             hold: Hold::default(),
@@ -152,6 +157,7 @@ impl Session for RedisSession {
     fn receive(&mut self, from: Side, bytes: &[u8], now: Timestamp, out: &mut Outbox) {
         match from {
             Side::Client => {
+                self.pops.went_on();
                 let mut requests = Requests {
                     state: &mut self.requested,
                     pairing: &mut self.pairing,
@@ -163,6 +169,13 @@ impl Session for RedisSession {
                 let read = self
                     .to_broker
                     .receive(bytes, &mut out.to_broker, |input, patch| {
+                        if self.pops.are_held && self.commands.is_at_start() {
+                            match self.pops.hold(input) {
+                                Some(true) => return Step::Need(usize::MAX),
+                                Some(false) => {}
+                                None => return Step::Need(input.len() + 1),
+                            }
+                        }
                         self.commands.step(input, patch, &mut requests)
                     });
                 if requests.unpaired {
@@ -177,6 +190,7 @@ impl Session for RedisSession {
                 let mut arrivals = Arrivals {
                     client_name: self.requested.client_name.as_ref(),
                     pairing: &mut self.pairing,
+                    pops: &mut self.pops,
                     hold: &mut self.hold,
                     reader: &mut self.reader,
                     destination: &mut self.destination,
@@ -227,16 +241,33 @@ impl Session for RedisSession {
         }
     }
 
-    /// Nothing owed, nothing half sent, no transaction open. What is not understood has no
-    /// such moment.
+    fn hold_pops(&mut self) {
+        self.pops.are_held = true;
+    }
+
+    fn holds_pop(&self) -> bool {
+        self.pops.is_one_held
+    }
+
+    fn delivering(&self, now: Timestamp) -> Delivering {
+        match self.pairing.awaits_pop() {
+            true => Delivering::Awaited,
+            false if self.pops.has_handed(now) => Delivering::Handed,
+            false => Delivering::Nothing,
+        }
+    }
+
+    /// Nothing owed, nothing half sent, no transaction open, unless it cannot go on behind a
+    /// pop that is held. What is not understood has no such moment.
     fn part(&mut self, _now: Timestamp, _out: &mut Outbox) -> bool {
+        let is_between_requests = self.to_broker.is_empty() && !self.pairing.is_in_transaction();
         !self.to_broker.is_blind()
             && !self.to_client.is_blind()
-            && self.to_broker.is_empty()
+            && (is_between_requests || self.pops.is_one_held)
             && self.to_client.is_empty()
             && self.commands.is_at_start()
             && self.replies.is_at_start()
-            && self.pairing.is_settled()
+            && self.pairing.owes_nothing()
     }
 }
 

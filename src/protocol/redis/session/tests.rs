@@ -1,5 +1,6 @@
 mod kept;
 mod refusals;
+mod stopping;
 mod way_out;
 
 use super::*;
