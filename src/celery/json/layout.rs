@@ -33,7 +33,7 @@ struct Place<Part> {
     container: Option<Kind>,
     differs: bool,
     escaped: bool,
-    depth: u8,
+    depth: u32,
 }
 
 /// What was found in a text that is read in full: values as a whole, one behind the other.
@@ -48,7 +48,7 @@ struct Found<Part> {
     container: Option<Kind>,
     differs: bool,
     escaped: bool,
-    depth: u8,
+    depth: u32,
 }
 
 impl<Part> Draft<Part> {
@@ -345,7 +345,7 @@ mod tests {
         };
         assert!(learn(&mut layout, &text(1)));
         assert!(learn(&mut layout, &text(2)));
-        let deepest = usize::from(NESTING_MAX) - 2;
+        let deepest = NESTING_MAX as usize - 2;
         for (depth, is_readable) in [(deepest, true), (deepest + 1, false)] {
             let text = text(depth);
             assert_eq!(parsed(text.as_bytes()).is_ok(), is_readable);

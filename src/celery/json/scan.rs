@@ -108,7 +108,7 @@ impl<'a> Scan<'a> {
 
     /// The value that stands in `text` at `start`, inside of `depth` objects; `None` where there
     /// is none.
-    pub(super) fn value_at(text: &'a [u8], start: usize, depth: u8) -> Option<Value<'a>> {
+    pub(super) fn value_at(text: &'a [u8], start: usize, depth: u32) -> Option<Value<'a>> {
         let mut scan = Self {
             rest: text.get(start..)?,
             nesting: Nesting::of_objects(depth),
@@ -596,7 +596,7 @@ mod tests {
 
     #[test]
     fn nesting_is_read_to_its_limit_and_no_deeper() {
-        let depth_max = usize::from(NESTING_MAX);
+        let depth_max = NESTING_MAX as usize;
         let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
         assert!(read(&nested(depth_max)).is_ok());
         assert_eq!(read(&nested(depth_max + 1)), Err(Unreadable));

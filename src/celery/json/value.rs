@@ -52,12 +52,12 @@ pub struct Value<'a> {
     /// Of a string, whether it holds escapes.
     escaped: bool,
     /// How many objects and arrays it stands in.
-    depth: u8,
+    depth: u32,
 }
 
 impl<'a> Value<'a> {
     #[inline]
-    pub(super) const fn new(start: usize, raw: &'a [u8], escaped: bool, depth: u8) -> Self {
+    pub(super) const fn new(start: usize, raw: &'a [u8], escaped: bool, depth: u32) -> Self {
         Self {
             start,
             raw,
@@ -91,8 +91,23 @@ impl<'a> Value<'a> {
 
     /// How many objects and arrays it stands in.
     #[must_use]
-    pub(super) const fn depth(&self) -> u8 {
+    pub(super) const fn depth(&self) -> u32 {
         self.depth
+    }
+
+    /// Whether Python takes it for false.
+    #[must_use]
+    pub fn is_falsy(&self) -> bool {
+        match self.kind() {
+            Kind::Null | Kind::False => true,
+            Kind::True | Kind::NotFinite => false,
+            Kind::Number => self.float() == Some(0.0),
+            Kind::String => self.raw.len() == 2,
+            Kind::Object | Kind::Array => match self.raw {
+                [_, inside @ .., _] => inside.trim_ascii().is_empty(),
+                _ => false,
+            },
+        }
     }
 
     /// What a string says, unless that is no Unicode text; borrowed where nothing in it is
@@ -192,6 +207,29 @@ mod tests {
             for text in [text.to_owned(), format!(" \t\r\n{text}\n")] {
                 assert_eq!(read(text.as_bytes()).kind(), kind, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn falsy_is_what_python_takes_for_false() {
+        for text in [
+            "null", "false", "0", "-0", "0.0", "-0e5", "1e-999", r#""""#, "[]", "[ ]", "{}", "{\n}",
+        ] {
+            assert!(read(text.as_bytes()).is_falsy(), "{text}");
+        }
+        for text in [
+            "true",
+            "1",
+            "0.1",
+            "1e999",
+            "NaN",
+            "-Infinity",
+            r#"" ""#,
+            "[0]",
+            "[[]]",
+            r#"{"": 0}"#,
+        ] {
+            assert!(!read(text.as_bytes()).is_falsy(), "{text}");
         }
     }
 
