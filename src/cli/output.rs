@@ -3,6 +3,8 @@
 use std::io;
 use std::io::IsTerminal;
 
+use crate::hop::is_obeyed;
+
 /// Whether this failed because nobody reads the answer any more.
 pub(super) fn is_closed(error: &anyhow::Error) -> bool {
     error
@@ -53,7 +55,7 @@ pub(super) fn shown(text: &str) -> String {
         .chars()
         .take(SHOWN_CHARACTERS_MAX)
         .map(|letter| {
-            if letter.is_control() {
+            if is_obeyed(letter) {
                 '\u{fffd}'
             } else {
                 letter

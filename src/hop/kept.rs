@@ -2,10 +2,11 @@ use std::fmt;
 
 use crate::celery::Task;
 use crate::hop::TaskKey;
+use crate::hop::clean;
 
 /// The facts of one task message, on their own, to be kept: all texts in one piece of memory.
 ///
-/// Whoever publishes decides how long they are, so of each no more than 256 bytes are kept.
+/// Whoever publishes decides what they are, so all are [`clean`].
 /// See [`Task`] for what they mean.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeptTask {
@@ -79,10 +80,7 @@ impl From<&Task<'_>> for KeptTask {
             task.eta.as_deref().unwrap_or_default(),
             task.origin.as_deref().unwrap_or_default(),
         ];
-        let texts = texts.map(|text| {
-            text.get(..text.floor_char_boundary(TEXT_BYTES_MAX))
-                .unwrap_or_default()
-        });
+        let texts = texts.map(clean);
         let mut end = 0;
         Self {
             key: TaskKey::of(&task.id),
@@ -115,7 +113,6 @@ impl fmt::Debug for KeptTask {
 }
 
 const TEXTS: usize = 7;
-const TEXT_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -168,5 +165,18 @@ mod tests {
             (Some("parent"), Some("soon"))
         );
         assert_eq!(KeptTask::from(&Task::default()).id(), "");
+    }
+
+    #[test]
+    fn texts_are_cleaned_and_the_key_is_that_of_the_id_as_it_came() {
+        let kept = KeptTask::from(&Task {
+            name: "\u{1b}[2Jadd".into(),
+            id: "\u{9b}1".into(),
+            origin: Some("host\u{202e}".into()),
+            ..Task::default()
+        });
+        let texts = (kept.name(), kept.id(), kept.origin());
+        assert_eq!(texts, ("?[2Jadd", "?1", Some("host?")));
+        assert_eq!(kept.key, TaskKey::of("\u{9b}1"));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use serde::Serialize;
 
 use crate::hop::Sighting;
-use crate::telemetry::labels::printable;
+use crate::telemetry::labels::cut;
 use crate::trace::Timestamp;
 
 /// What was not read, by route and reason, and how the last exports went. Cheap to clone:
@@ -63,7 +63,7 @@ impl Health {
     }
 
     pub(super) fn failed(&self, at: Timestamp, message: &str) {
-        let message = printable(message).into_owned();
+        let message = cut(message).to_owned();
         self.book().last_failure = Some(Failure { at, message });
     }
 

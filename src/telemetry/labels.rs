@@ -1,6 +1,5 @@
-//! Label values that come from peers: made printable, and bounded in number.
+//! Label values that come from peers: made cut, and bounded in number.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use foldhash::HashSet;
@@ -123,8 +122,8 @@ impl Values {
     }
 
     fn value(&mut self, name: &str, standing: Standing) -> Arc<str> {
-        let name = printable(name);
-        if let Some(known) = self.known.get(name.as_ref()) {
+        let name = cut(name);
+        if let Some(known) = self.known.get(name) {
             return Arc::clone(known);
         }
         if self.known.len() >= standing.room(self.max) {
@@ -174,23 +173,13 @@ pub(super) fn is_other(value: &str) -> bool {
     value == OTHER
 }
 
-/// `name` with a question mark for each control character, and cut where it is too long.
-pub(super) fn printable(name: &str) -> Cow<'_, str> {
-    // Almost all are.
-    let is_plain = |all, byte| all & matches!(byte, b' '..=b'~');
-    if name.len() <= CHARACTERS_MAX && name.bytes().fold(true, is_plain) {
-        return Cow::Borrowed(name);
+/// As much of a name as is shown in labels and on the page.
+pub(super) fn cut(name: &str) -> &str {
+    if name.len() <= CHARACTERS_MAX {
+        return name;
     }
-    let end = name
-        .char_indices()
-        .nth(CHARACTERS_MAX)
-        .map_or(name.len(), |(index, _)| index);
-    let name = &name[..end];
-    if name.contains(char::is_control) {
-        Cow::Owned(name.replace(char::is_control, "?"))
-    } else {
-        Cow::Borrowed(name)
-    }
+    let end = name.char_indices().nth(CHARACTERS_MAX);
+    end.map_or(name, |(end, _)| &name[..end])
 }
 
 /// What stands for the values beyond the limit.
@@ -246,9 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_printed_is_replaced_and_what_is_long_is_cut() {
-        assert_eq!(printable("celery\u{6}\u{16}3\n"), "celery??3?");
-        assert_eq!(printable("größe"), "größe");
-        assert_eq!(printable(&"ö".repeat(500)), "ö".repeat(120));
+    fn what_is_long_is_cut() {
+        assert_eq!(cut("größe"), "größe");
+        assert_eq!(cut(&"ö".repeat(500)), "ö".repeat(120));
     }
 }

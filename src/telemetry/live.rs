@@ -17,7 +17,7 @@ use crate::hop::TaskState;
 use crate::hop::Verdict;
 use crate::telemetry::finding::Producer;
 use crate::telemetry::finding::worker;
-use crate::telemetry::labels::printable;
+use crate::telemetry::labels::cut;
 use crate::telemetry::millis::Millis;
 use crate::trace::Timestamp;
 use crate::trace::TraceId;
@@ -210,7 +210,7 @@ impl Hop {
 }
 
 fn shown(text: &str) -> Box<str> {
-    printable(text).into()
+    cut(text).into()
 }
 
 /// How many may listen at a time.

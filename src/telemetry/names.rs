@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use foldhash::HashMap;
 use foldhash::fast::RandomState;
 
-use crate::telemetry::labels::printable;
+use crate::telemetry::labels::cut;
 
 /// What somebody or something is told by, in several parts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,7 +15,11 @@ pub(super) struct Name<'a, const PARTS: usize>(pub(super) [Option<Cow<'a, str>>;
 
 impl<'a, const PARTS: usize> Name<'a, PARTS> {
     pub(super) fn of(parts: [Option<&'a str>; PARTS]) -> Self {
-        Self(parts.map(|part| part.filter(|part| !part.is_empty()).map(printable)))
+        Self(parts.map(|part| {
+            part.filter(|part| !part.is_empty())
+                .map(cut)
+                .map(Cow::Borrowed)
+        }))
     }
 
     pub(super) fn into_owned(self) -> Name<'static, PARTS> {
@@ -65,8 +69,7 @@ impl<const PARTS: usize, T> Known<PARTS, T> {
         if let Some(it) = self.get_mut(name) {
             return act(it);
         }
-        let name = name.map(printable);
-        let name = name.each_ref().map(|part| &**part);
+        let name = name.map(cut);
         if let Some(it) = self.get_mut(name) {
             return act(it);
         }

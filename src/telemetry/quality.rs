@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::hop::Quality;
 use crate::telemetry::finding::Finding;
-use crate::telemetry::labels::printable;
+use crate::telemetry::labels::cut;
 use crate::trace::Timestamp;
 use crate::trace::w3c::Invalid;
 
@@ -169,15 +169,16 @@ impl Book {
 impl<'a> Sender<'a> {
     /// Of names that are as long as they may be.
     fn of(finding: &Finding<'a>) -> Self {
+        let cut = |name| Cow::Borrowed(cut(name));
         let producer = finding.producer;
         Self {
-            task: printable(finding.task),
-            destination: printable(finding.destination),
+            task: cut(finding.task),
+            destination: cut(finding.destination),
             system: finding.system,
             producer: Producer {
-                host: producer.host.map(printable),
-                client_name: producer.client_name.map(printable),
-                address: producer.address.map(printable),
+                host: producer.host.map(cut),
+                client_name: producer.client_name.map(cut),
+                address: producer.address.map(cut),
             },
         }
     }
@@ -218,7 +219,7 @@ impl Contexts {
         found.messages += 1;
         found.first_seen = found.first_seen.min(finding.at);
         found.last_seen = found.last_seen.max(finding.at);
-        finding.id.clone_into(&mut found.example_task_id);
+        cut(finding.id).clone_into(&mut found.example_task_id);
     }
 
     /// How many messages came without a context that is as it should be.

@@ -22,6 +22,7 @@ use crate::cli::output::Paint;
 use crate::cli::output::shown;
 use crate::cli::verify::trace::Chain;
 use crate::cli::verify::trace::chains;
+use crate::hop::is_obeyed;
 use crate::trace::TraceId;
 
 /// Tell whether a trace joins producer, hop and worker, or where it breaks
@@ -264,7 +265,7 @@ fn tell(found: &Found, as_json: bool) -> anyhow::Result<ExitCode> {
 fn shown_whole(what: &str) -> String {
     what.chars()
         .map(|letter| {
-            if letter.is_control() {
+            if is_obeyed(letter) {
                 '\u{fffd}'
             } else {
                 letter

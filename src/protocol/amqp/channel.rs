@@ -457,7 +457,7 @@ impl Delivered {
         let route = &delivery.route;
         Self {
             tag: delivery.tag,
-            destination: queue.unwrap_or_else(|| route.routing_key_of_delivery().into()),
+            destination: queue.unwrap_or_else(|| route.routing_key_of_delivery()),
             no_ack: source.is_some_and(|source| source.no_ack),
             redelivered: delivery.redelivered,
             broadcast: route.exchange == b"amq.fanout" || fanouts.contains(route.exchange),
@@ -483,8 +483,7 @@ impl Target {
     }
 
     pub(super) fn destination(&self) -> &Arc<str> {
-        self.destination
-            .get_or_init(|| self.route().destination().into())
+        self.destination.get_or_init(|| self.route().destination())
     }
 }
 

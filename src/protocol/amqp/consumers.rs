@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::hop::clean;
 /// All consumers of a connection, up to a limit; of more than that not all are known.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
@@ -40,7 +41,7 @@ struct Asked {
 
 impl Source {
     pub(super) fn new(queue: &[u8], no_ack: bool) -> Self {
-        let queue = (!queue.is_empty()).then(|| String::from_utf8_lossy(queue).into());
+        let queue = (!queue.is_empty()).then(|| clean(&String::from_utf8_lossy(queue)).into());
         Self { queue, no_ack }
     }
 }

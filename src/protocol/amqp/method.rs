@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::iter;
+use std::sync::Arc;
 
 use crate::celery::HeaderValue;
+use crate::hop::clean;
 use crate::protocol::amqp::cursor::Cursor;
 use crate::protocol::amqp::frame::Frame;
 use crate::protocol::amqp::frame::Kind;
@@ -218,7 +220,7 @@ impl Route<'_> {
     /// The destination as OpenTelemetry names it for RabbitMQ: exchange and routing key,
     /// and one of them where the other is empty. On the default exchange the routing key is
     /// the queue's name.
-    pub(super) fn destination(&self) -> Box<str> {
+    pub(super) fn destination(&self) -> Arc<str> {
         let exchange = String::from_utf8_lossy(self.exchange);
         let routing_key = String::from_utf8_lossy(self.routing_key);
         let level = exchange
@@ -230,9 +232,9 @@ impl Route<'_> {
         };
         match (&*exchange, routing_key) {
             ("", "") => "amq.default".into(),
-            ("", routing_key) => routing_key.into(),
-            (exchange, "") => exchange.into(),
-            (exchange, routing_key) => format!("{exchange}:{routing_key}").into(),
+            ("", routing_key) => clean(routing_key).into(),
+            (exchange, "") => clean(exchange).into(),
+            (exchange, routing_key) => clean(&format!("{exchange}:{routing_key}")).into(),
         }
     }
 
@@ -242,12 +244,12 @@ impl Route<'_> {
     }
 
     /// What stands for the queue where that is not known.
-    pub(super) fn routing_key_of_delivery(&self) -> Box<str> {
+    pub(super) fn routing_key_of_delivery(&self) -> Arc<str> {
         let routing_key = String::from_utf8_lossy(self.routing_key);
         if self.is_behind_delay() {
-            without_delay(&routing_key, DELAY_LEVEL_MAX).into()
+            clean(without_delay(&routing_key, DELAY_LEVEL_MAX)).into()
         } else {
-            routing_key.into()
+            clean(&routing_key).into()
         }
     }
 }
@@ -298,7 +300,7 @@ impl Reason<'_> {
     /// The broker's words, its code in front.
     pub(super) fn words(&self) -> Box<str> {
         let text = String::from_utf8_lossy(self.text);
-        format!("{} {text}", self.code).trim_end().into()
+        clean(format!("{} {text}", self.code).trim_end()).into()
     }
 }
 

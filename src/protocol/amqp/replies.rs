@@ -10,6 +10,7 @@ use crate::hop::Delivery;
 use crate::hop::Passage;
 use crate::hop::Receipt;
 use crate::hop::Sighting;
+use crate::hop::clean;
 use crate::protocol::Setup;
 use crate::protocol::amqp::SYSTEM;
 use crate::protocol::amqp::channel::Delivered;
@@ -193,7 +194,7 @@ fn passage(delivered: &Delivered, past: &Past<'_>) -> Passage {
         delayed,
         dead_letter: dead_letter
             .and_then(|reason| reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)))
-            .map(Box::from),
+            .map(|reason| clean(reason).into()),
     }
 }
 

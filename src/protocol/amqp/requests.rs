@@ -7,6 +7,7 @@ use crate::celery::Task;
 use crate::hop::HopId;
 use crate::hop::Publication;
 use crate::hop::Sighting;
+use crate::hop::clean_client_name;
 use crate::protocol::Setup;
 use crate::protocol::amqp::SYSTEM;
 use crate::protocol::amqp::channel::Publish;
@@ -62,11 +63,7 @@ impl Requests<'_> {
         let method = Method::read(frame.payload(input, METHOD_BYTES_MAX)?)?;
         match &method {
             Method::StartOk { client_name } => {
-                let head = |name: &str| {
-                    name.get(..name.floor_char_boundary(NAME_BYTES_MAX))
-                        .map(Arc::from)
-                };
-                self.state.client_name = client_name.as_deref().and_then(head);
+                self.state.client_name = client_name.as_deref().and_then(clean_client_name);
             }
             Method::TuneOk(accepted) => self.state.tuning = self.state.proposed.and(*accepted),
             _ => {}
@@ -268,6 +265,3 @@ impl frame::Reader for Requests<'_> {
         }
     }
 }
-
-/// What is kept of the name of a client.
-const NAME_BYTES_MAX: usize = 128;

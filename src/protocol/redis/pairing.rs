@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use crate::hop::Answer;
+use crate::hop::clean;
 use crate::protocol::redis::command::KEY_BYTES_MAX;
 use crate::protocol::redis::command::Kind;
 use crate::protocol::redis::command::Pop;
@@ -733,7 +734,7 @@ fn answer(type_byte: u8, text: &[u8]) -> Answer {
             let words = String::from_utf8_lossy(words);
             // Of a command that it does not know Redis repeats the arguments.
             let (words, _) = words.split_once(", with args").unwrap_or((&words, ""));
-            Answer::Refused(words.into())
+            Answer::Refused(clean(words).into())
         }
         _ => Answer::Confirmed,
     }

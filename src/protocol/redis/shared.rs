@@ -1,33 +1,29 @@
-//! Text that is kept of every message, and is mostly what it was the last time.
+//! Names that are kept of every message, and are mostly what they were the last time.
 
 use std::sync::Arc;
 
-/// One piece of memory for all who keep the same text in a row.
+use crate::hop::clean;
+
+/// One piece of memory for all who keep the same name in a row.
 #[derive(Debug, Default)]
 pub(super) struct Shared(Option<Arc<str>>);
 
 impl Shared {
-    pub(super) fn keep(&mut self, text: &str) -> Arc<str> {
-        let head = text.floor_char_boundary(TEXT_BYTES_MAX);
-        let text = text.get(..head).unwrap_or_default();
+    pub(super) fn keep(&mut self, name: &str) -> Arc<str> {
         match &self.0 {
-            Some(last) if **last == *text => Arc::clone(last),
-            _ => Arc::clone(self.0.insert(text.into())),
+            Some(last) if **last == *name => Arc::clone(last),
+            _ => Arc::clone(self.0.insert(clean(name).into())),
         }
     }
 }
-
-/// Of longer texts the head is kept.
-const TEXT_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn of_a_long_text_the_head_is_kept() {
-        let text = "é".repeat(TEXT_BYTES_MAX);
-        assert_eq!(Shared::default().keep(&text).len(), TEXT_BYTES_MAX);
+    fn of_a_long_name_the_head_is_kept() {
+        assert_eq!(Shared::default().keep(&"é".repeat(1024)).len(), 256);
     }
 
     #[test]

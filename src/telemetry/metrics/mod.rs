@@ -594,7 +594,7 @@ mod tests {
         });
         metrics.saw(&Sighting::Redelivered {
             connection,
-            destination: "a\"b\\c\nd".into(),
+            destination: "a\"b\\c?d".into(),
         });
         assert_tells(
             &metrics,

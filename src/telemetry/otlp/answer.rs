@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message;
 use serde_json::Value;
 
-use crate::telemetry::labels::printable;
+use crate::hop::clean;
 use crate::telemetry::otlp::fault::Fault;
 
 /// The answer to a request, which may leave some of it out.
@@ -39,7 +39,7 @@ impl Answer {
             _ if body.is_empty() => Ok(Self::default()),
             "application/x-protobuf" | "" => Self::of_protobuf(body),
             "application/json" => Self::of_json(body),
-            other => Err(Fault::not_otlp(&format!("{:?}", printable(other)))),
+            other => Err(Fault::not_otlp(&format!("{:?}", clean(other)))),
         }
     }
 
@@ -63,7 +63,7 @@ impl Answer {
     fn new(rejected: i64, words: &str) -> Self {
         Self {
             rejected: usize::try_from(rejected).unwrap_or(0),
-            words: printable(words).into_owned(),
+            words: clean(words).into_owned(),
         }
     }
 

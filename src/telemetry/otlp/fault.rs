@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use crate::telemetry::labels::printable;
+use crate::hop::clean;
 
 /// Why a request was not taken, in words.
 #[derive(Debug, Error)]
@@ -73,7 +73,7 @@ impl Fault {
         let words = format!(
             "the collector answered {:?}: {}",
             status.code(),
-            printable(status.message())
+            clean(status.message())
         );
         if status.code() == Code::ResourceExhausted && asked().is_none() {
             return Self::TooLarge(words);

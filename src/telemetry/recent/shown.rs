@@ -1,7 +1,5 @@
 //! Tasks as they are shown.
 
-use std::borrow::Cow;
-
 use serde::Serialize;
 use serde::Serializer;
 
@@ -14,7 +12,7 @@ use crate::hop::TaskState;
 use crate::hop::Verdict;
 use crate::telemetry::finding::Producer;
 use crate::telemetry::finding::worker;
-use crate::telemetry::labels::printable;
+use crate::telemetry::labels::cut;
 use crate::telemetry::millis::Millis;
 use crate::telemetry::recent::trace::Attempt;
 use crate::telemetry::recent::trace::Delivered;
@@ -26,11 +24,11 @@ use crate::trace::w3c::Invalid;
 
 #[derive(Serialize)]
 struct TaskView<'a> {
-    task_id: Cow<'a, str>,
-    task: Cow<'a, str>,
-    parent_task_id: Option<Cow<'a, str>>,
-    root_id: Option<Cow<'a, str>>,
-    group: Option<Cow<'a, str>>,
+    task_id: &'a str,
+    task: &'a str,
+    parent_task_id: Option<&'a str>,
+    root_id: Option<&'a str>,
+    group: Option<&'a str>,
     attempts: &'a [Attempt],
 }
 
@@ -41,8 +39,8 @@ impl Serialize for Task {
             task_id: self.id(),
             task: self.name(),
             parent_task_id: self.parent(),
-            root_id: facts.root_id().map(printable),
-            group: facts.group().map(printable),
+            root_id: facts.root_id().map(cut),
+            group: facts.group().map(cut),
             attempts: &self.attempts,
         };
         view.serialize(serializer)
@@ -53,9 +51,9 @@ impl Serialize for Task {
 struct AttemptView<'a> {
     retries: u32,
     system: &'static str,
-    queue: Cow<'a, str>,
+    queue: &'a str,
     route: &'a str,
-    producer: Option<Cow<'a, str>>,
+    producer: Option<&'a str>,
     sent_at: Option<Timestamp>,
     answered_at: Option<Timestamp>,
     answer: Option<&'a Answer>,
@@ -90,7 +88,7 @@ impl Serialize for Attempt {
             system: self.system(),
             queue: self.queue(),
             route: &connection.route,
-            producer: producer.map(printable),
+            producer: producer.map(cut),
             sent_at,
             answered_at: self.answered_at,
             answer: self.answer.as_ref(),
@@ -111,7 +109,7 @@ impl Serialize for Attempt {
 #[derive(Serialize)]
 struct DeliveredView<'a> {
     delivered_at: Timestamp,
-    worker: Cow<'a, str>,
+    worker: &'a str,
     redelivered: bool,
     dwell_ms: Option<Millis>,
     delay_ms: Millis,
@@ -134,7 +132,7 @@ impl Serialize for Delivered {
         let eta = delivery.eta().unwrap_or_default();
         let view = DeliveredView {
             delivered_at: delivery.at,
-            worker: printable(worker(delivery)),
+            worker: cut(worker(delivery)),
             redelivered: delivery.passage.redelivered,
             dwell_ms: delivery.dwell().map(Millis),
             delay_ms: Millis(delivery.delay()),

@@ -1,6 +1,5 @@
 //! What is kept of one trace.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::hop::Settlement;
 use crate::hop::Taken;
 use crate::hop::TaskKey;
 use crate::hop::TaskState;
-use crate::telemetry::labels::printable;
+use crate::telemetry::labels::cut;
 use crate::telemetry::recent::tasks::Tasks;
 use crate::trace::Timestamp;
 use crate::trace::TraceContext;
@@ -153,19 +152,19 @@ impl Task {
         }
     }
 
-    pub(super) fn id(&self) -> Cow<'_, str> {
-        printable(self.message.facts().id())
+    pub(super) fn id(&self) -> &str {
+        cut(self.message.facts().id())
     }
 
-    pub(super) fn name(&self) -> Cow<'_, str> {
-        printable(self.message.facts().name())
+    pub(super) fn name(&self) -> &str {
+        cut(self.message.facts().name())
     }
 
     /// The id of the task that it follows from.
-    pub(super) fn parent(&self) -> Option<Cow<'_, str>> {
+    pub(super) fn parent(&self) -> Option<&str> {
         let facts = self.message.facts();
         let parent = facts.parent_id().filter(|id| *id != facts.id());
-        parent.map(printable)
+        parent.map(cut)
     }
 
     pub(super) fn is_root(&self) -> bool {
@@ -216,7 +215,7 @@ impl Task {
         self.entries += usize::from(!deliveries.is_empty());
         // Almost always it is the only one.
         deliveries.reserve_exact(usize::from(deliveries.is_empty()));
-        deliveries.push(Delivered::new(shortened(delivery)));
+        deliveries.push(Delivered::new(Arc::clone(delivery)));
         if deliveries.len() > DELIVERIES_MAX {
             deliveries.remove(0);
             self.entries -= 1;
@@ -232,7 +231,7 @@ impl Task {
             let facts = attempt.message.facts();
             facts.retries == retries && facts.replaced == replaced
         };
-        let queue = || printable(&delivery.destination);
+        let queue = || cut(&delivery.destination);
         let in_queue = |attempt: &Attempt| is_of(attempt) && attempt.queue() == queue();
         let attempts = &self.attempts;
         let place = attempts.iter().rposition(in_queue);
@@ -257,10 +256,7 @@ impl Task {
                 let mut attempts = self.attempts.iter_mut();
                 if let Some(attempt) = attempts.find(|attempt| attempt.hop() == hop) {
                     attempt.answered_at = Some(sent.ended);
-                    attempt.error = sent
-                        .answer
-                        .error()
-                        .map(|(_, words)| printable(words).into());
+                    attempt.error = sent.answer.error().map(|(_, words)| cut(words).into());
                     attempt.answer = Some(sent.answer.clone());
                     self.seen(sent.ended);
                 }
@@ -327,8 +323,8 @@ impl Attempt {
         }
     }
 
-    pub(super) fn queue(&self) -> Cow<'_, str> {
-        printable(self.message.destination())
+    pub(super) fn queue(&self) -> &str {
+        cut(self.message.destination())
     }
 
     pub(super) fn system(&self) -> &'static str {
@@ -437,19 +433,11 @@ pub(super) enum Message {
 
 impl Message {
     pub(super) fn sent(publication: &Arc<Publication>) -> Self {
-        let destination = &publication.destination;
-        Self::Sent(if is_short(destination) {
-            Arc::clone(publication)
-        } else {
-            Arc::new(Publication {
-                destination: printable(destination).into(),
-                ..Publication::clone(publication)
-            })
-        })
+        Self::Sent(Arc::clone(publication))
     }
 
     pub(super) fn taken(delivery: &Arc<Delivery>) -> Self {
-        Self::Taken(shortened(delivery))
+        Self::Taken(Arc::clone(delivery))
     }
 
     pub(super) fn facts(&self) -> &KeptTask {
@@ -467,23 +455,5 @@ impl Message {
     }
 }
 
-fn shortened(delivery: &Arc<Delivery>) -> Arc<Delivery> {
-    let destination = &delivery.destination;
-    if is_short(destination) {
-        Arc::clone(delivery)
-    } else {
-        Arc::new(Delivery {
-            destination: printable(destination).into(),
-            ..Delivery::clone(delivery)
-        })
-    }
-}
-
-/// Of what peers name, destinations alone are of any length.
-fn is_short(destination: &str) -> bool {
-    destination.len() <= DESTINATION_BYTES_MAX
-}
-
-const DESTINATION_BYTES_MAX: usize = 256;
 const ATTEMPTS_MAX: usize = 32;
 const DELIVERIES_MAX: usize = 32;

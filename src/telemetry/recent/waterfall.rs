@@ -1,6 +1,5 @@
 //! One trace with all its tasks, in the order in which they follow from each other.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Serialize;
@@ -56,8 +55,7 @@ impl Waterfall {
 /// The places of the tasks, parents before their children, and by time; with how many are
 /// above each. Tasks that are each other's parents begin with the first of them.
 fn in_order(tasks: &[Task]) -> Vec<(usize, usize)> {
-    let places: HashMap<Cow<'_, str>, usize> =
-        (0..).zip(tasks).map(|(n, task)| (task.id(), n)).collect();
+    let places: HashMap<&str, usize> = (0..).zip(tasks).map(|(n, task)| (task.id(), n)).collect();
     let mut children = vec![Vec::new(); tasks.len()];
     let mut by_time: Vec<usize> = (0..tasks.len()).collect();
     by_time.sort_by_key(|place| tasks[*place].first);
