@@ -474,7 +474,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 20_000,
-            hold_bytes_max: 1 << 20,
+            hold_bytes_max: 16 << 20,
             hold_total_bytes_max: 256 << 20,
             buffer_bytes_max: 256 << 10,
             pending_max: 1 << 16,
