@@ -214,11 +214,11 @@ impl<'a> Headers<'a> {
             }
             Name::Id => {
                 self.has_id = true;
-                task.id = value().into_text().unwrap_or_default();
+                task.id = value().into_written().unwrap_or_default();
             }
-            Name::RootId => task.root_id = value().into_text(),
-            Name::ParentId => task.parent_id = value().into_text(),
-            Name::Group => task.group = value().into_text(),
+            Name::RootId => task.root_id = value().into_written(),
+            Name::ParentId => task.parent_id = value().into_written(),
+            Name::Group => task.group = value().into_written(),
             Name::GroupIndex => task.group_index = value().into_index(),
             Name::Eta => task.eta = value().into_text(),
             Name::Origin => {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task<'a> {
     pub name: Cow<'a, str>,
-    /// The task id; empty where the message has none that is text.
+    /// The task id, as it is written where it is a number; empty where the message has none.
     pub id: Cow<'a, str>,
     /// The first task of the workflow (protocol 2).
     pub root_id: Option<Cow<'a, str>>,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::celery::HeaderValue;
 use crate::celery::TaskState;
 use crate::celery::json::Key;
 use crate::celery::json::Scan;
@@ -108,7 +109,7 @@ fn next_member<'a>(scan: &mut Scan<'a>) -> Result<Option<(Key<'a>, Value<'a>)>, 
 }
 
 fn id_of<'a>(value: &Value<'a>) -> Option<Cow<'a, str>> {
-    value.text().filter(|id| !id.is_empty())
+    HeaderValue::from(*value).into_written()
 }
 
 fn state_of(words: [(&str, TaskState); 6], said: &str) -> Option<TaskState> {
@@ -303,7 +304,7 @@ mod tests {
             (r#"{"uuid": "a", "type": "task-custom"}"#, None),
             (r#"{"uuid": "a", "type": "worker-heartbeat"}"#, None),
             (r#"{"uuid": "", "type": "task-started"}"#, None),
-            (r#"{"uuid": 1, "type": "task-started"}"#, None),
+            (r#"{"uuid": 1.5, "type": "task-started"}"#, None),
             (r#"{"uuid": "a", "type": null}"#, None),
             (r#"{"type": "task-started"}"#, None),
             (r#"{"uuid": "a"}"#, None),
@@ -342,6 +343,12 @@ mod tests {
             let expected = [told("a", TaskState::Started, expected)];
             assert_eq!(read_events(text.as_bytes()), expected, "{written}");
         }
+    }
+
+    #[test]
+    fn an_id_may_be_a_number() {
+        let event = read_events(br#"{"uuid": 4242, "type": "task-started"}"#);
+        assert_eq!(event, [told("4242", TaskState::Started, None)]);
     }
 
     #[test]
@@ -390,7 +397,9 @@ mod tests {
         [kind, id]: [&str; 2],
     ) -> Option<(Option<String>, TaskState)> {
         let text = |name| object.get(name).and_then(serde_json::Value::as_str);
+        let number = object.get(id).and_then(serde_json::Value::as_i64);
         let id = text(id).filter(|id| !id.is_empty()).map(str::to_owned);
+        let id = id.or_else(|| Some(number?.to_string()));
         Some((id, state_of(words, text(kind)?)?))
     }
 

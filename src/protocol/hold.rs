@@ -75,6 +75,15 @@ impl Drop for Reservation {
     }
 }
 
+/// How many bytes to hold next of `whole`, of which `there` have come: what is held is paid
+/// for as it comes, so that a length alone costs nothing.
+pub(super) const fn held_next(whole: usize, there: usize) -> usize {
+    let next = there.saturating_mul(2).saturating_add(HOLD_BYTES_MIN);
+    if whole < next { whole } else { next }
+}
+
+const HOLD_BYTES_MIN: usize = 16 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;

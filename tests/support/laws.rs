@@ -26,6 +26,7 @@ use tracehop::hop::Settlement;
 use tracehop::hop::Sighting;
 use tracehop::hop::TaskKey;
 use tracehop::hop::Verdict;
+use tracehop::hop::clean;
 use tracehop::protocol::HoldBudget;
 use tracehop::protocol::Outbox;
 use tracehop::protocol::Session;
@@ -667,6 +668,7 @@ fn assert_seen(seen: &Seen, expected: &[Expected]) {
         if let (Expected::Published(expected), Expected::Published(found)) = (expected, found) {
             expected.trace_id = expected.trace_id.or(found.trace_id);
             expected.parent = expected.parent.or(found.parent);
+            expected.task = clean(&expected.task).into_owned();
         }
     }
     assert_eq!(found, expected, "what was seen, and what was there");

@@ -201,4 +201,28 @@ const LEFT_ALONE = {
     "With a context its headers would not fit into the frame that client and broker agreed on.",
     "Raise frame_max of the broker, or see why its headers are so large.",
   ],
+  bad_headers: [
+    "Its headers are no object, or name a task without an id.",
+    "No worker can read it; see who sends it.",
+  ],
+  unknown_compression: [
+    "The body of a protocol 1 task is compressed, and not by zlib.",
+    "Use task_protocol 2, whose headers are never compressed, or zlib.",
+  ],
+  unknown_content_type: [
+    "The body of a protocol 1 task was written by a serializer that is not Celery's.",
+    "Use task_protocol 2, whose headers can always be read.",
+  ],
+  unreadable_body: [
+    "The body of a protocol 1 task is not what its content type says.",
+    "See who sends it. If a worker runs it, report it.",
+  ],
+  unreadable_envelope: [
+    "It begins like an envelope of kombu's, and is no JSON to its end.",
+    "No worker can read it; see who sends it.",
+  ],
+  unread_command: [
+    "A message passed in a command that Celery does not use for tasks: a script, a sorted set, a stream.",
+    "If that is a transport for Celery, its tasks are not traced.",
+  ],
 };

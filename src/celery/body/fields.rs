@@ -22,7 +22,7 @@ impl<'a> Fields<'a> {
     pub(super) fn take(&mut self, name: &str, value: HeaderValue<'a>) {
         match name {
             "args" | "kwargs" => self.has_arguments = true,
-            "taskset" => self.taskset = value.into_text(),
+            "taskset" => self.taskset = value.into_written(),
             _ => self.members.take(name, value),
         }
     }

@@ -19,45 +19,52 @@ use flate2::read::ZlibDecoder;
 use crate::celery::Task;
 use crate::celery::body::fields::Fields;
 
-/// The task that a body describes, `None` if it is none or cannot be told.
+/// The task that a body describes, `None` if it is something else; or why it cannot be told,
+/// which a worker may be able to.
 ///
 /// `body` is what the serializer and the compression made, without any base64 around it; it
 /// is inflated to `inflated_bytes_max` at most. Nothing in it is ever executed, and the work
 /// is linear in its length.
-#[must_use]
 pub fn read_protocol1(
     body: &[u8],
     content_type: &str,
     compression: Option<&str>,
     inflated_bytes_max: usize,
-) -> Option<Task<'static>> {
+) -> Result<Option<Task<'static>>, &'static str> {
     let body = match compression {
         None => Cow::Borrowed(body),
         // Whatever it is called, it is zlib's format.
         Some("application/x-gzip" | "gzip" | "zlib") => {
             Cow::Owned(inflated(body, inflated_bytes_max)?)
         }
-        Some(_) => return None,
+        Some(_) => return Err("unknown_compression"),
     };
     let mut fields = Fields::default();
-    match content_type {
-        "application/json" => json::read(&body, &mut fields)?,
-        "application/x-python-serialize" => pickle::read(&body, &mut fields)?,
-        "application/x-msgpack" => msgpack::read(&body, &mut fields)?,
-        "application/x-yaml" => yaml::read(&body, &mut fields)?,
-        _ => return None,
-    }
-    fields.into_task().map(Task::into_owned)
+    let read = match content_type {
+        "application/json" => json::read(&body, &mut fields),
+        "application/x-python-serialize" => pickle::read(&body, &mut fields),
+        "application/x-msgpack" => msgpack::read(&body, &mut fields),
+        "application/x-yaml" => yaml::read(&body, &mut fields),
+        // A worker gets text, which is no task.
+        "text/plain" | "" => Some(()),
+        _ => return Err("unknown_content_type"),
+    };
+    read.ok_or("unreadable_body")?;
+    Ok(fields.into_task().map(Task::into_owned))
 }
 
-fn inflated(body: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+fn inflated(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, &'static str> {
     let mut inflated = Vec::new();
     // One more than is allowed, to tell the whole from a beginning.
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
     ZlibDecoder::new(body)
-        .take(u64::try_from(bytes_max).ok()?.saturating_add(1))
+        .take(limit.saturating_add(1))
         .read_to_end(&mut inflated)
-        .ok()?;
-    (inflated.len() <= bytes_max).then_some(inflated)
+        .map_err(|_| "unreadable_body")?;
+    if inflated.len() > bytes_max {
+        return Err("over_hold_limit");
+    }
+    Ok(inflated)
 }
 
 #[cfg(test)]
@@ -99,7 +106,7 @@ mod tests {
     }
 
     fn read(content_type: &str, body: &[u8]) -> Option<Task<'static>> {
-        read_protocol1(body, content_type, None, 0)
+        read_protocol1(body, content_type, None, 0).ok().flatten()
     }
 
     fn deflated(body: &[u8]) -> Vec<u8> {
@@ -123,40 +130,112 @@ mod tests {
     fn a_task_is_read_from_a_compressed_body() {
         let compression = Some("application/x-gzip");
         let task = read_protocol1(samples::JSON_ZLIB, "application/json", compression, 1000);
-        assert_eq!(task, Some(sample_task()));
+        assert_eq!(task, Ok(Some(sample_task())));
         for (content_type, body) in SAMPLES {
             let task = read_protocol1(&deflated(body), content_type, compression, body.len());
-            assert_eq!(task, Some(sample_task()), "{content_type}");
+            assert_eq!(task, Ok(Some(sample_task())), "{content_type}");
         }
     }
 
     #[test]
     fn a_body_that_inflates_beyond_the_limit_is_not_read() {
         let long = samples::JSON.len();
-        for (body, limit, is_read) in [
-            (deflated(samples::JSON), long, true),
-            (deflated(samples::JSON), long - 1, false),
-            (deflated(&vec![b' '; 1 << 20]), 1000, false),
-            (samples::JSON_ZLIB[..100].to_vec(), 1000, false),
-            (samples::JSON.to_vec(), 1000, false),
+        for (body, limit, expected) in [
+            (deflated(samples::JSON), long, Ok(Some(sample_task()))),
+            (deflated(samples::JSON), long - 1, Err("over_hold_limit")),
+            (deflated(&vec![b' '; 1 << 20]), 1000, Err("over_hold_limit")),
+            (
+                samples::JSON_ZLIB[..100].to_vec(),
+                1000,
+                Err("unreadable_body"),
+            ),
+            (samples::JSON.to_vec(), 1000, Err("unreadable_body")),
         ] {
             let task = read_protocol1(&body, "application/json", Some("zlib"), limit);
-            assert_eq!(task.is_some(), is_read);
+            assert_eq!(task, expected);
         }
     }
 
     #[test]
-    fn what_no_one_here_can_read_is_no_task() {
-        for (content_type, compression) in [
-            ("application/json", Some("application/x-bz2")),
-            ("application/json", Some("")),
-            ("application/data", None),
-            ("text/plain", None),
-            ("application/x-yaml; charset=utf-8", None),
-            ("", None),
+    fn what_a_worker_may_be_able_to_read_says_why_it_is_not_read_here() {
+        for (content_type, compression, why) in [
+            (
+                "application/json",
+                Some("application/x-bz2"),
+                "unknown_compression",
+            ),
+            (
+                "application/json",
+                Some("application/zstd"),
+                "unknown_compression",
+            ),
+            ("application/data", None, "unknown_content_type"),
+            (
+                "application/x-yaml; charset=utf-8",
+                None,
+                "unknown_content_type",
+            ),
+            ("application/x-python-serialize", None, "unreadable_body"),
         ] {
             let task = read_protocol1(samples::JSON, content_type, compression, 1000);
-            assert_eq!(task, None);
+            assert_eq!(task, Err(why));
+        }
+    }
+
+    #[test]
+    fn what_is_read_to_its_end_and_is_something_else_has_no_reason() {
+        for (content_type, body) in [
+            ("text/plain", samples::JSON),
+            ("", samples::JSON),
+            ("application/json", b"[{}]"),
+            ("application/json", b"null"),
+            ("application/json", br#"{"task": "a", "args": []}"#),
+            ("application/x-yaml", b"- a\n- b: 1\n"),
+            ("application/x-yaml", b"[1]"),
+            ("application/x-msgpack", b"\x91\xc0"),
+            ("application/x-python-serialize", b"N."),
+        ] {
+            let task = read_protocol1(body, content_type, None, 1000);
+            assert_eq!(task, Ok(None), "{content_type}");
+        }
+    }
+
+    /// Each step of a chain stands in the callbacks of the one before.
+    #[test]
+    fn a_chain_is_read_however_many_steps_it_has() {
+        for steps in [44, 1_000, 10_000] {
+            let link = r#"[{"task": "a", "options": {"link": "#;
+            let (links, ends) = (link.repeat(steps), "}}]".repeat(steps));
+            let body = format!(
+                r#"{{"callbacks": {links}null{ends}, "task": "a", "id": "1", "args": []}}"#
+            );
+            let task = read("application/json", body.as_bytes());
+            assert_eq!(task.map(|task| task.id), Some("1".into()), "{steps}");
+        }
+    }
+
+    #[test]
+    fn an_id_may_be_a_number() {
+        for (content_type, body) in [
+            (
+                "application/json",
+                &br#"{"task": "a", "id": 42, "args": [], "group": 7}"#[..],
+            ),
+            (
+                "application/x-yaml",
+                b"task: a\nid: 42\nargs: []\ngroup: 7\n",
+            ),
+            (
+                "application/x-msgpack",
+                b"\x84\xa4task\xa1a\xa2id\x2a\xa4args\x90\xa5group\x07",
+            ),
+            (
+                "application/x-python-serialize",
+                b"}(\x8c\x04task\x8c\x01a\x8c\x02idK*\x8c\x04args]\x8c\x05groupK\x07u.",
+            ),
+        ] {
+            let task = read(content_type, body).expect(content_type);
+            assert_eq!((&*task.id, task.group.as_deref()), ("42", Some("7")));
         }
     }
 
@@ -208,7 +287,7 @@ mod tests {
             r#"{"task": "a", "args": [], "kwargs": {}}"#,
             r#"{"task": "a", "id": "b", "retries": 0}"#,
             r#"{"task": "a", "id": "", "args": []}"#,
-            r#"{"task": "a", "id": 1, "args": []}"#,
+            r#"{"task": "a", "id": 1.5, "args": []}"#,
             r#"{"task": null, "id": "b", "args": []}"#,
             r#"{"task": {"task": "a", "id": "b", "args": []}}"#,
             r#"{"task": "a", "id": "b", "args": []} {}"#,

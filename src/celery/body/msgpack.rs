@@ -8,11 +8,13 @@ use std::borrow::Cow;
 use crate::celery::HeaderValue;
 use crate::celery::body::fields::Fields;
 
-/// Reads a map.
+/// Reads a map; of anything else there is nothing to be told.
 pub(super) fn read<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Option<()> {
     let mut items = Items { rest: body };
-    let Item::Map(members) = items.next()? else {
-        return None;
+    let first = items.next()?;
+    let Item::Map(members) = first else {
+        items.skip_inside(first)?;
+        return items.rest.is_empty().then_some(());
     };
     for _ in 0..members {
         let key = items.next()?;

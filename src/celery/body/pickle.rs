@@ -13,7 +13,7 @@ use memchr::memchr;
 use crate::celery::HeaderValue;
 use crate::celery::body::fields::Fields;
 
-/// Reads a dictionary.
+/// Reads a dictionary; of anything else there is nothing to be told.
 pub(super) fn read<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Option<()> {
     let mut machine = Machine {
         rest: body,
@@ -25,7 +25,14 @@ pub(super) fn read<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Option<()> {
     loop {
         let opcode = machine.byte()?;
         if opcode == STOP {
-            return matches!(*machine.stack, [Item::Root]).then_some(());
+            return match *machine.stack {
+                [Item::Root] => Some(()),
+                [_] => {
+                    *machine.fields = Fields::default();
+                    Some(())
+                }
+                _ => None,
+            };
         }
         machine.execute(opcode)?;
     }
@@ -125,10 +132,11 @@ impl<'a> Machine<'a, '_> {
             b'J' => Item::Integer(i32::from_le_bytes(self.take(4)?.try_into().ok()?).into()),
             b'K' => Item::Integer(self.number(1)?.try_into().ok()?),
             b'M' => Item::Integer(self.number(2)?.try_into().ok()?),
-            // FLOAT; BINFLOAT; LONG1; LONG4
+            // LONG1
+            0x8a => long(self.sized(1)?),
+            // FLOAT; BINFLOAT; LONG4
             b'F' => other(self.line()?),
             b'G' => other(self.take(8)?),
-            0x8a => other(self.sized(1)?),
             0x8b => other(self.sized(4)?),
 
             // UNICODE; STRING
@@ -277,6 +285,18 @@ fn other<'a>(_: impl Sized) -> Item<'a> {
 
 fn integer(decimal: &[u8]) -> Item<'_> {
     parsed(decimal).map_or(Item::Other, Item::Integer)
+}
+
+/// A number, its least byte first, in as many bytes as it takes.
+fn long(bytes: &[u8]) -> Item<'_> {
+    let mut number = [0; 8];
+    match number.get_mut(8_usize.saturating_sub(bytes.len())..) {
+        Some(high) if high.len() == bytes.len() && !bytes.is_empty() => {
+            high.copy_from_slice(bytes);
+            Item::Integer(i64::from_le_bytes(number) >> (64 - 8 * bytes.len()))
+        }
+        _ => Item::Other,
+    }
 }
 
 fn text(bytes: &[u8]) -> Item<'_> {

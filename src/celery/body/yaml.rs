@@ -10,14 +10,17 @@ use crate::celery::HeaderValue;
 use crate::celery::body::fields::Fields;
 use crate::celery::body::json;
 
-/// Reads a mapping.
+/// Reads a mapping; of a list there is nothing to be told.
 pub(super) fn read<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Option<()> {
-    if body.first() == Some(&b'{') {
+    if matches!(body.first(), Some(b'{' | b'[')) {
         return json::read(body, fields);
     }
     let text = str::from_utf8(body).ok()?;
     let mut lines = text.lines().peekable();
     lines.next_if_eq(&"---");
+    if lines.peek().is_some_and(|line| is_item(line)) {
+        return Some(());
+    }
     while let Some(line) = lines.next() {
         let (name, value) = line.split_once(':')?;
         let value = match value.strip_prefix(' ') {
@@ -39,7 +42,11 @@ pub(super) fn read<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Option<()> {
 /// Whether the line belongs to the value of the member before: it is indented, or the items
 /// of a list stand at the margin. Empty lines stand within text.
 fn continues(line: &str) -> bool {
-    line.is_empty() || line.starts_with(' ') || line == "-" || line.starts_with("- ")
+    line.is_empty() || line.starts_with(' ') || is_item(line)
+}
+
+fn is_item(line: &str) -> bool {
+    line == "-" || line.starts_with("- ")
 }
 
 /// What a scalar says, as far as there is no doubt: text in quotes without escapes, or plain

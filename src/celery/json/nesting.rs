@@ -64,7 +64,7 @@ impl Nesting {
     }
 
     const fn is_inner_full_or_empty(&self) -> bool {
-        self.depth % u128::BITS == 0
+        self.depth.is_multiple_of(u128::BITS)
     }
 
     /// Only asked where one is open.

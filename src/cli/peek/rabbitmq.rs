@@ -105,7 +105,7 @@ fn read(properties: &BasicProperties, body: &[u8], queue: &str) -> Waiting {
     if !headers.names_a_task()
         && let Some(content_type) = properties.content_type()
         && let compression = headers.compression.as_deref()
-        && let Some(task) = read_protocol1(body, content_type, compression, BODY_BYTES_MAX)
+        && let Ok(Some(task)) = read_protocol1(body, content_type, compression, BODY_BYTES_MAX)
     {
         headers.describe(task);
     }

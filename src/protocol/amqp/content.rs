@@ -14,6 +14,7 @@ use crate::protocol::amqp::frame::Frame;
 use crate::protocol::amqp::frame::Halt;
 use crate::protocol::amqp::frame::Tuning;
 use crate::protocol::hold::Reservation;
+use crate::protocol::hold::held_next;
 use crate::protocol::patch::Patch;
 
 /// What is held of one direction until more has come.
@@ -65,10 +66,8 @@ impl Desk<'_> {
             return Ok(None);
         }
         if input.len() < frame.length() {
-            return match self.hold(frame.length()) {
-                true => Err(Halt::Need(frame.length())),
-                false => Ok(None),
-            };
+            self.wait_for(frame.length(), input)?;
+            return Ok(None);
         }
         let is_body_there = match self.held.ahead.take() {
             Some(ahead) => Some(self.look(ahead, frame, input)?),
@@ -88,10 +87,20 @@ impl Desk<'_> {
                 Some(is_there) => is_there,
                 None => self.look(Ahead { at, left }, frame, input)?,
             };
-            let body = is_body_there.then(|| body_behind(frame, input, left));
-            if let Some(task) = body.and_then(|body| envelope.protocol1(&body, bytes_max)) {
-                envelope.headers.describe(task);
+            if is_body_there {
+                let body = body_behind(frame, input, left);
+                match envelope.protocol1(&body, bytes_max) {
+                    Ok(Some(task)) => envelope.headers.describe(task),
+                    // A hostname makes it an event, not a task.
+                    Err(why) if !envelope.has_hostname => self.leave_alone(why),
+                    Ok(None) | Err(_) => {}
+                }
             }
+        } else if envelope.headers.names_a_task()
+            && envelope.headers.task().is_none()
+            && !envelope.has_hostname
+        {
+            self.leave_alone("bad_headers");
         }
         Ok(Some(envelope))
     }
@@ -148,24 +157,24 @@ impl Desk<'_> {
                 return Ok(false);
             }
             if next.is_none() || input.len() < after.at {
-                if !self.hold(after.at.max(ahead.end_at_least())) {
-                    return Ok(false);
-                }
                 self.held.ahead = Some(ahead);
-                return Err(Halt::Need(after.at.max(input.len() + 1)));
+                self.wait_for(after.at.max(input.len() + 1), input)?;
+                return Ok(false);
             }
             ahead = after;
         }
         Ok(true)
     }
 
-    /// Whether that many bytes may be held until they have all come.
-    fn hold(&mut self, bytes: usize) -> bool {
-        let may_hold = self.held.reserve(bytes, &self.setup.budget);
-        if !may_hold {
-            self.leave_alone("over_total_hold_limit");
+    /// Halts until more has come of so many bytes; `Ok` where no more may be held.
+    fn wait_for(&mut self, bytes: usize, input: &[u8]) -> Result<(), Halt> {
+        let held = held_next(bytes, input.len());
+        if self.held.reserve(held, &self.setup.budget) {
+            return Err(Halt::Need(held));
         }
-        may_hold
+        self.held.release();
+        self.leave_alone("over_total_hold_limit");
+        Ok(())
     }
 
     fn leave_alone(&mut self, why: &'static str) {

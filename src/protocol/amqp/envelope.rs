@@ -157,14 +157,16 @@ impl<'a> Envelope<'a> {
             && PROTOCOL1_CONTENT_TYPES.contains(&self.content_type)
     }
 
-    /// The task that the body describes; it may unpack to at most `body_max` bytes.
-    pub(super) fn protocol1(&self, body: &[u8], body_max: usize) -> Option<Task<'static>> {
-        read_protocol1(
-            body,
-            str::from_utf8(self.content_type).ok()?,
-            self.headers.compression.as_deref(),
-            body_max,
-        )
+    /// The task that the body describes, or why it cannot be told; it may unpack to at most
+    /// `body_max` bytes.
+    pub(super) fn protocol1(
+        &self,
+        body: &[u8],
+        body_max: usize,
+    ) -> Result<Option<Task<'static>>, Unreadable> {
+        let content_type = str::from_utf8(self.content_type).unwrap_or_default();
+        let compression = self.headers.compression.as_deref();
+        read_protocol1(body, content_type, compression, body_max)
     }
 
     /// Puts the context of `stamp` into the payload.

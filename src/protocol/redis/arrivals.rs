@@ -49,6 +49,13 @@ impl Arrivals<'_> {
         tell_answers(self.pairing, connection, self.now, self.sightings);
         self.sightings.push(sighting);
     }
+
+    fn leave_alone(&mut self, why: &'static str) {
+        self.see(Sighting::LeftAlone {
+            connection: Arc::clone(&self.setup.connection),
+            why,
+        });
+    }
 }
 
 impl reply::Listener for Arrivals<'_> {
@@ -67,10 +74,7 @@ impl reply::Listener for Arrivals<'_> {
     fn may_read(&mut self, length: usize, held: usize) -> bool {
         let reserved = self.hold.reserve(length, held, self.setup);
         if let Err(why) = reserved {
-            self.see(Sighting::LeftAlone {
-                connection: Arc::clone(&self.setup.connection),
-                why,
-            });
+            self.leave_alone(why);
         }
         reserved.is_ok()
     }
@@ -78,8 +82,13 @@ impl reply::Listener for Arrivals<'_> {
     fn value(&mut self, value: &[u8], patch: &mut Patch) -> bool {
         self.hold.release();
         let body_max = self.setup.limits.hold_bytes_max;
-        let Some(Message::Task(envelope)) = self.reader.read(value, body_max) else {
-            return false;
+        let envelope = match self.reader.read(value, body_max) {
+            Ok(Some(Message::Task(envelope))) => envelope,
+            Ok(Some(Message::Event(_)) | None) => return false,
+            Err(why) => {
+                self.leave_alone(why);
+                return false;
+            }
         };
         let (key, broadcast) = self.pairing.source();
         let key = String::from_utf8_lossy(key);

@@ -6,6 +6,8 @@
 
 use crate::protocol::patch::Patch;
 use crate::protocol::pieces::Step;
+use crate::protocol::redis::envelope::BEGINNING_BYTES;
+use crate::protocol::redis::envelope::begins_like_one;
 use crate::protocol::redis::frame::LineFinder;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::frame::parse_length;
@@ -107,6 +109,9 @@ pub(super) trait Listener {
     /// change in it, and says whether anything is.
     fn value(&mut self, key: &str, value: &[u8], patch: &mut Patch) -> bool;
 
+    /// A value that begins like an envelope passes unread.
+    fn unread(&mut self);
+
     /// Whether it is of interest what workers say of their runs.
     fn follows_runs(&self) -> bool;
 
@@ -153,6 +158,8 @@ pub(super) enum Command {
     Other,
     Push,
     Publish,
+    /// Hands values over in ways of other transports than Celery's.
+    HandOver,
     /// Takes from the list of the first key.
     PopFrom,
     /// Takes from the first of its lists that has anything.
@@ -192,6 +199,8 @@ enum Want {
     Word(usize),
     Key,
     Value,
+    /// As much of a value as tells whether it may be an envelope.
+    Beginning,
     Result,
     Field,
     /// It may be the name of an option.
@@ -274,6 +283,16 @@ impl Commands {
         let content = input.get(head..).unwrap_or_default();
         match want {
             Want::Nothing => return self.pass_content(head, length, index, count),
+            Want::Beginning => {
+                let shown = whole.min(BEGINNING_BYTES);
+                let Some(beginning) = content.get(..shown) else {
+                    return Ok(Step::Need(head + shown));
+                };
+                if begins_like_one(beginning) {
+                    listener.unread();
+                }
+                return self.pass_content(head, length, index, count);
+            }
             Want::Result => {
                 // The state stands at the beginning, however long the result is.
                 let shown = whole.min(RESULT_BYTES_MAX);
@@ -317,7 +336,7 @@ impl Commands {
     /// Takes an argument that is no message.
     fn take(&mut self, want: Want, content: &[u8], listener: &mut impl Listener) {
         match want {
-            Want::Nothing | Want::Value | Want::Result => {}
+            Want::Nothing | Want::Value | Want::Beginning | Want::Result => {}
             Want::Name => self.command = Command::of(content),
             Want::Word(place) => {
                 if let Some(word) = self.words.get_mut(place) {
@@ -404,6 +423,7 @@ impl Commands {
             (Command::Push | Command::Publish | Command::PopFrom, 1) => Want::Key,
             (Command::Publish, 2) if value::task_of_result(&self.key).is_some() => Want::Result,
             (Command::Push, _) | (Command::Publish, 2) => Want::Value,
+            (Command::HandOver, _) => Want::Beginning,
             (Command::Remove, 2..) => Want::Field,
             (Command::ReadStreams, _) => Want::Option,
             (Command::Hello | Command::Client | Command::Cluster | Command::Sentinel, 1) => {
@@ -414,7 +434,7 @@ impl Commands {
             _ => Want::Nothing,
         };
         let lengths = match want {
-            Want::Nothing | Want::Value | Want::Result => return want,
+            Want::Nothing | Want::Value | Want::Beginning | Want::Result => return want,
             Want::Name | Want::Word(_) | Want::Option => 0..=WORD_BYTES_MAX,
             Want::Key => 0..=KEY_BYTES_MAX,
             Want::Field => TAG_BYTES..=TAG_BYTES,
@@ -436,7 +456,9 @@ impl Commands {
         let [first, second] = &self.words;
         match self.command {
             command if !command.takes(count) => Request::Plain,
-            Command::Other | Command::Remove | Command::ReadStreams => Request::Plain,
+            Command::Other | Command::HandOver | Command::Remove | Command::ReadStreams => {
+                Request::Plain
+            }
             Command::Push | Command::Publish => Request::Push,
             Command::PopFrom => Request::Pop(Pop::From(&self.key)),
             Command::PopNamed => Request::Pop(Pop::Named),
@@ -503,7 +525,11 @@ impl Commands {
             self.begin(listener);
             for (index, word) in (0_u64..).zip(&words) {
                 let length = u64::try_from(word.len()).unwrap_or(u64::MAX);
-                self.take(self.want(index, length), word, listener);
+                let want = self.want(index, length);
+                if matches!(want, Want::Value | Want::Beginning) && begins_like_one(word) {
+                    listener.unread();
+                }
+                self.take(want, word, listener);
             }
             let count = u64::try_from(words.len()).unwrap_or(u64::MAX);
             listener.end(self.request(count));
@@ -518,6 +544,8 @@ impl Command {
         match Word::of(name).as_bytes() {
             b"LPUSH" | b"RPUSH" => Self::Push,
             b"PUBLISH" => Self::Publish,
+            b"LPUSHX" | b"RPUSHX" | b"LINSERT" | b"LSET" | b"SPUBLISH" | b"ZADD" | b"XADD"
+            | b"EVAL" | b"EVALSHA" | b"FCALL" => Self::HandOver,
             b"RPOP" | b"LPOP" => Self::PopFrom,
             b"BRPOP" | b"BLPOP" => Self::PopNamed,
             b"LMPOP" => Self::PopNamedMany { waits: false },

@@ -41,8 +41,8 @@ pub(super) struct Places {
 pub(super) enum HeadersPlace {
     #[default]
     Missing,
-    /// `null`, which the worker takes for no headers.
-    Null(Range<usize>),
+    /// `null`, `[]` or what else kombu takes for no headers: `headers or {}` in its source.
+    Falsy(Range<usize>),
     /// Right behind the opening brace.
     Object(usize),
 }
@@ -52,9 +52,9 @@ impl<'a> Envelope<'a> {
     /// unreadable.
     #[must_use]
     pub fn read(text: &'a [u8], body_max: usize) -> Option<Self> {
-        match Reader::default().read(text, body_max)? {
-            Message::Task(envelope) => Some(envelope),
-            Message::Event(_) => None,
+        match Reader::default().read(text, body_max) {
+            Ok(Some(Message::Task(envelope))) => Some(envelope),
+            Ok(Some(Message::Event(_)) | None) | Err(_) => None,
         }
     }
 
@@ -115,7 +115,7 @@ impl HeadersPlace {
     fn place(&self, text: &[u8]) -> Range<usize> {
         match self {
             Self::Object(inside) => *inside..*inside,
-            Self::Null(value) => value.clone(),
+            Self::Falsy(value) => value.clone(),
             Self::Missing => {
                 let start = text.iter().position(|byte| *byte == b'{').unwrap_or(0) + 1;
                 start..start
@@ -132,7 +132,7 @@ impl HeadersPlace {
         let (before, behind) = match self {
             Self::Object(inside) if is_end_of_object(text, *inside) => ("", ""),
             Self::Object(_) => ("", ", "),
-            Self::Null(_) => ("{", "}"),
+            Self::Falsy(_) => ("{", "}"),
             Self::Missing => ("\"headers\": {", "}, "),
         };
         out.extend_from_slice(before.as_bytes());
@@ -147,6 +147,15 @@ impl HeadersPlace {
         }
         out.extend_from_slice(behind.as_bytes());
     }
+}
+
+/// Whether a value begins like an envelope, as far as its first [`BEGINNING_BYTES`] tell.
+pub(super) fn begins_like_one(value: &[u8]) -> bool {
+    let inside = value.trim_ascii_start().strip_prefix(b"{");
+    inside.is_some_and(|inside| {
+        let first = inside.trim_ascii_start();
+        MEMBERS.iter().any(|member| first.starts_with(member))
+    })
 }
 
 fn is_end_of_object(text: &[u8], at: usize) -> bool {
@@ -169,5 +178,15 @@ fn quote(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// So much of a value tells whether it may be an envelope.
+pub(super) const BEGINNING_BYTES: usize = 32;
+/// The members of an envelope; which is first depends on who writes it.
+const MEMBERS: [&[u8]; 5] = [
+    b"\"body\"",
+    b"\"content-encoding\"",
+    b"\"content-type\"",
+    b"\"headers\"",
+    b"\"properties\"",
+];
 /// kombu's default `sep` between a queue's name and the priority step.
 pub const PRIORITY_SEPARATOR: &str = "\u{6}\u{16}";

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use memchr::memmem;
 
 use crate::celery::Headers;
 use crate::celery::body::read_protocol1;
@@ -17,6 +18,8 @@ use crate::celery::json::Value;
 use crate::protocol::redis::envelope::Envelope;
 use crate::protocol::redis::envelope::HeadersPlace;
 use crate::protocol::redis::envelope::Places;
+use crate::protocol::redis::envelope::begins_like_one;
+use crate::protocol::redis::frame::Unreadable as Reason;
 
 /// A message that is of interest here.
 #[derive(Debug)]
@@ -111,11 +114,16 @@ impl Reader {
         self.layout.kept_bytes()
     }
 
-    /// Reads an envelope. `None`: what is in it is something else, or unreadable.
+    /// Reads an envelope. `None`: what is in it is something else. An error: it looks like
+    /// one of Celery's, and a worker may be able to read it.
     ///
     /// A protocol 1 message is told by its body, which may unpack to at most `body_max`
     /// bytes.
-    pub(super) fn read<'a>(&mut self, text: &'a [u8], body_max: usize) -> Option<Message<'a>> {
+    pub(super) fn read<'a>(
+        &mut self,
+        text: &'a [u8],
+        body_max: usize,
+    ) -> Result<Option<Message<'a>>, Reason> {
         let mut reading = Reading::default();
         if self
             .layout
@@ -131,9 +139,16 @@ impl Reader {
                 reading.take(part, value);
             }
         };
-        walk(text, found).ok()?;
+        if walk(text, found).is_err() {
+            let is_like_one =
+                begins_like_one(text) && memmem::find(text, b"\"properties\"").is_some();
+            return match is_like_one {
+                true => Err("unreadable_envelope"),
+                false => Ok(None),
+            };
+        }
         let message = reading.message(body_max);
-        if let Some(Message::Task(_)) = message {
+        if let Ok(Some(Message::Task(_))) = message {
             self.layout.learn(text, draft);
         }
         message
@@ -149,8 +164,8 @@ impl<'a> Reading<'a> {
             Part::ContentType => self.content_type = Some(value),
             Part::Headers => self.begin_headers(HeadersPlace::Object(value.range().start)),
             Part::NoHeaders => {
-                self.begin_headers(HeadersPlace::Null(value.range()));
-                self.has_bad_headers = value.kind() != Kind::Null;
+                self.begin_headers(HeadersPlace::Falsy(value.range()));
+                self.has_bad_headers = !value.is_falsy();
             }
             Part::Header(name) => {
                 match name {
@@ -181,22 +196,25 @@ impl<'a> Reading<'a> {
         self.has_bad_headers = false;
     }
 
-    fn message(self, body_max: usize) -> Option<Message<'a>> {
+    fn message(self, body_max: usize) -> Result<Option<Message<'a>>, Reason> {
+        let (Some(properties), Some(body)) = (self.properties, self.body) else {
+            return Ok(None);
+        };
         if self.has_bad_headers {
-            return None;
+            return Err("bad_headers");
         }
-        let properties = self.properties?;
-        let body = self.body?;
         let mut headers = self.headers;
         if !headers.names_a_task() {
             let encoding = properties.body_encoding.and_then(|it| it.text());
-            let body = decoded(&body, encoding.as_deref())?;
+            let body = decoded(&body, encoding.as_deref()).ok_or("unreadable_body")?;
+            let content_type = self.content_type.and_then(|it| it.text());
+            let content_type = content_type.unwrap_or_default();
             let compression = headers.compression.as_deref();
-            let content_type = self.content_type?.text()?;
             match read_protocol1(&body, &content_type, compression, body_max) {
-                Some(task) => headers.describe(task),
-                None if self.names_a_host => return Some(Message::Event(body)),
-                None => return None,
+                Ok(Some(task)) => headers.describe(task),
+                _ if self.names_a_host => return Ok(Some(Message::Event(body))),
+                Ok(None) => return Ok(None),
+                Err(why) => return Err(why),
             }
         }
         let (task, carrier) = headers.into_parts();
@@ -205,15 +223,15 @@ impl<'a> Reading<'a> {
             is_on_default_exchange,
             routing_key,
         } = properties.delivery_info;
-        Some(Message::Task(Envelope {
-            task: task?,
+        Ok(Some(Message::Task(Envelope {
+            task: task.ok_or("bad_headers")?,
             carrier,
             redelivered,
             delivery_tag: properties.delivery_tag,
             // On the default exchange the routing key is the queue's name.
             routing_key: routing_key.filter(|_| is_on_default_exchange),
             places: self.places,
-        }))
+        })))
     }
 }
 
@@ -319,7 +337,6 @@ mod tests {
     use std::path::Path;
     use std::sync::LazyLock;
 
-    use memchr::memmem;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::Index;
@@ -373,7 +390,7 @@ mod tests {
         for envelope in ENVELOPES.iter() {
             known_in_a_row += u32::from(row.layout.read(envelope, |_, _| {}));
             let message = row.read(envelope, 1 << 20);
-            let is_task = matches!(message, Some(Message::Task(_)));
+            let is_task = matches!(message, Ok(Some(Message::Task(_))));
             tasks += u32::from(is_task);
             let mut reader = Reader::default();
             read(&mut reader, envelope);
@@ -402,7 +419,8 @@ mod tests {
                 false,
             ),
         ] {
-            let message = Reader::default().read(text.as_bytes(), 1024).is_some();
+            let message = Reader::default().read(text.as_bytes(), 1024);
+            let message = message.is_ok_and(|message| message.is_some());
             assert_eq!(message, is_task, "{text}");
         }
     }

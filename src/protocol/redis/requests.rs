@@ -12,11 +12,14 @@ use crate::hop::HopId;
 use crate::hop::Publication;
 use crate::hop::Sighting;
 use crate::hop::TaskKey;
+use crate::hop::clean;
+use crate::hop::clean_client_name;
 use crate::protocol::Setup;
 use crate::protocol::patch::Patch;
 use crate::protocol::redis::command;
 use crate::protocol::redis::command::Request;
 use crate::protocol::redis::envelope::Envelope;
+use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::pairing::Hops;
 use crate::protocol::redis::pairing::Pairing;
 use crate::protocol::redis::reader::Message;
@@ -106,7 +109,7 @@ impl Requests<'_> {
         if envelope.redelivered || is_put_back {
             self.sightings.push(Sighting::Redelivered {
                 connection,
-                destination: destination.into(),
+                destination: clean(destination).into(),
             });
             return false;
         }
@@ -142,6 +145,13 @@ impl Requests<'_> {
         decision.stamp.is_some()
     }
 
+    fn leave_alone(&mut self, why: Unreadable) {
+        self.sightings.push(Sighting::LeftAlone {
+            connection: Arc::clone(&self.setup.connection),
+            why,
+        });
+    }
+
     fn tell_events(&mut self, body: &[u8]) {
         for told in read_events(body) {
             let Some(id) = told.id else { continue };
@@ -167,10 +177,7 @@ impl command::Listener for Requests<'_> {
         let reserved = self.state.hold.reserve(length, held, self.setup);
         if let Err(why) = reserved {
             self.state.settling.push_unread();
-            self.sightings.push(Sighting::LeftAlone {
-                connection: Arc::clone(&self.setup.connection),
-                why,
-            });
+            self.leave_alone(why);
         }
         reserved.is_ok()
     }
@@ -179,13 +186,18 @@ impl command::Listener for Requests<'_> {
         self.state.hold.release();
         let body_max = self.setup.limits.hold_bytes_max;
         match self.state.reader.read(value, body_max) {
-            Some(Message::Task(envelope)) => self.publish(key, value, envelope, patch),
-            Some(Message::Event(body)) if self.follows_runs() => {
-                self.tell_events(&body);
-                false
+            Ok(Some(Message::Task(envelope))) => {
+                return self.publish(key, value, envelope, patch);
             }
-            Some(Message::Event(_)) | None => false,
+            Ok(Some(Message::Event(body))) if self.follows_runs() => self.tell_events(&body),
+            Ok(Some(Message::Event(_)) | None) => {}
+            Err(why) => self.leave_alone(why),
         }
+        false
+    }
+
+    fn unread(&mut self) {
+        self.leave_alone("unread_command");
     }
 
     fn follows_runs(&self) -> bool {
@@ -209,7 +221,9 @@ impl command::Listener for Requests<'_> {
 
     fn end(&mut self, request: Request<'_>) {
         match request {
-            Request::SetName(name) => self.state.client_name = as_name(name),
+            Request::SetName(name) => {
+                self.state.client_name = clean_client_name(&String::from_utf8_lossy(name));
+            }
             Request::Reset => self.state.client_name = None,
             _ => {}
         }
@@ -243,15 +257,3 @@ impl command::Listener for Requests<'_> {
         self.pairing.passed_over();
     }
 }
-
-/// What a client calls itself, or the beginning of it.
-fn as_name(name: &[u8]) -> Option<Arc<str>> {
-    let name = String::from_utf8_lossy(name);
-    let end = name.floor_char_boundary(NAME_BYTES_MAX);
-    name.get(..end)
-        .filter(|name| !name.is_empty())
-        .map(Arc::from)
-}
-
-/// As much of a client's name as is told.
-const NAME_BYTES_MAX: usize = 128;

@@ -4,6 +4,7 @@ use memchr::memmem;
 
 use crate::protocol::Setup;
 use crate::protocol::hold::Reservation;
+use crate::protocol::hold::held_next;
 use crate::protocol::patch::Patch;
 
 /// What becomes of a value.
@@ -26,10 +27,9 @@ pub(super) fn fate(there: &[u8], length: usize, may_hold: impl FnOnce(usize) -> 
         Some(first) if !b"{ \t\r\n".contains(first) => return Fate::Pass,
         Some(_) => {}
     }
-    // What is held is paid for as it comes: a length alone costs nothing.
     let whole = length.saturating_add(2);
     let is_whole = there.len() >= whole;
-    let held = whole.min(2 * there.len() + HOLD_BYTES_MIN);
+    let held = held_next(whole, there.len());
     match may_hold(if is_whole { 0 } else { held }) {
         false => Fate::Pass,
         true if is_whole => Fate::Read,
@@ -97,6 +97,3 @@ impl Hold {
 
 /// Celery's, behind whatever prefix it was told to put before all keys.
 const RESULT_CHANNEL: &[u8] = b"celery-task-meta-";
-/// So much of a value is waited for before it is looked at again, and twice as much each
-/// time.
-const HOLD_BYTES_MIN: usize = 16 << 10;

@@ -621,9 +621,7 @@ fn what_is_no_task_leaves_as_it_came() {
     for sent in [
         event(1),
         message(1, &[], &[result]),
-        message(1, &[], &[b"{not json"]),
         message(1, &[text("ticket", "t")], &[b"{}"]),
-        message(1, &[text("task", "add")], &[PROTOCOL1_BODY]),
         [
             publish(1, "", "q", 0),
             frame(2, 1, &header_payload(2, 0, b"")),
@@ -634,6 +632,25 @@ fn what_is_no_task_leaves_as_it_came() {
         let mut spoken = Spoken::new();
         assert_eq!(spoken.client(&sent), sent);
         assert_eq!(spoken.seen(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_looks_like_a_task_and_is_left_alone_is_counted_by_reason() {
+    for (sent, why) in [
+        (message(1, &[], &[b"{not json"]), "unreadable_body"),
+        (
+            message(1, &[text("task", "add")], &[PROTOCOL1_BODY]),
+            "bad_headers",
+        ),
+        (
+            message(1, &[text("compression", "application/x-bz2")], &[b"BZh9"]),
+            "unknown_compression",
+        ),
+    ] {
+        let mut spoken = Spoken::new();
+        assert_eq!(spoken.client(&sent), sent);
+        assert_eq!(spoken.seen(), [format!("left alone: {why}")]);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::Rollout;
 use crate::config::Spans;
 use crate::config::Translate;
 use crate::hop::Injector;
+use crate::hop::TaskKey;
 use crate::hop::fixture::told;
 use crate::protocol::HoldBudget;
 use crate::trace::IdSource;
@@ -303,6 +304,10 @@ fn headers_are_made_where_there_are_none() {
     for (headers, expected) in [
         (r#", "headers": {}"#, r#", "headers": {ADDED}"#),
         (r#", "headers": null"#, r#", "headers": {ADDED}"#),
+        (r#", "headers": []"#, r#", "headers": {ADDED}"#),
+        (r#", "headers": false"#, r#", "headers": {ADDED}"#),
+        (r#", "headers": 0"#, r#", "headers": {ADDED}"#),
+        (r#", "headers": """#, r#", "headers": {ADDED}"#),
     ] {
         let text = |headers: &str| {
             format!(
@@ -321,6 +326,18 @@ fn headers_are_made_where_there_are_none() {
             command(&["LPUSH", "celery", &text(&expected.replace("ADDED", added))])
         );
     }
+}
+
+#[test]
+fn a_task_whose_id_is_a_number_is_a_task() {
+    let sent = envelope(r#"{"task": "add", "id": 4242, "root_id": 4242}"#, "");
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["LPUSH", "celery", &sent]));
+    let Some(Sighting::Published(publication)) = spoken.out.sightings.first() else {
+        panic!("a publication is seen");
+    };
+    assert_eq!(publication.task.id(), "4242");
+    assert_eq!(publication.task.root_id(), Some("4242"));
 }
 
 #[test]
@@ -497,7 +514,7 @@ fn of_two_properties_the_last_counts() {
         "celery",
         &task().replace(r#""properties""#, restored),
     ]));
-    let none = task().replace("}}", "}}, \"properties\": null");
+    let none = task().replace("}}", "}, \"properties\": null}");
     spoken.client(&command(&["LPUSH", "celery", &none]));
     assert_eq!(spoken.seen(), ["added 0 to celery"]);
 }
@@ -515,8 +532,108 @@ fn headers_that_no_worker_can_read_are_not_mended() {
             ),
         ]);
         assert_eq!(spoken.client(&sent), sent);
+        assert_eq!(spoken.seen(), ["left alone: bad_headers"]);
+    }
+}
+
+#[test]
+fn what_looks_like_an_envelope_and_is_left_alone_is_counted_by_reason() {
+    let with = |body: &str, content_type: &str, headers: &str| {
+        format!(
+            r#"{{"body": "{body}", "content-type": "{content_type}", "headers": {headers}, "properties": {{}}}}"#
+        )
+    };
+    let json = "application/json";
+    for (value, seen) in [
+        (
+            with("", json, r#"{"compression": "application/x-bz2"}"#),
+            vec!["left alone: unknown_compression"],
+        ),
+        (
+            with("", "application/data", "{}"),
+            vec!["left alone: unknown_content_type"],
+        ),
+        (with("", json, "{}"), vec!["left alone: unreadable_body"]),
+        (
+            with("[]", json, r#"{"task": "add"}"#),
+            vec!["left alone: bad_headers"],
+        ),
+        (
+            r#"{"body": "", "properties": {}"#.to_owned(),
+            vec!["left alone: unreadable_envelope"],
+        ),
+        // Something else, read to its end.
+        (with("[]", json, "{}"), vec![]),
+        (with("hello", "text/plain", "{}"), vec![]),
+        (with("", json, r#"{"hostname": "w1"}"#), vec![]),
+        (r#"{"body": ""}"#.to_owned(), vec![]),
+        (r#"{"order": "#.to_owned(), vec![]),
+    ] {
+        let mut spoken = Spoken::new();
+        let sent = command(&["LPUSH", "celery", &value]);
+        assert_eq!(spoken.client(&sent), sent);
+        assert_eq!(spoken.seen(), seen, "{value}");
+    }
+}
+
+#[test]
+fn tasks_in_commands_that_are_not_read_are_counted() {
+    let task = task();
+    for sent in [
+        command(&["LPUSHX", "celery", &task]),
+        command(&["RPUSHX", "celery", &task]),
+        command(&[
+            "EVAL",
+            "return redis.call('LPUSH', KEYS[1], ARGV[1])",
+            "1",
+            "celery",
+            &task,
+        ]),
+        command(&[
+            "EVALSHA",
+            "e0e1f9fabfc9d4800c877a703b823ac0578ff8db",
+            "1",
+            "celery",
+            &task,
+        ]),
+        command(&["ZADD", "celery", "1", &task]),
+        command(&["XADD", "celery", "*", "payload", &task]),
+        format!("LPUSH celery '{task}'\r\n"),
+    ] {
+        let mut spoken = Spoken::new();
+        assert_eq!(spoken.client(&sent), sent);
+        assert_eq!(spoken.seen(), ["left alone: unread_command"]);
+    }
+    for sent in [
+        command(&["EVAL", "return 1", "0", r#"{"order": 1}"#]),
+        command(&["ZADD", "due", "1", "x"]),
+        command(&["XADD", "log", "*", "body", ""]),
+        command(&["SET", "cached", r#"{"body": "hello"}"#]),
+    ] {
+        let mut spoken = Spoken::new();
+        assert_eq!(spoken.client(&sent), sent);
         assert_eq!(spoken.seen(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn names_are_cleaned_before_they_leave_the_session() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["CLIENT", "SETNAME", "web\u{9b}31m"]));
+    let hostile = r#"{"task": "\u001b[2Jadd", "id": "a\u202eb", "origin": "gen1@\u0007host"}"#;
+    let sent = envelope(hostile, "");
+    spoken.client(&command(&["LPUSH", "queue\u{1b}[0m", &sent]));
+    spoken.broker("+OK\r\n-ERR \u{1b}[31mno\r\n");
+    let Some(Sighting::Published(publication)) = spoken.out.sightings.first() else {
+        panic!("a publication is seen");
+    };
+    assert_eq!(publication.task.name(), "?[2Jadd");
+    assert_eq!(publication.task.id(), "a?b");
+    assert_eq!(publication.task.key, TaskKey::of("a\u{202e}b"));
+    assert_eq!(publication.task.origin(), Some("?host"));
+    assert_eq!(&*publication.destination, "queue?[0m");
+    assert_eq!(publication.client_name.as_deref(), Some("web?31m"));
+    assert_eq!(spoken.seen()[1], "0 refused: ERR ?[31mno");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) struct Message {
     pub(super) saying: Saying,
     /// Nobody can tell without the body.
     pub(super) needs_body: bool,
-    /// A field of a type that nobody knows.
+    /// It has a field of a type that nobody knows, or a body that is not what it is said to be.
     pub(super) is_unreadable: bool,
     /// The content header fills the smallest frame that peers agree on, to the last byte.
     pub(super) is_brimful: bool,
@@ -65,7 +65,13 @@ pub(super) fn message(random: &mut Rng, number: usize) -> Message {
             let size = random.usize(..6000);
             other("application/octet-stream", fields, vec![7; size])
         }
-        12 => other(JSON, fields(random), vec![b'['; random.usize(..6000)]),
+        12 => {
+            let body = vec![b'['; random.usize(..6000)];
+            Message {
+                is_unreadable: !body.is_empty(),
+                ..other(JSON, fields(random), body)
+            }
+        }
         13 => Message {
             header: Header::default(),
             ..other("", vec![], Vec::new())
