@@ -1,14 +1,19 @@
 """Much of everything: a huge value, thousands of connections, redis-benchmark."""
 
 import hashlib
+import json
 import os
+import re
 import resource
 import subprocess
 
 import pytest
+from celery import Celery
+from kombu import Connection, Queue
 
-from harness import Redis, Tracehop, eventually, free_port
+from harness import Redis, Tracehop, eventually, free_port, url_of
 from plain import client_of, connect, serves
+from stage import new_tag
 
 MIB = 1 << 20
 
@@ -22,6 +27,34 @@ def test_a_value_of_64_mib_passes_unchanged_and_is_not_held(server, hop):
         assert hashlib.sha256(back).digest() == hashlib.sha256(value).digest()
         assert client.rpop("huge-list") == value
     assert hop.peak_bytes() < 64 * MIB
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_task_of_three_megabytes_gets_its_context(stage, protocol):
+    queue = f"large-{new_tag()}"
+    with Celery(broker=url_of(stage.server.system, stage.hop.port), set_as_current=False) as app:
+        app.conf.task_protocol = protocol
+        app.send_task("large", args=["é" * 400_000], queue=queue)
+    with Connection(url_of(stage.server.system, stage.server.port)) as connection:
+        waiting = Queue(queue, channel=connection.default_channel)
+        message = eventually(lambda: waiting.get(no_ack=True), "the task is in its queue")
+    assert len(message.body) > 2 * MIB
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]", message.headers["traceparent"])
+
+
+@pytest.mark.parametrize("headers", ["[]", "null", "false", '""'])
+def test_a_task_whose_headers_say_nothing_gets_its_context(hop, server, headers):
+    task = json.dumps({"task": "t", "id": 4242, "args": [], "kwargs": {}})
+    rest = f'"content-type": "application/json", "content-encoding": "utf-8", "properties": {KOMBU}'
+    with client_of(hop) as client:
+        client.lpush("celery", f'{{"body": {json.dumps(task)}, "headers": {headers}, {rest}}}')
+    with Connection(url_of("redis", server.port)) as connection:
+        message = Queue("celery", channel=connection.default_channel).get(no_ack=True)
+    assert message.decode()["id"] == 4242
+    assert set(message.headers) == {"traceparent", "tracestate"}
+
+
+KOMBU = '{"delivery_info": {"exchange": "", "routing_key": "celery"}, "delivery_tag": "1"}'
 
 
 def test_ten_thousand_idle_connections_are_cheap(tmp_path, figure):
