@@ -110,7 +110,6 @@ impl Rig {
     pub(crate) fn session_with(
         &self,
         injector: &Arc<Injector>,
-        moving_address: MovingAddress::default(),
         budget: &Arc<HoldBudget>,
         number: u64,
     ) -> Box<dyn Session> {
@@ -125,6 +124,7 @@ impl Rig {
             connection: Arc::new(connection),
             injector: Arc::clone(injector),
             limits: Arc::new(self.limits),
+            moving_address: MovingAddress::default(),
             budget: Arc::clone(budget),
             ids: IdSource::seeded(number),
         };
