@@ -47,7 +47,8 @@ use crate::support::tls::Folder;
 use crate::support::until;
 
 const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-const SENT: &str = "tracehop=b7ad6b7169203331-19a00000000";
+/// Written for the first attempt of the task `id-of-second`.
+const SENT: &str = "tracehop=b7ad6b7169203331-19a00000000-de42e91e";
 
 /// A kombu envelope of a task of that name; its arguments are a secret.
 fn envelope(task: &str, headers: &Value) -> String {

@@ -25,8 +25,29 @@ pub enum Place {
     /// workers look first. When it is there, a retry is sent with what it held before among
     /// the flat headers: those are then the context of the attempt before.
     Nested,
+    /// In the object that the flat header `parent_span_context` is, where OpenTracing's
+    /// instrumentation of Celery puts what its tracer writes.
+    OpenTracing,
+    /// In the object that the flat header `elasticapm` is.
+    Elastic,
     /// Among the headers themselves.
     Flat,
+}
+
+impl Place {
+    /// Those of which the first counts in which there is a context.
+    pub const ALL: [Self; 4] = [Self::Nested, Self::OpenTracing, Self::Elastic, Self::Flat];
+
+    /// What is in the object that the flat header of that name is.
+    #[must_use]
+    pub const fn within(header: &[u8]) -> Option<Self> {
+        match header {
+            b"headers" => Some(Self::Nested),
+            b"parent_span_context" => Some(Self::OpenTracing),
+            b"elasticapm" => Some(Self::Elastic),
+            _ => None,
+        }
+    }
 }
 
 /// What a header is called that carries another vendor's context, or a part of one.
@@ -47,6 +68,9 @@ pub enum Name {
     B3Sampled,
     B3Flags,
     UberTraceId,
+    /// `trace_parent_string`, of Elastic's agents.
+    TraceParentString,
+    AmznTraceId,
 }
 
 impl<'a> Foreign<'a> {
@@ -85,12 +109,16 @@ impl Name {
         let (_, found) = NAMES
             .iter()
             .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))?;
-        let is_w3c = matches!(found, Self::Traceparent | Self::Tracestate);
-        (place == Place::Nested || !is_w3c).then_some(*found)
+        let is_there = match found {
+            Self::Traceparent | Self::Tracestate => place == Place::Nested,
+            Self::TraceParentString => place == Place::Elastic,
+            _ => place != Place::Elastic,
+        };
+        is_there.then_some(*found)
     }
 }
 
-static NAMES: [(&str, Name); 13] = [
+static NAMES: [(&str, Name); 15] = [
     ("traceparent", Name::Traceparent),
     ("tracestate", Name::Tracestate),
     ("sentry-trace", Name::SentryTrace),
@@ -104,6 +132,8 @@ static NAMES: [(&str, Name); 13] = [
     ("x-b3-sampled", Name::B3Sampled),
     ("x-b3-flags", Name::B3Flags),
     ("uber-trace-id", Name::UberTraceId),
+    ("trace_parent_string", Name::TraceParentString),
+    ("x-amzn-trace-id", Name::AmznTraceId),
 ];
 
 /// None of these says more than that. Lists, which are Datadog's tags and `tracestate`, are
@@ -131,9 +161,13 @@ mod tests {
     #[test]
     fn every_name_is_known_in_any_case() {
         for (written, name) in NAMES.iter().copied() {
+            let place = match name {
+                Name::TraceParentString => Place::Elastic,
+                _ => Place::Nested,
+            };
             for written in [written.to_owned(), written.to_uppercase()] {
-                let foreign = taken(Place::Nested, &[(&written, text("a"))]);
-                assert_eq!(foreign.get(Place::Nested, name), Some("a"), "{written}");
+                let foreign = taken(place, &[(&written, text("a"))]);
+                assert_eq!(foreign.get(place, name), Some("a"), "{written}");
                 assert_eq!(foreign.get(Place::Flat, name), None, "{written}");
             }
         }

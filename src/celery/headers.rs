@@ -131,6 +131,8 @@ pub struct Headers<'a> {
 pub struct Carrier<'a> {
     pub traceparent: Carried<'a>,
     pub tracestate: Carried<'a>,
+    /// There is a `Traceparent`, or the like, which no worker reads.
+    pub has_miscased_traceparent: bool,
     /// The contexts in the spellings of other vendors.
     pub foreign: Foreign<'a>,
 }
@@ -140,6 +142,8 @@ pub struct Carrier<'a> {
 pub enum Name {
     Traceparent,
     Tracestate,
+    /// A `traceparent` that is not in lower case.
+    MiscasedTraceparent,
     Compression,
     Task,
     Id,
@@ -176,15 +180,15 @@ impl Name {
             b"retries" => Self::Retries,
             b"replaced_task_nesting" => Self::ReplacedTaskNesting,
             b"argsrepr" => Self::Argsrepr,
-            _ => Self::Foreign(Place::Flat, foreign::Name::of(name, Place::Flat)?),
+            _ if name.eq_ignore_ascii_case(b"traceparent") => Self::MiscasedTraceparent,
+            _ => Self::within(Place::Flat, name)?,
         })
     }
 
-    /// What a header is of the object that the flat header `headers` is.
+    /// What a header is that stands in that place.
     #[must_use]
-    pub fn nested(name: &[u8]) -> Option<Self> {
-        let name = foreign::Name::of(name, Place::Nested)?;
-        Some(Self::Foreign(Place::Nested, name))
+    pub fn within(place: Place, name: &[u8]) -> Option<Self> {
+        Some(Self::Foreign(place, foreign::Name::of(name, place)?))
     }
 }
 
@@ -203,6 +207,7 @@ impl<'a> Headers<'a> {
         match name {
             Name::Traceparent => carrier.traceparent = value().into_carried(),
             Name::Tracestate => carrier.tracestate = value().into_carried(),
+            Name::MiscasedTraceparent => carrier.has_miscased_traceparent = true,
             Name::Foreign(place, name) => carrier.foreign.set(place, name, value()),
             Name::Compression => self.compression = value().into_text(),
             Name::Task => {
@@ -238,9 +243,14 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Takes one header of the object that the flat header `headers` is.
-    pub fn take_nested(&mut self, name: impl AsRef<[u8]>, value: impl Into<HeaderValue<'a>>) {
-        if let Some(name) = Name::nested(name.as_ref()) {
+    /// Takes one header that stands in that place.
+    pub fn take_within(
+        &mut self,
+        place: Place,
+        name: impl AsRef<[u8]>,
+        value: impl Into<HeaderValue<'a>>,
+    ) {
+        if let Some(name) = Name::within(place, name.as_ref()) {
             self.set(name, value);
         }
     }

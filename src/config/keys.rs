@@ -85,6 +85,8 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(translate.datadog: Truth),
     key!(translate.b3: Truth),
     key!(translate.jaeger: Truth),
+    key!(translate.elastic: Truth),
+    key!(translate.xray: Truth),
     key!("rollout.queues_allow", rollout.queues.allow: List<Pattern>),
     key!("rollout.queues_deny", rollout.queues.deny: List<Pattern>),
     key!("rollout.tasks_allow", rollout.tasks.allow: List<Pattern>),

@@ -216,6 +216,10 @@ pub struct Translate {
     /// Zipkin's, in one header or in several.
     pub b3: bool,
     pub jaeger: bool,
+    /// Elastic APM's.
+    pub elastic: bool,
+    /// AWS X-Ray's.
+    pub xray: bool,
 }
 
 /// Which messages are edited while tracehop is being rolled out; the others are only
@@ -446,6 +450,8 @@ impl Default for Translate {
             datadog: true,
             b3: true,
             jaeger: true,
+            elastic: true,
+            xray: true,
         }
     }
 }

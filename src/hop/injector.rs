@@ -20,10 +20,12 @@ use crate::config::Translate;
 use crate::hop::Judgement;
 use crate::hop::Passage;
 use crate::hop::Quality;
+use crate::hop::Scope;
 use crate::hop::Verdict;
 use crate::hop::lineage::Lineage;
 use crate::hop::lineage::Message;
 use crate::hop::lineage::Ties;
+use crate::hop::lineage::WrittenFor;
 use crate::hop::lineage::known_or_none;
 use crate::hop::memory::Key;
 use crate::hop::memory::Memory;
@@ -75,6 +77,7 @@ pub struct Arrival<'a> {
     pub carrier: &'a Carrier<'a>,
     /// The queue, or the topic of a broadcast.
     pub destination: &'a str,
+    pub scope: Scope<'a>,
     pub passage: &'a Passage,
 }
 
@@ -178,11 +181,12 @@ impl Injector {
         task: &Task<'_>,
         carrier: &Carrier<'_>,
         destination: &str,
+        scope: Scope<'_>,
         now: Timestamp,
         ids: &mut IdSource,
     ) -> Decision {
         let choices = self.choices.load();
-        let message = Message::new(task, carrier.tracestate.text(), &self.memory, now);
+        let message = Message::new(task, carrier.tracestate.text(), scope, &self.memory, now);
         let found = choices.read(carrier, &message);
         let (verdict, lineage) = self.judge(&choices.policy, &message, &found, false, ids);
         let is_due = choices.policy.inject_on != InjectOn::Delivery;
@@ -191,7 +195,7 @@ impl Injector {
         let verdict = verdict.if_written(is_written);
         let span_id = match message.send_span() {
             // Any further publication of the same attempt is a hop of its own.
-            Some(span_id) if is_written && message.seen().is_none() => span_id,
+            Some(span_id) if is_written && lineage.is_told_alike() && message.is_first() => span_id,
             _ => ids.span_id(),
         };
         let decision = choices.decide(&message, &found, verdict, lineage, span_id, Some(now));
@@ -202,9 +206,14 @@ impl Injector {
     /// Decides about a delivery, and remembers it: what the task publishes will be its
     /// children, whichever connection that comes by.
     pub fn deliver(&self, arrival: &Arrival<'_>, now: Timestamp, ids: &mut IdSource) -> Received {
-        let Arrival { task, carrier, .. } = *arrival;
+        let Arrival {
+            task,
+            carrier,
+            scope,
+            ..
+        } = *arrival;
         let choices = self.choices.load();
-        let message = Message::new(task, carrier.tracestate.text(), &self.memory, now);
+        let message = Message::new(task, carrier.tracestate.text(), scope, &self.memory, now);
         let found = choices.read(carrier, &message);
         let (verdict, lineage) = self.judge(&choices.policy, &message, &found, true, ids);
         let is_due = choices.policy.inject_on != InjectOn::Publish;
@@ -212,13 +221,13 @@ impl Injector {
             && is_due
             && choices.may_edit(task, arrival.destination, lineage.trace_id);
         let verdict = verdict.if_written(is_written);
-        let is_ours = match found.context {
-            Some(carried) if !is_written => message.is_of_this_attempt(carried),
-            _ => is_written,
+        let is_derived = match found.context {
+            Some(carried) if !is_written => message.send_span() == Some(carried.span_id),
+            _ => is_written && lineage.is_told_alike(),
         };
         // Whoever else sees this delivery finds the same spans. Of several deliveries
         // nobody could tell which one is meant.
-        let is_only = is_ours
+        let is_only = is_derived
             && !arrival.passage.redelivered
             && !arrival.passage.broadcast
             && !message.seen().is_some_and(|seen| seen.is_delivered);
@@ -260,33 +269,40 @@ impl Injector {
         is_delivery: bool,
         ids: &mut IdSource,
     ) -> (Verdict, Lineage) {
-        if let Some(carried) = found.context {
-            if message.is_of_an_attempt_before(carried) {
-                let parent = message.cause_before(carried, self.ties());
-                return (Verdict::Renewed, Lineage::carried(carried, parent));
-            }
-            let is_theirs = !message.is_of_this_attempt(carried);
-            let verdict = match policy.on_valid {
-                OnValid::Restamp if is_theirs => Verdict::Restamped,
-                _ => Verdict::Kept,
+        let Some(carried) = found.context else {
+            // One whose name is not in lower case stays where it is, and nobody reads it.
+            let is_missing = matches!(found.invalid, None | Some(Invalid::NameNotLowerCase));
+            let verdict = match is_missing {
+                true if policy.on_missing == OnMissing::Add => Verdict::Added,
+                true => Verdict::Missing,
+                false if policy.on_invalid == OnInvalid::Replace => Verdict::Replaced,
+                false => Verdict::Invalid,
             };
-            let parent = match (&found.foreign, found.quality) {
-                (Some(later), Quality::Stale) => later.context.span_id,
-                _ => carried.span_id,
+            let lineage = match &found.foreign {
+                Some(foreign) => Lineage::translated(foreign),
+                None => message.lineage(self.ties(), is_delivery, ids),
             };
-            return (verdict, Lineage::carried(carried, parent));
+            return (verdict, lineage);
+        };
+        if message.written_for(carried) == WrittenFor::AnotherMessage {
+            let seen = message.seen().filter(|seen| seen.is_published);
+            let lineage = match (seen, found.translated()) {
+                (Some(seen), _) if is_delivery => Lineage::inherited(Some(seen.hop), seen),
+                (_, Some(foreign)) => Lineage::translated(foreign),
+                _ => Lineage::carried(carried, message.cause_before(carried, self.ties())),
+            };
+            return (Verdict::Renewed, lineage);
         }
-        let verdict = match found.invalid {
-            None if policy.on_missing == OnMissing::Add => Verdict::Added,
-            None => Verdict::Missing,
-            Some(_) if policy.on_invalid == OnInvalid::Replace => Verdict::Replaced,
-            Some(_) => Verdict::Invalid,
+        let is_theirs = message.written_for(carried) == WrittenFor::Unknown;
+        let verdict = match policy.on_valid {
+            OnValid::Restamp if is_theirs => Verdict::Restamped,
+            _ => Verdict::Kept,
         };
-        let lineage = match &found.foreign {
-            Some(foreign) => Lineage::translated(foreign),
-            None => message.lineage(self.ties(), is_delivery, ids),
+        let parent = match (&found.foreign, found.quality) {
+            (Some(later), Quality::Stale) => later.context.span_id,
+            _ => carried.span_id,
         };
-        (verdict, lineage)
+        (verdict, Lineage::carried(carried, parent))
     }
 
     fn ties(&self) -> Ties<'_> {
@@ -303,17 +319,19 @@ impl Injector {
 
     fn remember_publication(&self, message: &Message<'_>, found: &Found, decision: &Decision) {
         let hop = &decision.judgement;
-        let is_ours = match found.context {
-            Some(carried) if decision.stamp.is_none() => message.is_of_this_attempt(carried),
-            _ => decision.stamp.is_some(),
+        let carried = match decision.stamp {
+            Some(_) => Some(hop.context.span_id),
+            None => found.context.map(|carried| carried.span_id),
         };
         // Of another's context the span of the run is not known before it is delivered.
-        let process = (self.spans.process && is_ours).then(|| message.span("process"));
+        let is_derived = carried.is_some() && carried == message.send_span();
+        let process = (self.spans.process && is_derived).then(|| message.span("process"));
         let seen = Remembered {
             trace_id: hop.context.trace_id,
             flags: hop.context.flags,
             hop: hop.context.span_id,
             parent: hop.parent,
+            carried,
             cause: process.flatten().unwrap_or(hop.context.span_id),
             attempt: message.attempt(),
             at: message.now,
@@ -350,6 +368,7 @@ impl Injector {
                 .map_or(delivery.context.span_id, |carried| carried.span_id),
             // That of what the message carries is not known.
             parent: delivery.parent.filter(|_| found.context.is_none()),
+            carried: found.context.map(|carried| carried.span_id),
             cause,
             attempt: message.attempt(),
             at: message.now,
@@ -367,11 +386,11 @@ impl Injector {
     }
 
     fn remember(&self, message: &Message<'_>, seen: Remembered) {
-        if let Some(key) = message.key() {
+        if let Some(key) = message.key_to_remember() {
             self.memory.remember(key, seen);
         }
         // The first member speaks for its group: its parent is the one that called the group.
-        if let Some(group) = known_or_none(&message.task.group).map(Key::group)
+        if let Some(group) = known_or_none(&message.task.group).and_then(Key::group)
             && self.memory.recall(group, message.now).is_none()
         {
             self.memory.remember(group, seen);
@@ -383,24 +402,15 @@ impl Choices {
     /// What context the message carries.
     fn read(&self, carrier: &Carrier<'_>, message: &Message<'_>) -> Found {
         let (context, invalid) = match read(&carrier.traceparent) {
+            Ok(None) if carrier.has_miscased_traceparent => (None, Some(Invalid::NameNotLowerCase)),
             Ok(context) => (context, None),
             Err(invalid) => (None, Some(invalid)),
         };
         let foreign = translate(&carrier.foreign, self.translate);
         let quality = match (context, invalid, &foreign) {
-            (Some(carried), _, other) => {
-                let is_outdated = message.is_of_an_attempt_before(carried)
-                    // Datadog's worker makes what was nested flat, and nests what is new.
-                    || message.is_later_attempt()
-                        && other.as_ref().is_some_and(|other| other.continues(carried));
-                match other {
-                    _ if is_outdated => Quality::Stale,
-                    Some(other) if other.context.trace_id != carried.trace_id => Quality::Mixed,
-                    _ => Quality::Valid,
-                }
-            }
+            (Some(carried), _, other) => quality_of(carried, other.as_ref(), message),
+            (None, Some(Invalid::NameNotLowerCase) | None, Some(_)) => Quality::Foreign,
             (None, Some(_), _) => Quality::Invalid,
-            (None, None, Some(_)) => Quality::Foreign,
             (None, None, None) => Quality::Missing,
         };
         Found {
@@ -441,13 +451,19 @@ impl Choices {
             flags: lineage.flags.with_sampled(recorded),
         };
         let stamp = verdict.is_written().then(|| {
-            let others = match (verdict, &found.foreign) {
-                (Verdict::Replaced | Verdict::Added, Some(foreign)) => &foreign.tracestate,
+            let others = match (found.translated(), verdict) {
+                (Some(foreign), _) => &foreign.tracestate,
                 // It belonged to the traceparent that goes, or to none.
-                (Verdict::Replaced | Verdict::Added, None) => "",
-                _ => message.tracestate,
+                (None, Verdict::Replaced | Verdict::Added) => "",
+                (None, _) => message.tracestate,
             };
-            self.stamp(&context, others, sent)
+            let mark = OurMember {
+                span_id,
+                sent,
+                message: message.digest(),
+                beside: found.foreign.as_ref().map(|it| it.context.span_id.tail()),
+            };
+            self.stamp(&context, mark, others)
         });
         let tracestate = match &stamp {
             Some(stamp) => stamp.tracestate.as_deref().unwrap_or_default(),
@@ -470,9 +486,9 @@ impl Choices {
         Decision { stamp, judgement }
     }
 
-    fn stamp(&self, context: &TraceContext, others: &str, sent: Option<Timestamp>) -> Stamp {
+    fn stamp(&self, context: &TraceContext, mark: OurMember, others: &str) -> Stamp {
         let tracestate = if self.policy.tracestate {
-            Some(OurMember::lead(context.span_id, sent, others))
+            Some(mark.lead(others))
         } else {
             // What follows the grammar is text that can be written as it is.
             let members = w3c::tracestate_members(others).join(",");
@@ -491,6 +507,39 @@ struct Found {
     invalid: Option<Invalid>,
     foreign: Option<Translated>,
     quality: Quality,
+}
+
+impl Found {
+    /// The context of another vendor, where it is the one that counts.
+    fn translated(&self) -> Option<&Translated> {
+        let counts = self.context.is_none() || self.quality == Quality::Foreign;
+        self.foreign.as_ref().filter(|_| counts)
+    }
+}
+
+/// How good a valid context is, beside another vendor's or alone.
+fn quality_of(carried: TraceContext, other: Option<&Translated>, message: &Message<'_>) -> Quality {
+    let written_for = message.written_for(carried);
+    match other {
+        // Ours is of another message. Where it was written beside the other, that is, too.
+        Some(other)
+            if written_for == WrittenFor::AnotherMessage
+                && message.is_newer(other.context, carried) =>
+        {
+            Quality::Foreign
+        }
+        _ if written_for == WrittenFor::AnotherMessage => Quality::Stale,
+        // Datadog's worker makes what was nested flat, and nests what is new.
+        Some(other)
+            if written_for == WrittenFor::Unknown
+                && message.is_later_attempt()
+                && other.continues(carried) =>
+        {
+            Quality::Stale
+        }
+        Some(other) if other.context.trace_id != carried.trace_id => Quality::Mixed,
+        _ => Quality::Valid,
+    }
 }
 
 /// The `tracestate` as the hop's span keeps it, where that is recorded. One that does not follow
@@ -513,6 +562,8 @@ fn read(traceparent: &Carried<'_>) -> Result<Option<TraceContext>, Invalid> {
 
 #[cfg(test)]
 mod deliveries;
+#[cfg(test)]
+mod identity;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

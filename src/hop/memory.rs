@@ -10,11 +10,12 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use crate::hop::Generations;
+use crate::hop::Scope;
 use crate::trace::SpanId;
 use crate::trace::Timestamp;
 use crate::trace::TraceFlags;
 use crate::trace::TraceId;
-use crate::trace::key_of;
+use crate::trace::derived_trace_id;
 
 /// The contexts of the tasks seen last, bounded in count and in age. About half as many as may
 /// be are remembered for sure.
@@ -36,6 +37,8 @@ pub(super) struct Remembered {
     pub(super) hop: SpanId,
     /// The parent of that span.
     pub(super) parent: Option<SpanId>,
+    /// The span in the context that the message carried from there; `None` where it had none.
+    pub(super) carried: Option<SpanId>,
     /// The span that whatever the task sends is a child of.
     pub(super) cause: SpanId,
     pub(super) attempt: Attempt,
@@ -47,27 +50,40 @@ pub(super) struct Remembered {
     pub(super) is_delivered: bool,
 }
 
-/// What tells one attempt of a task from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What tells one attempt of a task from another; later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Attempt {
-    pub(super) retries: u32,
     pub(super) replaced: u32,
+    pub(super) retries: u32,
 }
 
-/// What a context is remembered by. Task ids and group ids are kept apart.
+/// What a context is remembered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    Task([u8; 16]),
-    Group([u8; 16]),
+    /// An id that no other task has.
+    Task(TraceId),
+    /// An id that an app chose, which may mean another task elsewhere, or next time.
+    ChosenTask([u8; 16]),
+    Group(TraceId),
 }
 
 impl Key {
-    pub(super) fn task(id: &str) -> Self {
-        Self::Task(key_of(id))
+    /// `None`: an app chose the id, and it is not known where it means the same.
+    pub(super) fn task(id: &str, scope: Scope<'_>) -> Option<Self> {
+        match derived_trace_id(id) {
+            Some(unique) => Some(Self::Task(unique)),
+            None => scope.key(id).map(Self::ChosenTask),
+        }
     }
 
-    pub(super) fn group(id: &str) -> Self {
-        Self::Group(key_of(id))
+    /// `None`: an app chose the id, which then ties together nothing.
+    pub(super) fn group(id: &str) -> Option<Self> {
+        derived_trace_id(id).map(Self::Group)
+    }
+
+    /// Whether nothing else goes by it.
+    pub(super) const fn is_unique(self) -> bool {
+        matches!(self, Self::Task(_) | Self::Group(_))
     }
 }
 
@@ -112,6 +128,7 @@ mod tests {
             flags: TraceFlags::default(),
             hop: ids.span_id(),
             parent: None,
+            carried: None,
             cause: ids.span_id(),
             attempt: Attempt {
                 retries: 0,
@@ -124,7 +141,7 @@ mod tests {
     }
 
     fn key(number: u64) -> Key {
-        Key::task(&number.to_string())
+        Key::ChosenTask(u128::from(number).to_be_bytes())
     }
 
     #[test]

@@ -305,7 +305,8 @@ pub enum Quality {
     Valid,
     Missing,
     Invalid,
-    /// It is that of an earlier attempt, copied into a retry.
+    /// It was written for another message: an earlier attempt, or a task whose headers were
+    /// copied.
     Stale,
     /// There is another vendor's and no `traceparent`.
     Foreign,
@@ -335,7 +336,7 @@ pub enum Verdict {
     Kept,
     /// A valid one got the hop's span as its parent-id.
     Restamped,
-    /// One of our own, of an earlier attempt, was replaced by this attempt's.
+    /// One of our own, written for another message, was replaced by this one's.
     Renewed,
     /// There was none; one was added.
     Added,

@@ -8,9 +8,11 @@ use crate::trace::ForeignContext;
 use crate::trace::TraceContext;
 use crate::trace::b3;
 use crate::trace::datadog;
+use crate::trace::elastic;
 use crate::trace::jaeger;
 use crate::trace::sentry;
 use crate::trace::w3c;
+use crate::trace::xray;
 
 /// A context that was written in another vendor's spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,27 +44,29 @@ impl From<ForeignContext> for Translated {
 /// The context that one of the spellings gives, as far as they are wanted.
 ///
 /// Of several, the one counts that loses least. A `traceparent` loses nothing; where it is
-/// nested it is Datadog's, which writes it beside its own headers. Sentry's ids are as long,
-/// Datadog's trace id is only whole with its tags. Zipkin's and Jaeger's are what other
-/// libraries fall back to, Jaeger's for old peers alone. Of one spelling, what is nested
-/// counts before what is flat: on a retry the flat one is of the attempt before.
+/// nested it is Datadog's, which writes it beside its own headers, or Elastic's. Sentry's ids
+/// are as long, Datadog's trace id is only whole with its tags. Zipkin's and Jaeger's are what
+/// other libraries fall back to, Jaeger's for old peers alone, and X-Ray's comes from what AWS
+/// runs around an app. Of one spelling, what is nested counts before what is flat: on a retry
+/// the flat one is of the attempt before.
 pub(super) fn translate(foreign: &Foreign<'_>, wanted: Translate) -> Option<Translated> {
     if foreign.is_empty() {
         return None;
     }
-    let spellings: [(bool, Spelling); 5] = [
+    let spellings: [(bool, Spelling); 7] = [
         (wanted.datadog, nested_w3c),
+        (wanted.elastic, elastic),
         (wanted.sentry, sentry),
         (wanted.datadog, datadog),
         (wanted.b3, b3),
         (wanted.jaeger, jaeger),
+        (wanted.xray, xray),
     ];
-    let places = [Place::Nested, Place::Flat];
     spellings
         .into_iter()
         .filter(|(is_wanted, _)| *is_wanted)
         .find_map(|(_, read)| {
-            places
+            Place::ALL
                 .into_iter()
                 .find_map(|place| read(Headers { foreign, place }))
         })
@@ -90,6 +94,10 @@ fn nested_w3c(headers: Headers<'_>) -> Option<Translated> {
         sampled: Some(context.flags.is_sampled()),
         tracestate: headers.get(Name::Tracestate).unwrap_or_default().to_owned(),
     })
+}
+
+fn elastic(headers: Headers<'_>) -> Option<Translated> {
+    elastic::parse(headers.get(Name::TraceParentString)?).map(Translated::from)
 }
 
 fn sentry(headers: Headers<'_>) -> Option<Translated> {
@@ -125,6 +133,10 @@ fn jaeger(headers: Headers<'_>) -> Option<Translated> {
     jaeger::parse(headers.get(Name::UberTraceId)?).map(Translated::from)
 }
 
+fn xray(headers: Headers<'_>) -> Option<Translated> {
+    xray::parse(headers.get(Name::AmznTraceId)?).map(Translated::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,12 +147,16 @@ mod tests {
         datadog: true,
         b3: true,
         jaeger: true,
+        elastic: true,
+        xray: true,
     };
     const NONE: Translate = Translate {
         sentry: false,
         datadog: false,
         b3: false,
         jaeger: false,
+        elastic: false,
+        xray: false,
     };
 
     /// One context in each spelling, told apart by the last digit of its span id.
@@ -159,6 +175,7 @@ mod tests {
         ("X-B3-Sampled", "1"),
     ];
     const JAEGER: &str = "6b029a93000000001d5099a9f57ffb17:6:0:1";
+    const XRAY: &str = "Root=1-6b029a93-000000001d5099a9f57ffb17;Parent=0000000000000007;Sampled=1";
 
     type Fields = Vec<(&'static str, &'static str)>;
 
@@ -168,7 +185,8 @@ mod tests {
             headers.take(name, HeaderValue::Text((*value).into()));
         }
         for (name, value) in nested {
-            headers.take_nested(name, HeaderValue::Text((*value).into()));
+            let value = HeaderValue::Text((*value).into());
+            headers.take_within(Place::Nested, name, value);
         }
         translate(&headers.carrier.foreign, wanted)
     }
@@ -190,7 +208,7 @@ mod tests {
     }
 
     /// In the order in which they count, each with the choice that switches it.
-    fn spellings() -> [(Fields, Translate); 6] {
+    fn spellings() -> [(Fields, Translate); 7] {
         [
             (
                 vec![("traceparent", W3C)],
@@ -221,6 +239,10 @@ mod tests {
                     jaeger: true,
                     ..NONE
                 },
+            ),
+            (
+                vec![("X-Amzn-Trace-Id", XRAY)],
+                Translate { xray: true, ..NONE },
             ),
         ]
     }
@@ -254,6 +276,27 @@ mod tests {
             let fields = [broken, all[first..].concat()].concat();
             let number = u8::try_from(first + 1).unwrap();
             assert_eq!(found(read(&fields, &vec![], ALL)), Some(number));
+        }
+    }
+
+    #[test]
+    fn a_context_is_read_in_the_object_where_its_library_puts_it() {
+        for (place, name, text, number) in [
+            (Place::Elastic, "trace_parent_string", W3C, Some(1)),
+            (Place::Elastic, "traceparent", W3C, None),
+            (Place::Elastic, "uber-trace-id", JAEGER, None),
+            (Place::OpenTracing, "uber-trace-id", JAEGER, Some(6)),
+            (Place::OpenTracing, "x-amzn-trace-id", XRAY, Some(7)),
+            (Place::OpenTracing, "traceparent", W3C, None),
+            (Place::Nested, "trace_parent_string", W3C, None),
+            (Place::Flat, "trace_parent_string", W3C, None),
+        ] {
+            let mut headers = crate::celery::Headers::default();
+            headers.take_within(place, name, HeaderValue::Text(text.into()));
+            let translated = translate(&headers.carrier.foreign, ALL);
+            assert_eq!(found(translated), number, "{place:?} {name}");
+            let translated = translate(&headers.carrier.foreign, NONE);
+            assert_eq!(translated, None);
         }
     }
 

@@ -60,6 +60,13 @@ impl SpanId {
     pub const fn to_bytes(self) -> [u8; 8] {
         self.0
     }
+
+    /// Its right-most half: who writes short ids fills up on the left.
+    #[must_use]
+    pub const fn tail(self) -> [u8; 4] {
+        let [_, _, _, _, tail @ ..] = self.0;
+        tail
+    }
 }
 
 /// The flags of a trace context (W3C Trace Context level 2, section 3.2.2.5).

@@ -10,6 +10,7 @@
 pub mod b3;
 pub mod datadog;
 mod derive;
+pub mod elastic;
 mod foreign;
 mod ids;
 pub mod jaeger;
@@ -18,10 +19,14 @@ pub mod sentry;
 mod span;
 mod text;
 pub mod w3c;
+pub mod xray;
 
+pub use derive::MessageDigest;
+pub use derive::derived_ids;
 pub use derive::derived_span_id;
 pub use derive::derived_trace_id;
 pub use derive::key_of;
+pub use derive::key_within;
 pub use foreign::ForeignContext;
 pub use ids::IdSource;
 pub use ids::SpanId;

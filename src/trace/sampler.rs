@@ -153,7 +153,7 @@ mod tests {
         // The ids of most tasks, and so of their traces.
         let uuids = random.iter().map(|id| {
             let uuid = Builder::from_random_bytes(id.to_bytes()).into_uuid();
-            derived_trace_id(&uuid.to_string()).0
+            derived_trace_id(&uuid.to_string()).unwrap()
         });
         for ids in [uuids.collect(), random.clone()] {
             for (ratio, share) in [("0.1", 1_000), ("0.25", 2_500), ("0.9", 9_000)] {

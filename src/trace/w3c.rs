@@ -6,11 +6,13 @@
 use const_hex::Buffer;
 use thiserror::Error;
 
+use crate::trace::MessageDigest;
 use crate::trace::SpanId;
 use crate::trace::Timestamp;
 use crate::trace::TraceContext;
 use crate::trace::TraceFlags;
 use crate::trace::TraceId;
+use crate::trace::ids::hex_digits;
 
 /// The length of a version 00 `traceparent`, the only version that is written.
 pub const TRACEPARENT_LEN: usize = 55;
@@ -29,6 +31,8 @@ pub enum Invalid {
     VersionFf,
     ZeroTraceId,
     ZeroParentId,
+    /// The header is called `Traceparent`, or the like, which no worker reads.
+    NameNotLowerCase,
 }
 
 impl Invalid {
@@ -42,6 +46,7 @@ impl Invalid {
             Self::VersionFf => "version_ff",
             Self::ZeroTraceId => "zero_trace_id",
             Self::ZeroParentId => "zero_parent_id",
+            Self::NameNotLowerCase => "name_not_lower_case",
         }
     }
 }
@@ -144,50 +149,51 @@ fn is_member(member: &str) -> bool {
             .all(|byte| matches!(byte, 0x20..=0x7e) && byte != b',' && byte != b'=')
 }
 
-/// Our member of a `tracestate`: which span we put into the message, and when.
+/// Our member of a `tracestate`: which span we put into the message, when, and into which one.
 ///
-/// `tracehop=<span id>-<sent, Unix milliseconds in hex>`, with 0 where it is not known when
-/// the message was sent. The context is ours only while `span_id` equals the parent-id of
-/// the `traceparent` beside it.
+/// `tracehop=<span id>-<sent, Unix milliseconds in hex>-<message>-<beside>`, with 0 where it is
+/// not known when the message was sent. The last two parts are hex digits, too; what is not
+/// known is left out, or empty. Version 0.1.0 wrote the first two parts alone, and versions to
+/// come may write more of them.
+///
+/// The context is ours only while `span_id` equals the parent-id of the `traceparent` beside
+/// it. It was written for this message, and the time is that message's, only while `message`
+/// says so: workers copy headers into retries, and apps into other tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OurMember {
     pub span_id: SpanId,
-    pub sent_millis: u64,
+    pub sent: Option<Timestamp>,
+    pub message: Option<MessageDigest>,
+    /// The tail of the span id in the context of another vendor that stood beside it.
+    pub beside: Option<[u8; 4]>,
 }
 
 impl OurMember {
     /// Finds our member in a `tracestate`.
     #[must_use]
     pub fn find(tracestate: &str) -> Option<Self> {
-        let member = tracestate
-            .split(',')
-            .find_map(|member| member.trim_matches([' ', '\t']).strip_prefix(OUR_KEY))?;
-        let (span_id, sent) = member.strip_prefix('=')?.split_once('-')?;
-        if span_id.len() != 16 {
-            return None;
-        }
+        let value = tracestate.split(',').find_map(|member| {
+            let member = member.trim_matches([' ', '\t']);
+            member.strip_prefix(OUR_KEY)?.strip_prefix('=')
+        })?;
+        let mut parts = value.split('-');
+        let (span_id, sent) = (parts.next()?, parts.next()?);
+        let sent = u64::from_str_radix(hex_digits(sent, 16)?, 16).ok()?;
+        let mut four_bytes = || exactly(parts.next()?);
         Some(Self {
-            span_id: SpanId::new(hex(span_id.as_bytes()).ok()?)?,
-            sent_millis: u64::from_str_radix(sent, 16).ok()?,
+            span_id: SpanId::new(exactly(span_id)?)?,
+            sent: (sent > 0).then(|| Timestamp::from_millis(sent)),
+            message: four_bytes().map(MessageDigest),
+            beside: four_bytes(),
         })
     }
 
-    /// When the message was sent, where that is known.
-    #[must_use]
-    pub fn sent(&self) -> Option<Timestamp> {
-        (self.sent_millis > 0).then(|| Timestamp::from_millis(self.sent_millis))
-    }
-
-    /// The `tracestate` that begins with our member and keeps of `others` what still fits in
+    /// The `tracestate` that begins with this member and keeps of `others` what still fits in
     /// 32 members and 512 characters. Whole members are dropped: long ones first, then those
     /// on the right (level 2, section 3.3.1.5).
     #[must_use]
-    pub fn lead(span_id: SpanId, sent: Option<Timestamp>, others: &str) -> String {
-        let ours = Self {
-            span_id,
-            sent_millis: sent.map_or(0, Timestamp::as_millis),
-        }
-        .written();
+    pub fn lead(self, others: &str) -> String {
+        let ours = self.written();
         if others.is_empty() {
             return ours;
         }
@@ -212,16 +218,35 @@ impl OurMember {
 
     fn written(self) -> String {
         let mut millis = Buffer::<8>::new();
-        let millis = millis.format(&self.sent_millis.to_be_bytes());
-        let millis = millis.trim_start_matches('0');
-        let mut text = String::with_capacity(OUR_KEY.len() + 1 + 16 + 1 + 16);
+        let sent = self.sent.map_or(0, Timestamp::as_millis);
+        let millis = millis.format(&sent.to_be_bytes()).trim_start_matches('0');
+        let mut text = String::with_capacity(OUR_KEY.len() + 1 + 16 + 1 + 16 + 2 * (1 + 8));
         text.push_str(OUR_KEY);
         text.push('=');
         text.push_str(Buffer::<8>::new().format(&self.span_id.to_bytes()));
         text.push('-');
         text.push_str(if millis.is_empty() { "0" } else { millis });
+        let message = self.message.map(|MessageDigest(bytes)| bytes);
+        let parts = match (message, self.beside) {
+            (None, None) => &[][..],
+            (_, None) => &[message],
+            (_, Some(_)) => &[message, self.beside],
+        };
+        for part in parts {
+            text.push('-');
+            if let Some(bytes) = part {
+                text.push_str(Buffer::<4>::new().format(bytes));
+            }
+        }
         text
     }
+}
+
+/// That many bytes in hex digits, and nothing else.
+fn exactly<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    (digits.len() == 2 * N)
+        .then(|| hex(digits.as_bytes()).ok())
+        .flatten()
 }
 
 fn is_ours(member: &str) -> bool {
@@ -292,32 +317,104 @@ mod tests {
         }
     }
 
+    fn ours(sent: Option<Timestamp>) -> OurMember {
+        OurMember {
+            span_id: parse_traceparent(VALID).unwrap().span_id,
+            sent,
+            message: Some(MessageDigest([0x38, 0x8d, 0xfe, 0x33])),
+            beside: None,
+        }
+    }
+
     #[test]
     fn our_member_leads_and_replaces_the_one_before() {
-        let span_id = parse_traceparent(VALID).unwrap().span_id;
         let sent = Timestamp::from_nanos(0x19a_0000_0000 * 1_000_000);
-        let tracestate = OurMember::lead(span_id, Some(sent), "ot=rv:1 , tracehop=1-2,,vendor=x y");
+        let member = ours(Some(sent));
+        let tracestate = member.lead("ot=rv:1 , tracehop=1-2,,vendor=x y");
         assert_eq!(
             tracestate,
-            "tracehop=b7ad6b7169203331-19a00000000,ot=rv:1,vendor=x y"
+            "tracehop=b7ad6b7169203331-19a00000000-388dfe33,ot=rv:1,vendor=x y"
         );
-        let found = OurMember::find(&tracestate).unwrap();
-        assert_eq!(found.span_id, span_id);
-        assert_eq!(found.sent(), Some(sent));
-        let unknown = OurMember::find(&OurMember::lead(span_id, None, "")).unwrap();
-        assert_eq!(unknown.sent(), None);
+        assert_eq!(OurMember::find(&tracestate), Some(member));
+        let unknown = OurMember::find(&ours(None).lead("")).unwrap();
+        assert_eq!(unknown, ours(None));
+    }
+
+    #[test]
+    fn a_member_says_what_is_known_and_is_read_back() {
+        let message = Some(MessageDigest([0x38, 0x8d, 0xfe, 0x33]));
+        let beside = Some([0, 1, 0xab, 0xff]);
+        for (message, beside, written) in [
+            (None, None, "tracehop=b7ad6b7169203331-0"),
+            (message, None, "tracehop=b7ad6b7169203331-0-388dfe33"),
+            (
+                message,
+                beside,
+                "tracehop=b7ad6b7169203331-0-388dfe33-0001abff",
+            ),
+            (None, beside, "tracehop=b7ad6b7169203331-0--0001abff"),
+        ] {
+            let member = OurMember {
+                message,
+                beside,
+                ..ours(None)
+            };
+            assert_eq!(member.lead(""), written);
+            assert_eq!(OurMember::find(written), Some(member));
+        }
+    }
+
+    #[test]
+    fn parts_to_come_do_not_matter_and_broken_ones_say_nothing() {
+        let known = Some((true, true));
+        for (parts, expected) in [
+            ("19a00000000-388dfe33-0001abff", known),
+            ("19a00000000-388dfe33-0001abff-", known),
+            ("19a00000000-388dfe33-0001abff-v2:x-1", known),
+            ("19a00000000-388dfe33-", Some((true, false))),
+            ("19a00000000-388dfe33--x", Some((true, false))),
+            ("19a00000000--0001abff", Some((false, true))),
+            ("19a00000000-388dfe3-0001abff", Some((false, true))),
+            ("19a00000000-388dfe333", Some((false, false))),
+            ("19a00000000-388DFE33", Some((false, false))),
+            ("19a00000000-", Some((false, false))),
+            ("19a00000000", Some((false, false))),
+            ("", None),
+            ("+19a", None),
+            ("x-388dfe33", None),
+            ("19a00000000000000", None),
+        ] {
+            let tracestate = format!("tracehop=b7ad6b7169203331-{parts}");
+            let member = OurMember::find(&tracestate);
+            let found = member.map(|it| (it.message.is_some(), it.beside.is_some()));
+            assert_eq!(found, expected, "{tracestate}");
+        }
+    }
+
+    #[test]
+    fn a_member_whose_key_begins_like_ours_does_not_hide_it() {
+        let ours = ours(None);
+        for other in [
+            "tracehopx=1-2",
+            "tracehop@vendor=1",
+            "tracehop",
+            "tracehop-=a",
+        ] {
+            let tracestate = format!("{other},{}", ours.lead(""));
+            assert_eq!(OurMember::find(&tracestate), Some(ours), "{tracestate}");
+        }
+        assert_eq!(OurMember::find("tracehopx=b7ad6b7169203331-0"), None);
     }
 
     #[test]
     fn whole_members_are_dropped_from_the_right() {
-        let span_id = parse_traceparent(VALID).unwrap().span_id;
         let many: Vec<String> = (0..32).map(|number| format!("k{number}=v")).collect();
-        let tracestate = OurMember::lead(span_id, None, &many.join(","));
+        let tracestate = ours(None).lead(&many.join(","));
         assert_eq!(tracestate.split(',').count(), 32);
         assert!(tracestate.ends_with("k30=v"));
 
         let long = format!("a={},b={}", "x".repeat(250), "y".repeat(250));
-        let tracestate = OurMember::lead(span_id, None, &long);
+        let tracestate = ours(None).lead(&long);
         assert!(tracestate.len() <= 512);
         assert!(tracestate.contains("a=x") && !tracestate.contains("b=y"));
     }

@@ -21,6 +21,7 @@ use tracehop::hop::Connection;
 use tracehop::hop::Delivery;
 use tracehop::hop::Evidence;
 use tracehop::hop::Injector;
+use tracehop::hop::Origin;
 use tracehop::hop::Publication;
 use tracehop::hop::Settlement;
 use tracehop::hop::Sighting;
@@ -39,6 +40,7 @@ use tracehop::trace::SpanId;
 use tracehop::trace::Timestamp;
 use tracehop::trace::TraceId;
 use tracehop::trace::derived_span_id;
+use tracehop::trace::derived_trace_id;
 use tracehop::trace::w3c::format_traceparent;
 
 use crate::edits::assert_only_readdressed;
@@ -403,8 +405,15 @@ pub(crate) fn comprehending(rig: Rig, exchange: &Exchange) {
     );
     for (publication, edit) in written.into_iter().zip(&edits) {
         let task = &publication.task;
+        // No id is published twice. One that the app chose, or a trace that is new, is told
+        // by nobody else.
         let attempt = derived_span_id("send", task.id(), task.retries, task.replaced);
-        assert_eq!(publication.judgement.context.span_id, attempt);
+        let is_derived = publication.judgement.context.span_id == attempt;
+        let is_told_alike = publication.judgement.origin != Origin::Fresh;
+        assert_eq!(
+            is_derived,
+            is_told_alike && derived_trace_id(task.id()).is_some()
+        );
         assert_eq!(publication.size, edit.before.len());
         let traceparent = format_traceparent(&publication.judgement.context);
         assert_eq!(edit.header("traceparent"), Some(traceparent.into()));
@@ -503,11 +512,14 @@ fn reads_back(rig: Rig, exchange: &Exchange, first: &Outcome) {
     let second = seen(&second.sightings);
     assert_eq!(first.lines(), second.lines(), "seen first, and read back");
     for (ours, theirs) in first.publications().zip(second.publications()) {
-        assert_eq!(
-            ours.judgement.context.trace_id, theirs.judgement.context.trace_id,
-            "trace of {:?}",
-            ours.task
-        );
+        // A new trace that travels in no message is told by nobody else.
+        if is_written(ours) || ours.judgement.origin != Origin::Fresh {
+            assert_eq!(
+                ours.judgement.context.trace_id, theirs.judgement.context.trace_id,
+                "trace of {:?}",
+                ours.task
+            );
+        }
         let kept = Verdict::Kept;
         let left_as_it_was = matches!(
             theirs.judgement.verdict,

@@ -31,18 +31,18 @@ export const QUALITY = {
     remedy: [],
   },
   stale: {
-    means: "A retry carried the context of the attempt before: the worker copied the message with its headers, and does not trace.",
+    means: "It carried the context of another message: a worker that does not trace copied the headers into a retry, or an app copied them into another task.",
     acts: {
       key: "policy.mode",
-      inject: "tracehop renews it, so that each attempt is the child of the one before.",
-      observe: "tracehop only observes: the retry stays where the first attempt is in the trace.",
+      inject: "tracehop renews it, so that each message is the child of the one before.",
+      observe: "tracehop only observes: the message stays where the one before is in the trace.",
     },
     remedy: [
       "Nothing has to be done. To see the runs themselves as spans of the worker, install opentelemetry-instrumentation-celery in the worker, or let tracehop make them with spans.process = true.",
     ],
   },
   foreign: {
-    means: "There is another vendor's context (Sentry's, Datadog's, B3 or Jaeger's) and no traceparent.",
+    means: "There is another vendor's context (Sentry's, Datadog's, B3, Jaeger's, Elastic's or X-Ray's) and no traceparent.",
     acts: {
       key: "policy.mode",
       inject: "tracehop translates it where [translate] allows that, and leaves theirs beside it.",
@@ -95,6 +95,10 @@ export const INVALID = {
   zero_parent_id: [
     "Its parent id is all zeros: there was a trace id and no span.",
     "Send from within a span; a trace id alone is no context.",
+  ],
+  name_not_lower_case: [
+    "The header is called Traceparent, or the like; workers read traceparent alone.",
+    "Write the header's name in lower case: Celery's headers are no HTTP headers, and keep the case they are given.",
   ],
 };
 

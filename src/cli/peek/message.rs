@@ -9,10 +9,12 @@ use crate::config::Limits;
 use crate::config::Mode;
 use crate::config::Policy;
 use crate::hop::Arrival;
+use crate::hop::BrokerPart;
 use crate::hop::Injector;
 use crate::hop::KeptTask;
 use crate::hop::Passage;
 use crate::hop::Quality;
+use crate::hop::Scope;
 use crate::trace::IdSource;
 use crate::trace::Sampler;
 use crate::trace::Timestamp;
@@ -64,6 +66,10 @@ impl Waiting {
             task,
             carrier,
             destination: queue,
+            scope: Scope {
+                route: "",
+                part: BrokerPart::Unknown,
+            },
             passage: &Passage::default(),
         };
         let received = injector.deliver(&arrival, now, &mut IdSource::seeded(0));

@@ -13,6 +13,7 @@ use anyhow::Context;
 use crate::celery::HeaderValue;
 use crate::celery::Headers;
 use crate::celery::body::read_protocol1;
+use crate::celery::foreign::Place;
 use crate::cli::broker::Broker;
 use crate::cli::broker::Credentials;
 use crate::cli::peek::Peek;
@@ -93,13 +94,13 @@ async fn close(connection: Connection, channel: Channel) {
 fn read(properties: &BasicProperties, body: &[u8], queue: &str) -> Waiting {
     let mut headers = Headers::default();
     for (name, value) in properties.headers().into_iter().flat_map(fields) {
-        match value {
-            FieldValue::F(nested) if name == "headers" => {
+        match (Place::within(name.as_bytes()), value) {
+            (Some(place), FieldValue::F(nested)) => {
                 for (name, value) in fields(nested) {
-                    headers.take_nested(name, header(value));
+                    headers.take_within(place, name, header(value));
                 }
             }
-            value => headers.take(name, header(value)),
+            _ => headers.take(name, header(value)),
         }
     }
     if !headers.names_a_task()

@@ -4,6 +4,7 @@ use super::*;
 use crate::celery::Carrier;
 use crate::config::Filter;
 use crate::hop::Origin;
+use crate::hop::injector::tests::SCOPE;
 use crate::hop::injector::tests::carrier;
 use crate::hop::injector::tests::carrying;
 use crate::trace::Ratio;
@@ -42,7 +43,8 @@ fn task(id: &'static str) -> Task<'static> {
 }
 
 fn publish(injector: &Injector, task: &Task<'_>, carrier: &Carrier<'_>) -> Decision {
-    injector.publish(task, carrier, "celery", SENT, &mut IdSource::seeded(1))
+    let mut ids = IdSource::seeded(1);
+    injector.publish(task, carrier, "celery", SCOPE, SENT, &mut ids)
 }
 
 fn deliver(injector: &Injector, task: &Task<'_>, carrier: &Carrier<'_>) -> Received {
@@ -60,6 +62,7 @@ fn deliver_as(
         task,
         carrier,
         destination: "celery",
+        scope: SCOPE,
         passage,
     };
     injector.deliver(&arrival, TAKEN, &mut IdSource::seeded(seed))
@@ -192,7 +195,7 @@ fn a_message_without_context_gets_one_at_delivery_where_that_is_wanted() {
         // Nobody knows when it was sent, so nobody is told.
         assert_eq!(received.sent, None);
         let member = OurMember::find(stamp.tracestate.as_deref().unwrap()).unwrap();
-        assert_eq!(member.sent(), None);
+        assert_eq!(member.sent, None);
         // As a restored message it comes along once more, and is left alone.
         let again = deliver(&behind, &task(ROOT), &carrying(&received.decision));
         assert_eq!(again.decision.judgement.verdict, Verdict::Kept);
@@ -224,7 +227,7 @@ fn where_only_deliveries_are_edited_publications_pass_and_are_the_parents() {
     assert_eq!(received.sent, Some(SENT));
     let stamp = received.decision.stamp.unwrap();
     let member = OurMember::find(stamp.tracestate.as_deref().unwrap()).unwrap();
-    assert_eq!(member.sent(), Some(SENT));
+    assert_eq!(member.sent, Some(SENT));
 }
 
 #[test]
@@ -285,7 +288,10 @@ fn a_rollout_by_share_takes_the_same_traces_everywhere() {
     for _ in 0..200 {
         let task = Task {
             name: "add".into(),
-            id: ids.trace_id().to_string().into(),
+            id: uuid::Builder::from_random_bytes(ids.trace_id().to_bytes())
+                .into_uuid()
+                .to_string()
+                .into(),
             ..Task::default()
         };
         let [first, second] = [0, 1].map(|index| {
@@ -321,7 +327,7 @@ fn members_beyond_the_limit_of_a_group_have_traces_of_their_own() {
             ..Task::default()
         };
         let judgement = injector
-            .publish(&member, &carrier(&[]), "celery", SENT, &mut ids)
+            .publish(&member, &carrier(&[]), "celery", SCOPE, SENT, &mut ids)
             .judgement;
         let first = *first.get_or_insert(judgement.context);
         assert_eq!(judgement.link, (index >= 3).then_some(first), "{index}");

@@ -4,12 +4,19 @@ use super::*;
 use crate::celery::Carrier;
 use crate::celery::HeaderValue;
 use crate::celery::Headers;
+use crate::celery::foreign::Place;
+use crate::hop::BrokerPart;
 use crate::hop::Origin;
 use crate::trace::derived_span_id;
 
 const ROOT: &str = "50fbde83-f755-40e9-a1de-76192c8eca74";
 const CHILD: &str = "1c8d5ac5-4de4-4b4f-9ad6-5b4b3c7ec2b1";
+const UNSEEN: &str = "b7c1a4de-1f0e-4c53-a0a1-3c8f0f6b8a11";
 const GROUP: &str = "9a0f9d6e-5d8a-4a53-8e0a-3b1f8f1f2a3b";
+pub(super) const SCOPE: Scope<'static> = Scope {
+    route: "redis",
+    part: BrokerPart::Database(0),
+};
 const OTHERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn injector(change: impl FnOnce(&mut Policy)) -> Injector {
@@ -36,6 +43,7 @@ fn decide(injector: &Injector, task: &Task<'_>, carrier: &Carrier<'_>) -> Decisi
         task,
         carrier,
         "celery",
+        SCOPE,
         Timestamp::default(),
         &mut IdSource::seeded(3),
     )
@@ -64,7 +72,7 @@ fn a_missing_context_follows_from_the_ids_in_the_message() {
     );
     assert_eq!(
         stamp.tracestate.as_deref(),
-        Some("tracehop=7833af78daa79777-0")
+        Some("tracehop=7833af78daa79777-0-388dfe33")
     );
 }
 
@@ -116,7 +124,7 @@ fn restamping_puts_the_hop_between_producer_and_worker() {
     );
     assert_eq!(
         stamp.tracestate.as_deref(),
-        Some("tracehop=7833af78daa79777-0,ot=th:8,vendor=1")
+        Some("tracehop=7833af78daa79777-0-388dfe33,ot=th:8,vendor=1")
     );
     // A second proxy in the path sees that it is done.
     let second = Injector::new(
@@ -249,7 +257,7 @@ fn a_task_published_by_a_task_inherits_its_context() {
     );
 
     // Where only the root is remembered, another replica has seen the parent.
-    child.parent_id = Some("unseen".into());
+    child.parent_id = Some(UNSEEN.into());
     child.id = "another".into();
     let decision = decide(&injector, &child, &carrier(&[]));
     assert_eq!(decision.judgement.origin, Origin::Inherited);
@@ -259,7 +267,7 @@ fn a_task_published_by_a_task_inherits_its_context() {
     );
     assert_eq!(
         decision.judgement.parent,
-        Some(derived_span_id("send", "unseen", 0, 0))
+        Some(derived_span_id("send", UNSEEN, 0, 0))
     );
 }
 
@@ -324,7 +332,7 @@ fn an_invalid_context_is_replaced_together_with_its_tracestate() {
     let stamp = decision.stamp.unwrap();
     assert_eq!(
         stamp.tracestate.as_deref(),
-        Some("tracehop=7833af78daa79777-0")
+        Some("tracehop=7833af78daa79777-0-388dfe33")
     );
 }
 
@@ -424,15 +432,15 @@ fn what_is_too_old_is_forgotten() {
     let age = Limits::default().memory_age_max;
     let later = Timestamp::from_nanos(u64::try_from(age.as_nanos()).unwrap());
     let mut ids = IdSource::seeded(1);
-    let decision = injector.publish(&child, &carrier(&[]), "celery", later, &mut ids);
+    let decision = injector.publish(&child, &carrier(&[]), "celery", SCOPE, later, &mut ids);
     assert_eq!(
         decision.judgement.parent,
         Some(first.judgement.context.span_id)
     );
-    let mut other = task("another");
+    let mut other = task(UNSEEN);
     other.parent_id = Some(ROOT.into());
     let too_late = Timestamp::from_nanos(later.as_nanos() + 1);
-    let decision = injector.publish(&other, &carrier(&[]), "celery", too_late, &mut ids);
+    let decision = injector.publish(&other, &carrier(&[]), "celery", SCOPE, too_late, &mut ids);
     assert_eq!(decision.judgement.origin, Origin::Derived);
 }
 
@@ -443,7 +451,8 @@ fn with_nested(flat: &[(&str, &str)], nested: &[(&str, &str)]) -> Carrier<'stati
         headers.take(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
     }
     for (name, value) in nested {
-        headers.take_nested(name, HeaderValue::Text(Cow::Owned((*value).to_owned())));
+        let value = HeaderValue::Text(Cow::Owned((*value).to_owned()));
+        headers.take_within(Place::Nested, name, value);
     }
     headers.carrier
 }
@@ -507,10 +516,9 @@ fn another_vendors_context_is_translated() {
             stamp.traceparent,
             format!("00-{trace_id}-7833af78daa79777-{flags}")
         );
-        assert_eq!(
-            stamp.tracestate.as_deref(),
-            Some("tracehop=7833af78daa79777-0")
-        );
+        // The tail of their span id tells it from another that comes later.
+        let tracestate = format!("tracehop=7833af78daa79777-0-388dfe33-{}", &parent[8..]);
+        assert_eq!(stamp.tracestate, Some(tracestate));
     }
 }
 
@@ -525,7 +533,10 @@ fn the_tracestate_that_came_with_a_translated_context_goes_on_with_it() {
     );
     assert_eq!(
         stamp.tracestate.unwrap(),
-        format!("tracehop=7833af78daa79777-0,{}", DATADOG_FIRST[1].1)
+        format!(
+            "tracehop=7833af78daa79777-0-388dfe33-bca28b0b,{}",
+            DATADOG_FIRST[1].1
+        )
     );
 }
 
@@ -609,6 +620,8 @@ fn what_shall_not_be_translated_is_as_if_it_were_not_there() {
         datadog: false,
         b3: false,
         jaeger: false,
+        elastic: false,
+        xray: false,
     };
     let injector = injector(|_| {}).with(none, Rollout::default(), Spans::default());
     let both = [DATADOG_FIRST[0], ("sentry-trace", SENTRY)];

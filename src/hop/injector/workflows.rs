@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::celery::Carrier;
+use crate::hop::injector::tests::SCOPE;
 use crate::hop::injector::tests::carrying;
 use crate::trace::derived_span_id;
 use crate::trace::derived_trace_id;
@@ -100,9 +101,9 @@ proptest! {
                 let now = Timestamp::default();
                 let proxy_before = proxy(step.published_at);
                 let decision =
-                    proxy_before.publish(&task, &carried, "celery", now, &mut random);
+                    proxy_before.publish(&task, &carried, "celery", SCOPE, now, &mut random);
                 let judgement = &decision.judgement;
-                prop_assert_eq!(judgement.context.trace_id, derived_trace_id(&root_id).0);
+                prop_assert_eq!(judgement.context.trace_id, derived_trace_id(&root_id).unwrap());
                 let mine = judgement.context.span_id;
                 prop_assert_eq!(mine, derived_span_id("send", &id, retries, 0));
                 match (judgement.parent, by) {
@@ -128,6 +129,7 @@ proptest! {
                             task: &task,
                             carrier: &carrier,
                             destination: "celery",
+                            scope: SCOPE,
                             passage: &Passage { redelivered: again > 0, ..Passage::default() },
                         };
                         let received = proxy(behind).deliver(&arrival, now, &mut random);

@@ -11,6 +11,7 @@ use crate::celery::HeaderValue;
 use crate::celery::Headers;
 use crate::celery::Task;
 use crate::celery::body::read_protocol1;
+use crate::celery::foreign::Place;
 use crate::hop::Stamp;
 use crate::protocol::amqp::cursor::Cursor;
 use crate::protocol::amqp::frame::Frame;
@@ -121,24 +122,29 @@ impl<'a> Envelope<'a> {
     }
 
     fn read_headers(&mut self, mut cursor: Cursor<'a>) -> Result<(), Unreadable> {
-        let mut nested = None;
+        let mut nested = Vec::new();
         while let Some(field) = next_field(&mut cursor)? {
             match field.name {
                 b"traceparent" => self.places.traceparent = Some(field.place),
                 b"tracestate" => self.places.tracestate = Some(field.place),
-                b"headers" => nested = nested_table(&cursor, &field.place),
                 b"hostname" => self.has_hostname = true,
                 b"x-delivery-count" => self.past.deliveries = count(field.value),
                 b"x-first-death-queue" => self.past.first_queue = text(field.value),
                 b"x-first-death-reason" => self.past.first_reason = text(field.value),
-                _ => {}
+                name => {
+                    if let Some(place) = Place::within(name) {
+                        let table = nested_table(&cursor, &field.place);
+                        nested.retain(|(other, _)| *other != place);
+                        nested.extend(table.map(|table| (place, table)));
+                    }
+                }
             }
             self.headers.take(field.name, field.value);
         }
-        if let Some(mut nested) = nested {
+        for (place, mut table) in nested {
             // What cannot be read in there is nobody's loss: nothing outside depends on it.
-            while let Ok(Some(field)) = next_field(&mut nested) {
-                self.headers.take_nested(field.name, field.value);
+            while let Ok(Some(field)) = next_field(&mut table) {
+                self.headers.take_within(place, field.name, field.value);
             }
         }
         Ok(())

@@ -23,6 +23,9 @@ pub(super) enum Method<'a> {
     },
     Tune(Tuning),
     TuneOk(Tuning),
+    Open {
+        vhost: Option<&'a [u8]>,
+    },
     OpenOk,
     ConnectionClose(Reason<'a>),
     ConnectionCloseOk,
@@ -132,6 +135,9 @@ impl<'a> Method<'a> {
             },
             (10, 30) => Self::Tune(tuning(&mut cursor)?),
             (10, 31) => Self::TuneOk(tuning(&mut cursor)?),
+            (10, 40) => Self::Open {
+                vhost: cursor.short_string().ok(),
+            },
             (10, 41) => Self::OpenOk,
             (10, 50) => Self::ConnectionClose(reason(&mut cursor)?),
             (10, 51) => Self::ConnectionCloseOk,

@@ -114,10 +114,12 @@ impl Replies<'_> {
         patch: &mut Patch,
     ) {
         let passage = passage(delivered, &envelope.past);
+        let connection = Arc::clone(&self.setup.connection);
         let arrival = Arrival {
             task,
             carrier: &envelope.headers.carrier,
             destination: &delivered.destination,
+            scope: self.state.scope(&connection),
             passage: &passage,
         };
         let setup = &mut *self.setup;
@@ -126,7 +128,6 @@ impl Replies<'_> {
         let decision = self
             .desk()
             .stamp(received.decision, envelope, frame, tuning, patch);
-        let connection = Arc::clone(&self.setup.connection);
         let receipt = (!delivered.no_ack).then(|| {
             let number = self.state.next_delivery;
             self.state.next_delivery += 1;

@@ -65,6 +65,7 @@ impl Requests<'_> {
             Method::StartOk { client_name } => {
                 self.state.client_name = client_name.as_deref().and_then(clean_client_name);
             }
+            Method::Open { vhost } => self.state.vhost = vhost.map(Box::from),
             Method::TuneOk(accepted) => self.state.tuning = self.state.proposed.and(*accepted),
             _ => {}
         }
@@ -182,9 +183,11 @@ impl Requests<'_> {
         let setup = &mut *self.setup;
         let carrier = &envelope.headers.carrier;
         let destination = publish.target.destination();
-        let decision = setup
-            .injector
-            .publish(task, carrier, destination, self.now, &mut setup.ids);
+        let scope = self.state.scope(&setup.connection);
+        let decision =
+            setup
+                .injector
+                .publish(task, carrier, destination, scope, self.now, &mut setup.ids);
         let tuning = self.state.tuning;
         let decision = self.desk().stamp(decision, envelope, frame, tuning, patch);
         let connection = Arc::clone(&self.setup.connection);

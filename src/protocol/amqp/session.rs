@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hop::Answer;
+use crate::hop::BrokerPart;
+use crate::hop::Connection;
 use crate::hop::HopId;
 use crate::hop::Receipt;
+use crate::hop::Scope;
 use crate::hop::Settlement;
 use crate::hop::Sighting;
 use crate::protocol::Outbox;
@@ -65,6 +68,8 @@ pub(super) struct State {
     pub(super) channels: Channels,
     /// What the client calls itself.
     pub(super) client_name: Option<Arc<str>>,
+    /// The virtual host that it has opened.
+    pub(super) vhost: Option<Box<[u8]>>,
     pub(super) held_from_client: Held,
     pub(super) held_from_broker: Held,
     pub(super) next_hop: u64,
@@ -87,6 +92,7 @@ impl AmqpSession {
                 tuning: Tuning::default(),
                 channels: Channels::new(setup.limits.pending_max),
                 client_name: None,
+                vhost: None,
                 held_from_client: Held::default(),
                 held_from_broker: Held::default(),
                 next_hop: 0,
@@ -334,6 +340,17 @@ impl Session for AmqpSession {
 }
 
 impl State {
+    /// Where ids that apps choose mean the same.
+    pub(super) fn scope<'a>(&'a self, connection: &'a Connection) -> Scope<'a> {
+        Scope {
+            route: &connection.route,
+            part: match &self.vhost {
+                Some(name) => BrokerPart::Vhost(name),
+                None => BrokerPart::Unknown,
+            },
+        }
+    }
+
     /// Tells what has become of publications and deliveries.
     pub(super) fn tell(&mut self, setup: &Setup, now: Timestamp, sightings: &mut Vec<Sighting>) {
         let session = setup.connection.session;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::hop::Arrival;
 use crate::hop::Delivery;
 use crate::hop::Passage;
+use crate::hop::Scope;
 use crate::hop::Sighting;
 use crate::protocol::Setup;
 use crate::protocol::patch::Patch;
@@ -102,6 +103,10 @@ impl reply::Listener for Arrivals<'_> {
             task: &envelope.task,
             carrier: &envelope.carrier,
             destination,
+            scope: Scope {
+                route: &self.setup.connection.route,
+                part: self.pairing.database().of_reply(),
+            },
             passage: &passage,
         };
         let received = self

@@ -50,6 +50,8 @@ pub(super) enum Request<'a> {
     Reply(ReplyMode),
     /// Where other servers are; a word for who is asked.
     Addresses(&'static str),
+    /// Goes on in another database; `None`: that is no number.
+    Select(Option<u64>),
     Monitor,
     /// What follows is a replication stream.
     Sync,
@@ -182,6 +184,7 @@ pub(super) enum Command {
     Unsubscribe(Kind),
     Hello,
     Reset,
+    Select,
     Client,
     Cluster,
     Sentinel,
@@ -426,9 +429,14 @@ impl Commands {
             (Command::HandOver, _) => Want::Beginning,
             (Command::Remove, 2..) => Want::Field,
             (Command::ReadStreams, _) => Want::Option,
-            (Command::Hello | Command::Client | Command::Cluster | Command::Sentinel, 1) => {
-                Want::Word(0)
-            }
+            (
+                Command::Hello
+                | Command::Client
+                | Command::Cluster
+                | Command::Sentinel
+                | Command::Select,
+                1,
+            ) => Want::Word(0),
             (Command::Client, 2) if self.names_itself() => Want::Key,
             (Command::Client, 2) => Want::Word(1),
             _ => Want::Nothing,
@@ -485,6 +493,10 @@ impl Commands {
                 },
             },
             Command::Reset => Request::Reset,
+            Command::Select => {
+                let digits = str::from_utf8(first.as_bytes()).ok();
+                Request::Select(digits.and_then(|digits| digits.parse().ok()))
+            }
             Command::Client if count == 3 && self.names_itself() => Request::SetName(&self.key),
             Command::Client if count == 3 => match (first.as_bytes(), second.as_bytes()) {
                 (b"REPLY", b"ON") => Request::Reply(ReplyMode::On),
@@ -566,6 +578,7 @@ impl Command {
             b"SUNSUBSCRIBE" => Self::Unsubscribe(Kind::Shard),
             b"HELLO" => Self::Hello,
             b"RESET" => Self::Reset,
+            b"SELECT" => Self::Select,
             b"CLIENT" => Self::Client,
             b"CLUSTER" => Self::Cluster,
             b"SENTINEL" => Self::Sentinel,

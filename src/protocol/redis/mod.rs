@@ -9,6 +9,7 @@
 mod arrivals;
 mod command;
 mod connection_state;
+mod database;
 mod envelope;
 mod frame;
 mod pairing;

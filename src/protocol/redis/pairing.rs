@@ -18,6 +18,7 @@ use crate::protocol::redis::command::Pop;
 use crate::protocol::redis::command::ReplyMode;
 use crate::protocol::redis::command::Request;
 use crate::protocol::redis::connection_state::ConnectionState;
+use crate::protocol::redis::database::Database;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::reply::Place;
 use crate::protocol::redis::reply::Want;
@@ -48,6 +49,7 @@ pub(super) struct Pairing {
     lost: bool,
     /// A pop has been answered with something.
     popped: bool,
+    database: Database,
     answers: Vec<(Hops, Answer)>,
 }
 
@@ -78,6 +80,7 @@ enum Pending {
         resp3: Option<bool>,
     },
     Reset,
+    Select(Option<u64>),
     Reply(ReplyMode),
     /// An empty request behind CLIENT REPLY SKIP.
     Nothing,
@@ -127,6 +130,7 @@ impl Pairing {
             unpaired: None,
             lost: false,
             popped: false,
+            database: Database::default(),
             answers: Vec::new(),
         }
     }
@@ -158,6 +162,12 @@ impl Pairing {
         self.pending.capacity() * size_of::<Pending>()
             + self.name_bytes
             + queued * size_of::<Hops>()
+            + self.database.kept_bytes()
+    }
+
+    /// The database that the connection works in.
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
     }
 
     /// What has become of messages since this was asked last.
@@ -170,6 +180,7 @@ impl Pairing {
         self.lost = true;
         self.is_awaited = false;
         self.name_bytes = 0;
+        self.database.lose();
         self.end_transaction(answer);
         for pending in mem::take(&mut self.pending) {
             if let Pending::Push(hops) = pending {
@@ -200,6 +211,9 @@ impl Pairing {
             return Err("too_many_pending");
         }
         self.name_bytes += pending.name_bytes();
+        if matches!(pending, Pending::Select(_) | Pending::Reset) {
+            self.database.requested();
+        }
         self.pending.push_back(pending);
         self.advance().inspect_err(|_| self.lose(&Answer::Unread))
     }
@@ -297,14 +311,19 @@ impl Pairing {
             Pending::Multi => {
                 state.queued.get_or_insert_default();
             }
-            Pending::Exec => self.end_transaction(&Answer::Unread),
+            Pending::Exec => {
+                self.database.executed_unheard();
+                self.end_transaction(&Answer::Unread);
+            }
             Pending::Discard => self.end_transaction(&Answer::Discarded),
             Pending::Watch => state.watching = true,
             Pending::Unwatch => state.watching = false,
             _ => {}
         }
-        if !is_heard && let Some(&Pending::Push(hops)) = self.pending.front() {
-            self.end_hops(hops, &Answer::Unread);
+        match self.pending.front() {
+            Some(&Pending::Push(hops)) if !is_heard => self.end_hops(hops, &Answer::Unread),
+            Some(Pending::Select(_)) if !is_heard => self.database.answered(Some(None)),
+            _ => {}
         }
         Ok(is_heard)
     }
@@ -446,7 +465,12 @@ impl Pairing {
                 self.state.watching &= self.note_queued(Hops::default())?;
             }
             Pending::Hello { resp3: Some(resp3) } if !is_error => self.state.resp3 = resp3,
-            Pending::Reset if !is_error => self.reset(),
+            Pending::Reset if is_error => self.database.answered(None),
+            Pending::Reset => self.reset(),
+            Pending::Select(number) => match self.note_queued(Hops::default())? {
+                true => self.database.queue(self.last_queued(), number),
+                false => self.database.answered((!is_error).then_some(number)),
+            },
             Pending::Monitor if !is_error => return Err("monitor"),
             // Refused, or nothing that lasts.
             _ => {}
@@ -497,13 +521,22 @@ impl Pairing {
         Ok(())
     }
 
+    /// The place of the command that was queued last.
+    fn last_queued(&self) -> u64 {
+        let count = self.state.queued.as_ref().map_or(0, Vec::len);
+        (count as u64).saturating_sub(1)
+    }
+
     fn end_transaction(&mut self, answer: &Answer) {
+        self.database.end_transaction();
         for hops in self.state.end_transaction() {
             self.end_hops(hops, answer);
         }
     }
 
     fn reset(&mut self) {
+        self.database.end_transaction();
+        self.database.answered(Some(Some(0)));
         for hops in self.state.reset() {
             self.end_hops(hops, &Answer::Discarded);
         }
@@ -511,6 +544,9 @@ impl Pairing {
 
     /// What EXEC says of one of its commands.
     fn executed(&mut self, index: u64, type_byte: u8, text: &[u8]) {
+        if type_byte == b'+' {
+            self.database.executed(index);
+        }
         let hops = usize::try_from(index)
             .ok()
             .and_then(|index| self.state.queued.as_mut()?.get_mut(index))
@@ -706,6 +742,7 @@ impl Pending {
             },
             Request::Hello { resp3 } => Self::Hello { resp3 },
             Request::Reset => Self::Reset,
+            Request::Select(number) => Self::Select(number),
             Request::Reply(mode) => Self::Reply(mode),
             Request::Addresses(why) => Self::Addresses(why),
             Request::Monitor => Self::Monitor,

@@ -8,6 +8,7 @@ use memchr::memmem;
 
 use crate::celery::Headers;
 use crate::celery::body::read_protocol1;
+use crate::celery::foreign::Place;
 use crate::celery::headers::Name;
 use crate::celery::json::Draft;
 use crate::celery::json::Kind;
@@ -74,8 +75,8 @@ enum Property {
 enum Object {
     Envelope,
     Headers,
-    /// What some vendors' libraries put their context into, below the header `headers`.
-    NestedHeaders,
+    /// What some vendors' libraries put their context into, below a header.
+    Within(Place),
     Properties,
     DeliveryInfo,
 }
@@ -271,7 +272,7 @@ impl Object {
             (Self::Envelope, b"properties") => Part::NoProperties,
             (Self::Headers, b"hostname") => Part::Hostname,
             (Self::Headers, name) => Part::Header(Name::of(name)?),
-            (Self::NestedHeaders, name) => Part::Header(Name::nested(name)?),
+            (Self::Within(place), name) => Part::Header(Name::within(place, name)?),
             (Self::Properties, b"body_encoding") => Part::Property(Property::BodyEncoding),
             (Self::Properties, b"delivery_tag") => Part::Property(Property::DeliveryTag),
             (Self::Properties, b"delivery_info") => Part::Property(Property::DeliveryInfo),
@@ -287,11 +288,14 @@ impl Object {
         Some(match (self, name) {
             (Self::Envelope, b"headers") => (Self::Headers, Some(Part::Headers)),
             (Self::Envelope, b"properties") => (Self::Properties, Some(Part::Properties)),
-            (Self::Headers, b"headers") => (Self::NestedHeaders, None),
             (Self::Properties, b"delivery_info") => {
                 let part = Part::Property(Property::DeliveryInfo);
                 (Self::DeliveryInfo, Some(part))
             }
+            (Self::Headers, name) => match Place::within(name) {
+                Some(place) => (Self::Within(place), None),
+                None => return None,
+            },
             _ => return None,
         })
     }

@@ -10,6 +10,7 @@ use crate::config::Limits;
 use crate::hop::Evidence;
 use crate::hop::HopId;
 use crate::hop::Publication;
+use crate::hop::Scope;
 use crate::hop::Sighting;
 use crate::hop::TaskKey;
 use crate::hop::clean;
@@ -117,6 +118,10 @@ impl Requests<'_> {
             &envelope.task,
             &envelope.carrier,
             destination,
+            Scope {
+                route: &self.setup.connection.route,
+                part: self.pairing.database().of_request(),
+            },
             self.now,
             &mut self.setup.ids,
         );

@@ -5,7 +5,8 @@ use proptest::sample::Index;
 
 use tracehop::hop::Verdict;
 use tracehop::trace::TraceContext;
-use tracehop::trace::derived_span_id;
+use tracehop::trace::derived_ids;
+use tracehop::trace::w3c::OurMember;
 use tracehop::trace::w3c::format_traceparent;
 use tracehop::trace::w3c::parse_traceparent;
 
@@ -14,6 +15,7 @@ use crate::envelope::Facts;
 use crate::envelope::Json;
 use crate::envelope::Layout;
 use crate::laws::HOLD_BYTES_MAX;
+use crate::laws::NOW;
 
 /// One message, its ties to earlier ones still open.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub(super) enum Context {
     OursBefore,
     /// Of our making, for this attempt.
     OursNow,
+    /// Of our making, for another task, whose headers were copied.
+    OursCopied,
     /// A `tracestate` and no `traceparent`.
     StateAlone,
     /// Names that no worker reads.
@@ -237,6 +241,7 @@ fn context() -> impl Strategy<Value = Context> {
         2 => invalid,
         2 => Just(Context::OursBefore),
         2 => Just(Context::OursNow),
+        2 => Just(Context::OursCopied),
         1 => Just(Context::StateAlone),
         1 => Just(Context::Elsewhere),
         1 => Just(Context::Twice),
@@ -275,11 +280,16 @@ impl Message {
         let (Some(carried), Some(translated)) = (carried, self.translated()) else {
             return carried.or_else(|| self.translated());
         };
-        // On a retry Datadog's worker makes what was nested flat, and nests what is new. A
-        // context of our making for the attempt before is told by itself.
-        let is_retry = facts.retries > 0 || facts.replaced > 0;
-        let is_before = matches!(self.context, Context::OursBefore) && facts.retries > 0;
-        let is_newer = is_retry && !is_before && translated.trace_id == carried.trace_id;
+        let is_retry =
+            facts.retries > 0 || facts.replaced > 0 && facts.parent_id.as_ref() == Some(&facts.id);
+        let is_newer = match self.context {
+            // Our mark says that nothing stood beside it then.
+            Context::OursCopied => true,
+            Context::OursBefore if facts.retries > 0 => true,
+            Context::OursBefore | Context::OursNow => false,
+            // On a retry Datadog's worker makes what was nested flat, and nests what is new.
+            _ => is_retry && translated.trace_id == carried.trace_id,
+        };
         Some(if is_newer { translated } else { carried })
     }
 }
@@ -296,9 +306,22 @@ impl Context {
             true => Verdict::Restamped,
             false => Verdict::Kept,
         };
-        let ours = |attempt: u32| TraceContext {
-            span_id: derived_span_id("send", &facts.id, attempt, facts.replaced),
-            ..foreign
+        let ours = |id: &str, attempt| {
+            let (span_id, message) = derived_ids("send", id, attempt, facts.replaced);
+            let mark = OurMember {
+                span_id,
+                sent: Some(NOW),
+                message: Some(message),
+                beside: None,
+            };
+            let headers = vec![
+                (
+                    "traceparent",
+                    Json::text(format_traceparent(&TraceContext { span_id, ..foreign })),
+                ),
+                ("tracestate", Json::text(mark.lead("vendor=x"))),
+            ];
+            (headers, Some(TraceContext { span_id, ..foreign }))
         };
         match self {
             Self::Missing => (Vec::new(), Verdict::Added, None),
@@ -318,12 +341,16 @@ impl Context {
                 (headers, Verdict::Replaced, None)
             }
             Self::OursBefore if facts.retries > 0 => {
-                let before = ours(facts.retries - 1);
-                (written_by_us(&before), Verdict::Renewed, Some(before))
+                let (headers, before) = ours(&facts.id, facts.retries - 1);
+                (headers, Verdict::Renewed, before)
             }
             Self::OursBefore | Self::OursNow => {
-                let now = ours(facts.retries);
-                (written_by_us(&now), Verdict::Kept, Some(now))
+                let (headers, now) = ours(&facts.id, facts.retries);
+                (headers, Verdict::Kept, now)
+            }
+            Self::OursCopied => {
+                let (headers, of_another) = ours("another", 0);
+                (headers, Verdict::Renewed, of_another)
             }
             Self::StateAlone => {
                 let headers = vec![("tracestate", Json::text("vendor=x"))];
@@ -341,14 +368,6 @@ impl Context {
             }
         }
     }
-}
-
-fn written_by_us(context: &TraceContext) -> Vec<(&'static str, Json)> {
-    let tracestate = format!("tracehop={}-19a00000000,vendor=x", context.span_id);
-    vec![
-        ("traceparent", Json::text(format_traceparent(context))),
-        ("tracestate", Json::text(tracestate)),
-    ]
 }
 
 fn both(traceparent: Json, tracestate: &Option<Json>) -> Vec<(&'static str, Json)> {

@@ -444,7 +444,9 @@ impl Stage {
             None => self.foretold(&facts, message.protocol_1),
         };
         self.known.push(facts.id.clone());
-        self.traces.insert(facts.id.clone(), trace_id);
+        // One that the app chose is known only in the same database.
+        let found_by_id = trace_id.filter(|_| derived_trace_id(&facts.id).is_some());
+        self.traces.insert(facts.id.clone(), found_by_id);
         let publication = ExpectedPublication {
             id: facts.id,
             task: facts.name,
@@ -527,7 +529,7 @@ impl Stage {
                 .root_id
                 .as_ref()
                 .filter(|id| **id == facts.id)
-                .map(|id| derived_trace_id(id).0),
+                .and_then(|id| derived_trace_id(id)),
         }
     }
 

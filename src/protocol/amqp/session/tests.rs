@@ -5,6 +5,7 @@ use super::*;
 use crate::config::Limits;
 use crate::config::MovingAddress;
 use crate::config::Policy;
+use crate::hop::BrokerPart;
 use crate::hop::Connection;
 use crate::hop::Injector;
 use crate::hop::fixture::told;
@@ -132,7 +133,7 @@ fn stamped_fields() -> Vec<Vec<u8>> {
         "traceparent",
         &format!("00-{trace_id}-7833af78daa79777-03"),
     ));
-    fields.push(text("tracestate", "tracehop=7833af78daa79777-0"));
+    fields.push(text("tracestate", "tracehop=7833af78daa79777-0-388dfe33"));
     fields
 }
 
@@ -585,6 +586,21 @@ fn too_many_confirms_owed_are_not_waited_for() {
 }
 
 #[test]
+fn a_connection_is_known_by_the_virtual_host_that_it_opens() {
+    for (payload, part) in [
+        (&b"\x05/jobs\0\0"[..], BrokerPart::Vhost(b"/jobs")),
+        (b"\0\0\0", BrokerPart::Vhost(b"")),
+        (b"", BrokerPart::Unknown),
+    ] {
+        let mut spoken = Spoken::silent(Limits::default());
+        spoken.client(&hex("'AMQP' 00000901"));
+        spoken.client(&method(0, 10, 40, payload));
+        let connection = Arc::clone(&spoken.session.setup.connection);
+        assert_eq!(spoken.session.state.scope(&connection).part, part);
+    }
+}
+
+#[test]
 fn protocol_1_is_told_by_the_body_in_whatever_parts_it_comes() {
     let (start, end) = PROTOCOL1_BODY.split_at(20);
     let fields = [text("traceparent", "nonsense")];
@@ -601,7 +617,7 @@ fn protocol_1_is_told_by_the_body_in_whatever_parts_it_comes() {
     let arrived = whole.client(&sent);
     let seen = ["replaced 0 to celery", "0 unanswered"];
     assert_eq!(whole.seen(), seen);
-    assert_eq!(arrived.len(), sent.len() + 55 - 8 + 43);
+    assert_eq!(arrived.len(), sent.len() + 55 - 8 + 52);
 
     for pieces in [1, 3, 50] {
         let mut spoken = Spoken::new();

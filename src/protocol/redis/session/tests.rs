@@ -1,3 +1,4 @@
+mod databases;
 mod kept;
 mod refusals;
 mod stopping;
@@ -12,6 +13,7 @@ use crate::config::Rollout;
 use crate::config::Spans;
 use crate::config::Translate;
 use crate::hop::Injector;
+use crate::hop::Origin;
 use crate::hop::TaskKey;
 use crate::hop::fixture::told;
 use crate::protocol::HoldBudget;
@@ -113,7 +115,7 @@ fn a_published_task_gets_a_context_and_nothing_else_changes() {
     let sent = command(&["LPUSH", "celery", &task()]);
     let arrived = spoken.client(&sent);
     let added = format!(
-        r#""traceparent": "00-{}-7833af78daa79777-03", "tracestate": "tracehop=7833af78daa79777-0", "#,
+        r#""traceparent": "00-{}-7833af78daa79777-03", "tracestate": "tracehop=7833af78daa79777-0-388dfe33", "#,
         ID.replace('-', "")
     );
     let expected = task().replace(r#"{"task""#, &format!(r#"{{{added}"task""#));

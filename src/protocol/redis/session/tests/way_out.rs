@@ -236,7 +236,7 @@ fn context_is_added_at_delivery_where_that_is_wanted() {
     let span = delivery.judgement.context.span_id;
     // When it was sent is not known.
     let added = format!(
-        r#""traceparent": "00-{}-{span}-03", "tracestate": "tracehop={span}-0", "#,
+        r#""traceparent": "00-{}-{span}-03", "tracestate": "tracehop={span}-0-388dfe33", "#,
         ID.replace('-', "")
     );
     let expected = task().replace(r#"{"task""#, &format!(r#"{{{added}"task""#));
