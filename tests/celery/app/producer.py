@@ -18,6 +18,7 @@ from tasks import (
     QUEUE,
     add,
     app,
+    copying,
     failing,
     flaky,
     gate,
@@ -25,6 +26,7 @@ from tasks import (
     parent,
     picky,
     replaced,
+    slow_flaky,
     tally,
     told,
     total,
@@ -53,6 +55,18 @@ def broken_context(tag):
 
 def with_headers(tag, headers):
     return add.apply_async((1, 2), {"tag": tag}, headers=headers)
+
+
+def copied_headers(tag, seconds, to):
+    return copying.delay(tag=tag, seconds=seconds, queue=to)
+
+
+def slow_retry(tag, seconds):
+    return slow_flaky.delay(tag=tag, seconds=seconds)
+
+
+def chosen_id(tag, task_id):
+    return add.apply_async((1, 2), {"tag": tag}, task_id=task_id)
 
 
 def compressed_pickle(tag):

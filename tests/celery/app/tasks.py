@@ -113,6 +113,24 @@ def parent(self, x, tag):
     return x
 
 
+@app.task(bind=True, name="copying")
+def copying(self, tag, seconds, queue):
+    """Calls another task with its own headers, after a while."""
+    note(self, tag)
+    time.sleep(seconds)
+    add.apply_async((1, 2), {"tag": tag}, queue=queue, headers=self.request.headers)
+
+
+@app.task(bind=True, name="slow_flaky", max_retries=1)
+def slow_flaky(self, tag, seconds):
+    """Fails once, after a while."""
+    fails = not self.request.retries
+    note(self, tag, ends="retried" if fails else "succeeded")
+    if fails:
+        time.sleep(seconds)
+        raise self.retry(countdown=0)
+
+
 @app.task(bind=True, name="replaced")
 def replaced(self, x, tag):
     note(self, tag, ends="retried")
