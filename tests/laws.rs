@@ -72,6 +72,17 @@ proptest! {
     #![proptest_config(cases(150))]
 
     #[test]
+    fn turned_off_at_any_moment_it_changes_no_byte(
+        protocol in protocol(),
+        exchange in exchange(Policy::default()),
+        from: usize,
+        seed: u64,
+    ) {
+        let turns = laws::Cutting::Random(seed).of(&exchange.turns);
+        laws::unread_from(Rig::new(protocol), &turns, from);
+    }
+
+    #[test]
     fn before_a_stop_pops_wait_and_so_does_what_comes_behind_them(
         protocol in protocol(),
         exchange in exchange(Policy::default()),

@@ -61,6 +61,17 @@ proptest! {
     }
 
     #[test]
+    fn turned_off_at_any_moment_it_changes_no_byte(
+        protocol in protocol(),
+        exchange in exchange(),
+        from in any::<usize>(),
+        seed in any::<u64>(),
+    ) {
+        let turns = laws::Cutting::Random(seed).of(&exchange.turns);
+        laws::unread_from(rig(protocol), &turns, from);
+    }
+
+    #[test]
     fn traffic_may_be_cut_anywhere(
         protocol in protocol(),
         exchange in exchange(),

@@ -72,6 +72,9 @@ impl Reload {
             changed = taken.join(", "),
             "the configuration was read anew"
         );
+        if self.injector.is_off() {
+            tracing::warn!("policy.mode is off: all bytes pass unread, and nothing is reported");
+        }
         if !left.is_empty() {
             tracing::warn!(
                 keys = left.join(", "),

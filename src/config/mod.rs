@@ -174,6 +174,8 @@ pub struct Policy {
 pub enum Mode {
     Inject,
     Observe,
+    /// They are not even read.
+    Off,
 }
 
 /// What becomes of the address in a `MOVING` push, by which Redis leads its clients elsewhere.

@@ -157,7 +157,11 @@ impl Words for Protocol {
 
 impl Words for Mode {
     fn words() -> Vec<(&'static str, Self)> {
-        vec![("inject", Self::Inject), ("observe", Self::Observe)]
+        vec![
+            ("inject", Self::Inject),
+            ("observe", Self::Observe),
+            ("off", Self::Off),
+        ]
     }
 }
 

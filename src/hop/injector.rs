@@ -1,6 +1,8 @@
 //! Which context a message shall carry, and what its spans are.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 
@@ -48,6 +50,8 @@ use crate::trace::w3c::OurMember;
 #[derive(Debug)]
 pub struct Injector {
     choices: ArcSwap<Choices>,
+    /// The choice not to read anything; asked whenever bytes have come.
+    is_off: AtomicBool,
     spans: Spans,
     fanout_max: usize,
     memory: Memory,
@@ -139,6 +143,7 @@ impl Injector {
     #[must_use]
     pub fn choosing(choices: Choices, spans: Spans, limits: &Limits) -> Self {
         Self {
+            is_off: AtomicBool::new(choices.policy.mode == Mode::Off),
             choices: ArcSwap::from_pointee(choices),
             spans,
             fanout_max: limits.fanout_max,
@@ -160,7 +165,15 @@ impl Injector {
     /// From the next message on these choices hold, whichever session it comes by. What is
     /// remembered stays.
     pub fn choose(&self, choices: Choices) {
+        let is_off = choices.policy.mode == Mode::Off;
         self.choices.store(Arc::new(choices));
+        self.is_off.store(is_off, Ordering::Relaxed);
+    }
+
+    /// Whether bytes are to pass unread.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.is_off.load(Ordering::Relaxed)
     }
 
     /// Whether messages are edited at all, at this moment.

@@ -18,11 +18,13 @@ use tokio::io::ReadBuf;
 use tokio::time::interval;
 use tokio::time::sleep;
 
+use crate::hop::Injector;
 use crate::net::connection::Shared;
 use crate::net::drain::Signal;
 use crate::net::stream::Stream;
 use crate::net::tls;
 use crate::net::unwritten::Unwritten;
+use crate::protocol;
 use crate::protocol::Delivering;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
@@ -45,6 +47,9 @@ pub(super) struct Relay<'a> {
     buffer_bytes_max: usize,
     metrics: &'a RouteMetrics,
     sightings: &'a Sightings,
+    injector: &'a Injector,
+    /// The session reads what passes.
+    reads: bool,
     /// No new delivery begins.
     holding: bool,
     draining: bool,
@@ -118,6 +123,8 @@ impl<'a> Relay<'a> {
             buffer_bytes_max: shared.limits.buffer_bytes_max,
             metrics,
             sightings: &shared.sightings,
+            injector: &shared.injector,
+            reads: true,
             holding: false,
             draining: false,
             half_closed_max: shared.limits.half_closed_max,
@@ -192,6 +199,9 @@ impl<'a> Relay<'a> {
 
     /// At most one read from and one write to each side. Says whether anything moved.
     fn round(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        if self.reads && !self.holding && self.injector.is_off() {
+            self.stop_reading()?;
+        }
         // Asked first, so that what the session has to say about it is written below.
         let may_part = self.draining && self.ask(|session, now, out| session.part(now, out))?;
 
@@ -233,6 +243,15 @@ impl<'a> Relay<'a> {
             }
         }
         Ok(moved)
+    }
+
+    /// From here on bytes pass unread, behind what the session still holds.
+    fn stop_reading(&mut self) -> Result<(), Ending> {
+        self.reads = false;
+        self.awaits_plain_text = false;
+        self.ask(|session, now, out| session.stop_reading(now, out))?;
+        self.session = protocol::unread();
+        Ok(())
     }
 
     /// Reads once from a side that may be read, and has the session act on it.

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 
 use crate::hop::Sighting;
 use crate::protocol::Delivering;
+use crate::protocol::OFF;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Setup;
@@ -97,6 +98,17 @@ impl Session for Detecting {
     fn is_over(&self) -> bool {
         let decided = self.decided.as_ref();
         decided.is_some_and(|session| session.is_over())
+    }
+
+    fn stop_reading(&mut self, now: Timestamp, out: &mut Outbox) {
+        if let Some(session) = &mut self.decided {
+            return session.stop_reading(now, out);
+        }
+        out.to_broker.extend_from_slice(&mem::take(&mut self.held));
+        out.sightings.push(Sighting::LostSight {
+            connection: Arc::clone(&self.setup.connection),
+            why: OFF,
+        });
     }
 
     fn hold_pops(&mut self) {

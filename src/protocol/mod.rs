@@ -52,6 +52,10 @@ pub trait Session: Send {
         false
     }
 
+    /// Nothing is to be read any more: releases whatever is held, in its place, and ends what
+    /// is open as unread. From here on [`unread`] takes the place of this session.
+    fn stop_reading(&mut self, _now: Timestamp, _out: &mut Outbox) {}
+
     /// The proxy is about to stop. From here on no request leaves that takes a message and may
     /// wait for one: it is held, and with it all that the client sends behind it.
     fn hold_pops(&mut self) {}
@@ -131,6 +135,15 @@ pub struct Setup {
     pub budget: Arc<HoldBudget>,
     pub ids: IdSource,
 }
+
+/// A session that passes everything on and reads nothing.
+#[must_use]
+pub fn unread() -> Box<dyn Session> {
+    Box::new(blind::Blind)
+}
+
+/// Why a session is not read where nothing is to be read.
+const OFF: &str = "mode_off";
 
 /// A session for a new connection.
 #[must_use]

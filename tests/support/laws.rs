@@ -357,6 +357,28 @@ pub(crate) struct ExpectedPublication {
     pub(crate) answer: Answer,
 }
 
+/// Where nothing is to be read from some moment on, everything still leaves once and in its
+/// place, and nothing that was seen stays open.
+pub(crate) fn unread_from(rig: Rig, turns: &[Turn], from: usize) {
+    let rig = rig.observing();
+    let (before, after) = turns.split_at(from % (turns.len() + 1));
+    let mut session = rig.session();
+    let mut outcome = talk(&mut *session, before);
+    let mut out = Outbox::default();
+    session.stop_reading(NOW, &mut out);
+    outcome.take(&mut out);
+    let rest = talk(&mut *tracehop::protocol::unread(), after);
+    for side in [Side::Client, Side::Broker] {
+        let left = [outcome.left_for(side), rest.left_for(side)].concat();
+        assert!(left == said(turns, side.other()), "to the {side:?}");
+    }
+    for publication in &seen(&outcome.sightings).things {
+        if let Thing::Published(publication, answer) = publication {
+            assert!(answer.is_some(), "{:?} stays open", publication.hop);
+        }
+    }
+}
+
 /// Before a stop, what waits for a message is held together with all that comes behind it.
 /// What has left is the beginning of what came, whatever pieces it came in.
 pub(crate) fn holding_pops(rig: Rig, turns: &[Turn], seed: u64) {

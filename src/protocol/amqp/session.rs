@@ -12,6 +12,7 @@ use crate::hop::Receipt;
 use crate::hop::Scope;
 use crate::hop::Settlement;
 use crate::hop::Sighting;
+use crate::protocol::OFF;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Setup;
@@ -295,6 +296,11 @@ impl Session for AmqpSession {
 
     fn is_over(&self) -> bool {
         self.state.stage.is_over()
+    }
+
+    fn stop_reading(&mut self, now: Timestamp, out: &mut Outbox) {
+        self.to_broker.turn_blind(&mut out.to_broker);
+        self.lose_requests(OFF, now, out);
     }
 
     /// At a frame boundary with no answer owed and no message half sent, tells the client to

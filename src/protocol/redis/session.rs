@@ -8,6 +8,7 @@ use crate::hop::Connection;
 use crate::hop::HopId;
 use crate::hop::Sighting;
 use crate::protocol::Delivering;
+use crate::protocol::OFF;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Setup;
@@ -239,6 +240,11 @@ impl Session for RedisSession {
         } else {
             self.settle_account(now, out);
         }
+    }
+
+    fn stop_reading(&mut self, now: Timestamp, out: &mut Outbox) {
+        self.to_broker.turn_blind(&mut out.to_broker);
+        self.lose_requests(OFF, now, out);
     }
 
     fn hold_pops(&mut self) {
