@@ -140,6 +140,10 @@ impl reply::Listener for Arrivals<'_> {
         decision.stamp.is_some()
     }
 
+    fn unread(&mut self) {
+        self.leave_alone("unread_command");
+    }
+
     fn erases(&self, index: u64) -> bool {
         self.pairing.is_moving_address(index) && self.removes_moving_address()
     }

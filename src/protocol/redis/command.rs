@@ -75,8 +75,8 @@ pub(super) enum Pop<Key> {
     Named,
     /// A list's name and an array of values.
     NamedMany { waits: bool },
-    /// Something that is not read.
-    Unread,
+    /// Something that is not read: messages of other transports than Celery's.
+    Unread { waits: bool },
 }
 
 impl<Key> Pop<Key> {
@@ -84,8 +84,8 @@ impl<Key> Pop<Key> {
     pub(super) const fn waits(&self) -> bool {
         match self {
             Self::From(_) => false,
-            Self::NamedMany { waits } => *waits,
-            Self::Named | Self::Unread => true,
+            Self::NamedMany { waits } | Self::Unread { waits } => *waits,
+            Self::Named => true,
         }
     }
 }
@@ -169,8 +169,10 @@ pub(super) enum Command {
     PopNamedMany {
         waits: bool,
     },
-    /// Waits for something to take, and gets it in a form that no message of a task has.
-    PopUnread,
+    /// Takes something in a form that no message of a task has.
+    PopUnread {
+        waits: bool,
+    },
     /// May become one that does, by its options.
     ReadStreams,
     /// Removes fields of a hash.
@@ -471,7 +473,7 @@ impl Commands {
             Command::PopFrom => Request::Pop(Pop::From(&self.key)),
             Command::PopNamed => Request::Pop(Pop::Named),
             Command::PopNamedMany { waits } => Request::Pop(Pop::NamedMany { waits }),
-            Command::PopUnread => Request::Pop(Pop::Unread),
+            Command::PopUnread { waits } => Request::Pop(Pop::Unread { waits }),
             Command::Multi => Request::Multi,
             Command::Exec => Request::Exec,
             Command::Discard => Request::Discard,
@@ -562,7 +564,12 @@ impl Command {
             b"BRPOP" | b"BLPOP" => Self::PopNamed,
             b"LMPOP" => Self::PopNamedMany { waits: false },
             b"BLMPOP" => Self::PopNamedMany { waits: true },
-            b"BLMOVE" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX" | b"BZMPOP" => Self::PopUnread,
+            b"LMOVE" | b"RPOPLPUSH" | b"ZPOPMIN" | b"ZPOPMAX" | b"ZMPOP" => {
+                Self::PopUnread { waits: false }
+            }
+            b"BLMOVE" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX" | b"BZMPOP" => {
+                Self::PopUnread { waits: true }
+            }
             b"XREAD" | b"XREADGROUP" => Self::ReadStreams,
             b"HDEL" => Self::Remove,
             b"MULTI" => Self::Multi,
@@ -592,8 +599,8 @@ impl Command {
     /// The same with one of its options.
     pub(super) fn with(self, option: &[u8]) -> Self {
         match Word::of(option).as_bytes() {
-            b"BLOCK" => Self::PopUnread,
-            b"STREAMS" => Self::Other,
+            b"BLOCK" => Self::PopUnread { waits: true },
+            b"STREAMS" => Self::PopUnread { waits: false },
             _ => self,
         }
     }

@@ -114,6 +114,8 @@ enum Part {
     /// The list or the channel that the messages come from.
     Key,
     Message,
+    /// A message may stand there that is not read.
+    Unread,
     /// Where a `MOVING` push leads.
     Address,
 }
@@ -622,6 +624,7 @@ impl Pairing {
         }
         match self.part(place) {
             Part::Other => Want::Nothing,
+            Part::Unread => Want::Beginning,
             // It may turn out to be a key.
             Part::Word if self.reply.type_byte == b'*' => Want::Text(KEY_BYTES_MAX),
             Part::Word => Want::Text(WORD_BYTES_MAX),
@@ -681,6 +684,7 @@ impl Pairing {
         if place == Place::Whole {
             return match pop {
                 Some(Pop::From(_)) => Part::Message,
+                Some(Pop::Unread { .. }) => Part::Unread,
                 _ => Part::Other,
             };
         }
@@ -695,6 +699,7 @@ impl Pairing {
             (b'>', _, Place::Element(0)) => Part::Word,
             (b'>', _, Place::Element(3)) if self.is_moving() => Part::Address,
             (b'*', _, Place::Element(0)) if self.subscription_is_possible() => Part::Word,
+            (type_byte, Some(Pop::Unread { .. }), _) if type_byte != b'>' => Part::Unread,
             (b'*', Some(Pop::From(_)), Place::Element(_))
             | (b'*', Some(Pop::Named), Place::Element(1))
             | (b'*', Some(Pop::NamedMany { .. }), Place::Within(1)) => Part::Message,
@@ -723,7 +728,7 @@ impl Pending {
                 Pop::From(key) => Pop::From(key.into()),
                 Pop::Named => Pop::Named,
                 Pop::NamedMany { waits } => Pop::NamedMany { waits },
-                Pop::Unread => Pop::Unread,
+                Pop::Unread { waits } => Pop::Unread { waits },
             }),
             Request::Multi => Self::Multi,
             Request::Exec => Self::Exec,

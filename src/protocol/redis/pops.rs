@@ -103,7 +103,9 @@ fn waits<'a>(
     }
     Ok(Some(matches!(
         command,
-        Command::PopNamed | Command::PopNamedMany { waits: true } | Command::PopUnread
+        Command::PopNamed
+            | Command::PopNamedMany { waits: true }
+            | Command::PopUnread { waits: true }
     )))
 }
 

@@ -6,6 +6,8 @@
 
 use crate::protocol::patch::Patch;
 use crate::protocol::pieces::Step;
+use crate::protocol::redis::envelope::BEGINNING_BYTES;
+use crate::protocol::redis::envelope::begins_like_one;
 use crate::protocol::redis::frame::Ended;
 use crate::protocol::redis::frame::LineFinder;
 use crate::protocol::redis::frame::Nesting;
@@ -24,6 +26,7 @@ pub(super) enum Place {
     Element(u64),
     /// It is an element of this element.
     Within(u64),
+    Deeper,
 }
 
 /// What is to be seen of a bulk string.
@@ -34,6 +37,8 @@ pub(super) enum Want {
     Text(usize),
     /// A message may stand in it.
     Message,
+    /// As much of it as tells whether it may be an envelope.
+    Beginning,
 }
 
 /// Who wants to know what was read. Elements are those of the outermost value.
@@ -55,6 +60,9 @@ pub(super) trait Listener {
     /// The value that has begun last, whole. Writes into `patch` what is to change in
     /// it, and says whether anything is.
     fn value(&mut self, value: &[u8], patch: &mut Patch) -> bool;
+
+    /// A value that begins like an envelope passes unread.
+    fn unread(&mut self);
 
     /// Whether element `index` is to be replaced by a null.
     fn erases(&self, index: u64) -> bool;
@@ -193,6 +201,16 @@ impl Replies {
             _ if self.erased(listener) => whole <= ERASED_BYTES_MAX,
             Want::Nothing => false,
             Want::Text(bytes_max) => whole <= bytes_max,
+            Want::Beginning => {
+                let shown = whole.min(BEGINNING_BYTES);
+                let Some(beginning) = content.get(..shown) else {
+                    return Ok(Step::Need(head + shown));
+                };
+                if begins_like_one(beginning) {
+                    listener.unread();
+                }
+                false
+            }
             Want::Message => {
                 match value::fate(content, whole, |held| listener.may_read(whole, held)) {
                     Fate::Pass => false,
@@ -319,7 +337,7 @@ impl Replies {
             1 => Some(Place::Element(self.index)),
             // The index is already that of what follows the aggregate.
             2 => Some(Place::Within(self.index.saturating_sub(1))),
-            _ => None,
+            _ => Some(Place::Deeper),
         }
     }
 
@@ -333,7 +351,7 @@ impl Replies {
                 listener.element(index, type_byte, text);
                 self.index = index + 1;
             }
-            Some(Place::Within(_)) | None => {}
+            Some(Place::Within(_) | Place::Deeper) | None => {}
         }
     }
 

@@ -619,6 +619,41 @@ fn tasks_in_commands_that_are_not_read_are_counted() {
 }
 
 #[test]
+fn tasks_in_replies_that_are_not_read_are_counted() {
+    let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+    let task = bulk(&task());
+    let (queue, score) = (bulk("celery"), bulk("1"));
+    let stream = format!("*2\r\n{queue}*1\r\n*2\r\n{score}*2\r\n{queue}{task}");
+    for (request, reply) in [
+        (&["RPOPLPUSH", "celery", "mine"][..], task.clone()),
+        (&["BRPOPLPUSH", "celery", "mine", "0"], task.clone()),
+        (&["LMOVE", "celery", "mine", "LEFT", "LEFT"], task.clone()),
+        (&["ZPOPMIN", "celery"], format!("*2\r\n{task}{score}")),
+        (
+            &["BZMPOP", "0", "1", "celery", "MIN"],
+            format!("*2\r\n{queue}*1\r\n*2\r\n{task}{score}"),
+        ),
+        (
+            &["XREADGROUP", "GROUP", "g", "c", "STREAMS", "celery", ">"],
+            format!("*1\r\n{stream}"),
+        ),
+        (
+            &["XREAD", "BLOCK", "0", "STREAMS", "celery", "0"],
+            format!("*1\r\n{stream}"),
+        ),
+    ] {
+        let mut spoken = Spoken::new();
+        spoken.client(&command(request));
+        assert_eq!(spoken.broker(&reply), reply);
+        assert_eq!(spoken.seen(), ["left alone: unread_command"], "{request:?}");
+        // Nothing is left of it.
+        spoken.client(&command(&["GET", "a"]));
+        spoken.broker(&task);
+        assert_eq!(spoken.seen(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn names_are_cleaned_before_they_leave_the_session() {
     let mut spoken = Spoken::new();
     spoken.client(&command(&["CLIENT", "SETNAME", "web\u{9b}31m"]));
