@@ -255,13 +255,14 @@ async fn the_spans_of_a_delivery_say_how_it_waited_ran_and_ended() {
         // The message carries the parent of what received it.
         assert_eq!(ran.parent_span_id, parent.to_bytes());
         assert_eq!(ran.kind(), ProtoKind::Consumer);
-        assert_eq!(ran.start_time_unix_nano, DELIVERED.as_nanos());
+        assert_eq!(ran.start_time_unix_nano, STARTED.as_nanos());
         assert_eq!(ran.end_time_unix_nano, FINISHED.as_nanos());
         assert_eq!(ran.status.as_ref().unwrap().code(), StatusCode::Error);
         for (key, expected) in [
             ("messaging.operation.name", "process"),
             ("celery.state", "failed"),
             ("tracehop.evidence", "event"),
+            ("tracehop.begin_evidence", "event"),
             ("error.type", "failed"),
         ] {
             assert_eq!(attribute(&ran, key), Some(&text(expected)), "{key}");
@@ -890,6 +891,7 @@ fn start_with(config: &config::Telemetry, spans: config::Spans) -> Telemetry {
         // The hops of these tests were sent long ago.
         open_hop_age_max: Duration::MAX,
         delivery_age_max: Duration::MAX,
+        outcome_wait_max: Duration::MAX,
         ..config::Limits::default()
     };
     let (admin, log) = (config::Admin::default(), config::Log::default());

@@ -19,6 +19,8 @@ pub struct Told<'a> {
     pub state: TaskState,
     /// When that was by the worker's clock, in nanoseconds since the Unix epoch.
     pub at_nanos: Option<u64>,
+    /// How long the run took, by the event of its success.
+    pub runtime: Option<Duration>,
 }
 
 /// Reads a result as workers write it to a backend, in JSON. The beginning of one will do, as
@@ -43,6 +45,7 @@ pub fn read_result(text: &[u8]) -> Option<Told<'_>> {
         id,
         state: state?,
         at_nanos: None,
+        runtime: None,
     })
 }
 
@@ -82,6 +85,7 @@ fn event<'a>(scan: &mut Scan<'a>) -> Result<Option<Told<'a>>, Unreadable> {
     let mut state = None;
     let mut id = None;
     let mut at_nanos = None;
+    let mut runtime = None;
     while let Some((key, value)) = next_member(scan)? {
         if key.is("type") {
             state = value.text().and_then(|kind| state_of(EVENTS, &kind));
@@ -89,6 +93,10 @@ fn event<'a>(scan: &mut Scan<'a>) -> Result<Option<Told<'a>>, Unreadable> {
             id = id_of(&value);
         } else if key.is("timestamp") {
             at_nanos = value.float().and_then(nanos);
+        } else if key.is("runtime") {
+            runtime = value
+                .float()
+                .and_then(|took| Duration::try_from_secs_f64(took).ok());
         }
     }
     let (Some(state), Some(_)) = (state, &id) else {
@@ -98,6 +106,7 @@ fn event<'a>(scan: &mut Scan<'a>) -> Result<Option<Told<'a>>, Unreadable> {
         id,
         state,
         at_nanos,
+        runtime,
     }))
 }
 
@@ -246,6 +255,7 @@ mod tests {
             id: Some(id.into()),
             state,
             at_nanos,
+            runtime: None,
         }
     }
 
@@ -258,7 +268,10 @@ mod tests {
             read_events(BUNDLE.as_bytes()),
             [
                 told(ID, TaskState::Started, Some(1_795_332_884_500_000_000)),
-                told(ID, TaskState::Succeeded, Some(1_795_332_885_000_000_000)),
+                Told {
+                    runtime: Some(Duration::from_nanos(8_585_472)),
+                    ..told(ID, TaskState::Succeeded, Some(1_795_332_885_000_000_000))
+                },
             ]
         );
     }
@@ -424,7 +437,12 @@ mod tests {
                 .filter_map(|event| {
                     let (id, state) = expected(event, EVENTS, ["type", "uuid"])?;
                     let at = event.get("timestamp").and_then(serde_json::Value::as_f64);
-                    Some(Told { id: Some(id?.into()), state, at_nanos: at.and_then(nanos) })
+                    Some(Told {
+                        id: Some(id?.into()),
+                        state,
+                        at_nanos: at.and_then(nanos),
+                        runtime: None,
+                    })
                 })
                 .collect();
             prop_assert_eq!(read_events(text.as_bytes()), found);

@@ -106,6 +106,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(limits.open_hops_max: Count),
     key!(limits.open_hop_age_max: Time),
     key!(limits.delivery_age_max: Time),
+    key!(limits.outcome_wait_max: Time),
     key!(limits.fanout_max: Count),
     key!(limits.memory_max: Count),
     key!(limits.memory_age_max: Time),

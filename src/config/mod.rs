@@ -305,6 +305,9 @@ pub struct Limits {
     pub open_hop_age_max: Duration,
     /// How long a delivery may wait for its end, from its `eta` on where it has one.
     pub delivery_age_max: Duration,
+    /// How long a delivery waits to be told of: for its settlement; and its run, from then on,
+    /// for its end, unless workers are known to tell of those of its name.
+    pub outcome_wait_max: Duration,
     /// Members of one group that share its trace; each one beyond has a trace of its own.
     pub fanout_max: usize,
     /// Contexts remembered by task id, at most; half of them for sure. And how long.
@@ -492,6 +495,7 @@ impl Default for Limits {
             open_hops_max: 100_000,
             open_hop_age_max: Duration::from_secs(600),
             delivery_age_max: Duration::from_secs(3_600),
+            outcome_wait_max: Duration::from_secs(10),
             fanout_max: 1_000,
             memory_max: 100_000,
             memory_age_max: Duration::from_secs(3_600),

@@ -7,6 +7,7 @@ use crate::celery::TaskState;
 use crate::hop::Answer;
 use crate::hop::Connection;
 use crate::hop::Delivery;
+use crate::hop::Ends;
 use crate::hop::Evidence;
 use crate::hop::Finish;
 use crate::hop::HopId;
@@ -87,15 +88,23 @@ pub(crate) fn taken(
         eta: delivery.eta(),
         delivery: delivery.into(),
         settled: at(settled).map(|at| (Settlement::Acknowledged, at)),
-        started: at(started),
+        started: at(started).map(|at| (at, Evidence::Event)),
         finished: at(finished).map(|at| Finish {
             at,
             state: Some(TaskState::Succeeded),
             evidence: Evidence::Event,
         }),
         is_expired: false,
+        is_over: true,
+        ended: EVERY_END,
     }
 }
+
+pub(crate) const EVERY_END: Ends = Ends {
+    receive: true,
+    settlement: true,
+    process: true,
+};
 
 /// A context that was added to a message without one.
 pub(crate) fn judgement(seed: u64) -> Judgement {

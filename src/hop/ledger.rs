@@ -1,7 +1,6 @@
 //! The book of open hops.
 
 use crate::config::Limits;
-use crate::config::Spans;
 use crate::hop::Sent;
 use crate::hop::Sighting;
 use crate::hop::Taken;
@@ -9,14 +8,15 @@ use crate::hop::sent::OpenSent;
 use crate::hop::taken::OpenTaken;
 use crate::trace::Timestamp;
 
-/// A leg of a hop that has come to its end.
+/// A leg of a hop that has come to its end. A way out does so part by part.
 #[derive(Debug, PartialEq)]
 pub enum Leg {
     Sent(Sent),
     Taken(Taken),
 }
 
-/// The open legs, bounded in count and in time. Every leg that was opened ends once.
+/// The open legs, bounded in count and in time. Every leg that was opened ends once, and so
+/// does each part of a way out.
 #[derive(Debug)]
 pub struct Ledger {
     sent: OpenSent,
@@ -25,12 +25,12 @@ pub struct Ledger {
 
 impl Ledger {
     /// Keeps as much open as `limits` allow, and deliveries until their tasks have run where
-    /// `spans` tell of that.
+    /// it `follows_runs`.
     #[must_use]
-    pub fn new(limits: &Limits, spans: Spans) -> Self {
+    pub fn new(limits: &Limits, follows_runs: bool) -> Self {
         Self {
             sent: OpenSent::new(limits),
-            taken: OpenTaken::new(limits, spans),
+            taken: OpenTaken::new(limits, follows_runs),
         }
     }
 
@@ -53,7 +53,8 @@ impl Ledger {
                 at,
                 state,
                 evidence,
-            } => self.taken.tell(task, at, state, evidence, ended),
+                runtime,
+            } => self.taken.tell(task, at, state, evidence, runtime, ended),
             Sighting::Redelivered { .. }
             | Sighting::LeftAlone { .. }
             | Sighting::Redirected { .. }
@@ -70,7 +71,7 @@ impl Ledger {
     /// Ends all of them: nobody will see any longer what becomes of them.
     pub fn close(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {
         self.sent.close(now, ended);
-        self.taken.close(ended);
+        self.taken.close(now, ended);
     }
 
     /// How many publications wait for their answer.

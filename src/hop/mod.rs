@@ -13,6 +13,7 @@ mod ledger;
 mod lineage;
 mod memory;
 mod names;
+mod reports;
 mod scope;
 mod sent;
 mod sighting;
@@ -53,6 +54,7 @@ pub use sighting::Sighting;
 pub use sighting::TaskKey;
 pub use sighting::Verdict;
 pub use spans::Operation;
+pub use taken::Ends;
 pub use taken::Finish;
 pub use taken::Taken;
 

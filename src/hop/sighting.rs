@@ -37,6 +37,8 @@ pub enum Sighting {
         at: Timestamp,
         state: TaskState,
         evidence: Evidence,
+        /// How long the run took, where the worker says.
+        runtime: Option<Duration>,
     },
     /// A worker put a message back that it had taken: not a publication.
     Redelivered {
@@ -254,7 +256,7 @@ impl Settlement {
     }
 }
 
-/// What the state of a run is known by.
+/// What the beginning or the end of a run is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Evidence {
     /// The worker wrote it to the result backend.
@@ -263,8 +265,11 @@ pub enum Evidence {
     Event,
     /// The worker published the next attempt, or what takes the place of the task.
     Publication,
-    /// The worker acknowledged the message, and nothing else was to be expected.
+    /// The worker acknowledged the message, and said no more. Ahead of the end that is the
+    /// beginning.
     Acknowledgement,
+    /// The worker said at the end how long it took.
+    Runtime,
 }
 
 impl Evidence {
@@ -276,6 +281,7 @@ impl Evidence {
             Self::Event => "event",
             Self::Publication => "publication",
             Self::Acknowledgement => "acknowledgement",
+            Self::Runtime => "runtime",
         }
     }
 }

@@ -49,8 +49,8 @@ impl Leg {
             _ if !self.judgement().context.flags.is_sampled() => [None, None],
             Self::Sent(sent) => [wanted.send.then_some(Operation::Send(sent)), None],
             Self::Taken(taken) => [
-                wanted.receive.then_some(Operation::Receive(taken)),
-                wanted.process.then_some(Operation::Process(taken)),
+                (wanted.receive && taken.ended.receive).then_some(Operation::Receive(taken)),
+                (wanted.process && taken.ended.process).then_some(Operation::Process(taken)),
             ],
         };
         operations.into_iter().flatten()
@@ -122,8 +122,7 @@ impl Taken {
             .into_iter()
             .flatten(),
         );
-        let settlement = self.settled.map_or("unknown", |(how, _)| how.word());
-        attributes.push(("tracehop.settlement", settlement.into()));
+        attributes.push(("tracehop.settlement", self.settlement().into()));
         if let Some((_, at)) = self.settled {
             attributes.push(("tracehop.hold_ms", millis(at.since(delivery.at))));
         }
@@ -139,24 +138,28 @@ impl Taken {
         }
     }
 
-    /// From the delivery to the end of the run.
+    /// From the beginning of the run to its end; where one of them is not known, no more than
+    /// a moment.
     fn process_span(&self) -> Span<'_> {
         let delivery = &self.delivery;
         let judgement = &delivery.judgement;
         let mut attributes = self.attributes("process");
-        let end = match self.finished {
-            Some(finish) => {
-                let state = finish.state.map_or("unknown", TaskState::word);
-                attributes.push(("celery.state", state.into()));
-                attributes.push(("tracehop.evidence", finish.evidence.word().into()));
-                finish.at
-            }
-            None => self.settled.map_or(delivery.at, |(_, at)| at),
-        };
+        let state = self.finished.and_then(|finish| finish.state);
+        let state = state.map_or("unknown", TaskState::word);
+        attributes.push(("celery.state", state.into()));
+        let evidence = self.finished.map(|finish| finish.evidence.word().into());
+        attributes.extend(evidence.map(|word| ("tracehop.evidence", word)));
+        let began = self.began();
+        let word = began.map_or("unknown", |(_, evidence)| evidence.word());
+        attributes.push(("tracehop.begin_evidence", word.into()));
         attributes.extend(
             self.prefetched()
                 .map(|prefetched| ("tracehop.prefetch_ms", millis(prefetched))),
         );
+        let settled = self.settled.map(|(_, at)| at);
+        let finished = self.finished.map(|finish| finish.at);
+        let end = finished.or(settled).unwrap_or(delivery.at);
+        let start = began.map_or(end, |(at, _)| at);
         // What the message carries when it is delivered is what the run follows from.
         let parent = match judgement.parent {
             Some(parent) if !judgement.verdict.is_written() => parent,
@@ -171,7 +174,7 @@ impl Taken {
             name: ["process ", &delivery.destination],
             kind: SpanKind::Consumer,
             parent: Some(parent),
-            start: delivery.at,
+            start,
             end,
             events: self.events(),
             ..span(judgement, attributes, self.error())
@@ -202,7 +205,7 @@ impl Taken {
             .filter(|(how, _)| *how != Settlement::Automatic);
         let mut events: Vec<Event> = [
             due.map(|at| Event { name: "due", at }),
-            self.started.map(|at| Event {
+            self.started.map(|(at, _)| Event {
                 name: "started",
                 at,
             }),
@@ -229,7 +232,9 @@ impl Taken {
         }
     }
 
-    fn abandonment(&self) -> Option<(&'static str, &'static str)> {
+    /// What went wrong with the delivery itself.
+    #[must_use]
+    pub fn abandonment(&self) -> Option<(&'static str, &'static str)> {
         match self.settled {
             Some((Settlement::Abandoned, _)) => Some((
                 "connection_lost",
@@ -358,10 +363,12 @@ mod tests {
 
     use super::*;
     use crate::hop::Answer;
+    use crate::hop::Ends;
     use crate::hop::Evidence;
     use crate::hop::Finish;
     use crate::hop::Passage;
     use crate::hop::Verdict;
+    use crate::hop::fixture::EVERY_END;
     use crate::hop::fixture::delivery;
     use crate::hop::fixture::publication;
     use crate::trace::IdSource;
@@ -459,6 +466,8 @@ mod tests {
             started: None,
             finished: None,
             is_expired: false,
+            is_over: true,
+            ended: EVERY_END,
         };
         change(&mut taken);
         taken
@@ -493,7 +502,10 @@ mod tests {
 
     #[test]
     fn where_the_sending_is_unknown_the_span_is_the_moment_of_delivery() {
-        let taken = taken(|taken| Arc::make_mut(&mut taken.delivery).sent = None);
+        let taken = taken(|taken| {
+            Arc::make_mut(&mut taken.delivery).sent = None;
+            taken.is_expired = true;
+        });
         let span = taken.receive_span();
         assert_eq!((span.start, span.end), (seconds(3), seconds(3)));
         assert_eq!(value(&span, "tracehop.dwell_ms"), None);
@@ -509,18 +521,22 @@ mod tests {
         };
         let mut taken = taken(|taken| {
             taken.eta = Some(seconds(4));
-            taken.started = Some(seconds(6));
+            taken.started = Some((seconds(6), Evidence::Event));
             taken.settled = Some((Settlement::Acknowledged, seconds(5)));
             taken.finished = Some(finish(TaskState::Succeeded));
         });
         let span = taken.process_span();
         assert_eq!(span.name.concat(), "process celery");
-        assert_eq!((span.start, span.end), (seconds(3), seconds(9)));
+        assert_eq!((span.start, span.end), (seconds(6), seconds(9)));
         assert_eq!(span.kind, SpanKind::Consumer);
         assert_eq!(span.context.span_id, taken.delivery.process);
         assert_eq!(span.parent, taken.delivery.judgement.parent);
         assert_eq!(value(&span, "celery.state"), Some("succeeded".into()));
         assert_eq!(value(&span, "tracehop.evidence"), Some("event".into()));
+        assert_eq!(
+            value(&span, "tracehop.begin_evidence"),
+            Some("event".into())
+        );
         assert_eq!(value(&span, "tracehop.prefetch_ms"), Some(2000.into()));
         assert_eq!(span.error, None);
         let events: Vec<_> = span.events.iter().map(|event| event.name).collect();
@@ -535,6 +551,49 @@ mod tests {
         let span = taken.process_span();
         assert_eq!(value(&span, "error.type"), Some("failed".into()));
         assert!(span.error.is_some());
+    }
+
+    #[test]
+    fn a_run_of_which_the_beginning_is_unknown_has_no_duration_and_says_so() {
+        let taken = taken(|taken| {
+            taken.settled = Some((Settlement::Acknowledged, seconds(9)));
+            taken.finished = Some(Finish {
+                at: seconds(8),
+                state: Some(TaskState::Succeeded),
+                evidence: Evidence::Result,
+            });
+        });
+        let span = taken.process_span();
+        assert_eq!((span.start, span.end), (seconds(8), seconds(8)));
+        assert_eq!(value(&span, "celery.state"), Some("succeeded".into()));
+        let unknown = Some("unknown".into());
+        assert_eq!(value(&span, "tracehop.begin_evidence"), unknown);
+        assert_eq!(value(&span, "tracehop.prefetch_ms"), None);
+    }
+
+    #[test]
+    fn a_delivery_that_is_not_settled_yet_is_pending() {
+        let taken = taken(|taken| {
+            taken.is_over = false;
+            taken.ended = Ends {
+                receive: true,
+                ..Ends::default()
+            };
+        });
+        let span = taken.receive_span();
+        assert_eq!(value(&span, "tracehop.settlement"), Some("pending".into()));
+        assert_eq!(value(&span, "tracehop.hold_ms"), None);
+        assert_eq!(span.error, None);
+        let leg = Leg::Taken(taken);
+        let wanted = Spans {
+            process: true,
+            ..Spans::default()
+        };
+        let operations = leg.operations(wanted);
+        let names: Vec<_> = operations
+            .map(|operation| operation.span().name.concat())
+            .collect();
+        assert_eq!(names, ["receive celery"]);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use foldhash::HashMap;
 
 use crate::celery::TaskState;
 use crate::config::Limits;
-use crate::config::Spans;
 use crate::hop::Delivery;
 use crate::hop::Evidence;
 use crate::hop::KeptTask;
@@ -17,20 +16,45 @@ use crate::hop::Publication;
 use crate::hop::Receipt;
 use crate::hop::Settlement;
 use crate::hop::TaskKey;
+use crate::hop::reports::Reports;
 use crate::trace::Timestamp;
 
-/// The way out: a delivery, and what became of it.
-#[derive(Debug, PartialEq)]
+/// The way out: a delivery, and what has become of it so far.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
     pub delivery: Arc<Delivery>,
     /// When the task is to run, if not at once.
     pub eta: Option<Timestamp>,
     pub settled: Option<(Settlement, Timestamp)>,
-    /// When its run began, where the worker has told.
-    pub started: Option<Timestamp>,
+    /// When its run began and what that is known by, where the worker has told.
+    pub started: Option<(Timestamp, Evidence)>,
     pub finished: Option<Finish>,
     /// It was open for too long, too many were, or the proxy was stopped.
     pub is_expired: bool,
+    /// Nothing more is to be expected of it.
+    pub is_over: bool,
+    /// Which parts of it have just come to their end. Each of them does so once.
+    pub ended: Ends,
+}
+
+/// The parts of a way out, which end apart from each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// The delivery can be told of: it is settled, or that takes too long.
+    pub receive: bool,
+    pub settlement: bool,
+    /// The run of its task, where runs are followed.
+    pub process: bool,
+}
+
+impl Ends {
+    const fn and(self, more: Self) -> Self {
+        Self {
+            receive: self.receive || more.receive,
+            settlement: self.settlement || more.settlement,
+            process: self.process || more.process,
+        }
+    }
 }
 
 /// How the run of a task came to its end.
@@ -53,29 +77,67 @@ impl Taken {
         self.eta.unwrap_or_default().since(self.delivery.at)
     }
 
-    /// How long the worker had it, and could have run it, before it did; `None` where that
-    /// is not known. An acknowledgement ahead of the end comes when the run begins.
+    /// When its run began, and what that is known by. Where the worker does not tell, an
+    /// acknowledgement ahead of the end does: it comes when the run begins.
     #[must_use]
-    pub fn prefetched(&self) -> Option<Duration> {
+    pub fn began(&self) -> Option<(Timestamp, Evidence)> {
         let acknowledged = match (self.settled, self.finished) {
-            (Some((Settlement::Acknowledged, at)), Some(finish)) if at < finish.at => Some(at),
+            (Some((Settlement::Acknowledged, at)), Some(finish)) if at < finish.at => {
+                Some((at, Evidence::Acknowledgement))
+            }
             _ => None,
         };
-        Some(self.started.or(acknowledged)?.since(self.ready()))
+        self.started.or(acknowledged)
     }
 
-    /// How long the task ran; `None` where no worker has told of its end. Where none has told
-    /// of its beginning it counts from when it could have begun.
+    /// How long the worker had it, and could have run it, before it did; `None` where that
+    /// is not known.
+    #[must_use]
+    pub fn prefetched(&self) -> Option<Duration> {
+        let (began, _) = self.began()?;
+        Some(began.since(self.ready()))
+    }
+
+    /// How long the task ran; `None` where it is not known when it began, or how it ended.
     #[must_use]
     pub fn ran(&self) -> Option<Duration> {
         let finish = self.finished.filter(|finish| finish.state.is_some())?;
-        let held = finish.at.since(self.ready());
-        Some(held.saturating_sub(self.prefetched().unwrap_or_default()))
+        let (began, _) = self.began()?;
+        Some(finish.at.since(began))
+    }
+
+    /// How it was settled, as far as is known.
+    #[must_use]
+    pub fn settlement(&self) -> &'static str {
+        match self.settled {
+            Some((settlement, _)) => settlement.word(),
+            None if self.is_expired => "unknown",
+            None => "pending",
+        }
     }
 
     /// It is not the first attempt, and was seen to be sent.
     fn is_known_retry(&self) -> bool {
         self.delivery.is_seen_sent && attempt(&self.delivery.task) > (0, 0)
+    }
+
+    /// Whether what somebody tells of the end of a run may be meant for this one. Events come
+    /// later than what else tells of the same end, and say more.
+    fn is_open_to(&self, evidence: Evidence) -> bool {
+        self.finished
+            .is_none_or(|finish| evidence == Evidence::Event && finish.evidence != Evidence::Event)
+    }
+
+    /// How its run has ended where nobody has told: by what the worker said of the message.
+    fn finish_unseen(&self) -> Option<Finish> {
+        match self.settled? {
+            (Settlement::Automatic | Settlement::Abandoned, _) => None,
+            (_, at) => Some(Finish {
+                at,
+                state: None,
+                evidence: Evidence::Acknowledgement,
+            }),
+        }
     }
 
     /// When it could have begun to run.
@@ -95,38 +157,48 @@ const fn attempt(task: &KeptTask) -> (u32, u32) {
 /// Several can have the same receipt, or be of the same task: the oldest one is meant.
 #[derive(Debug)]
 pub(super) struct OpenTaken {
-    open: HashMap<u64, Taken>,
+    open: HashMap<u64, Open>,
     /// The number of the next one.
     next: u64,
-    /// When each will have been open for too long.
-    deadlines: BTreeSet<(Timestamp, u64)>,
+    /// When each is to be looked at again.
+    wakes: BTreeSet<(Timestamp, u64)>,
     /// Those that are not settled.
     receipts: BTreeSet<(Receipt, u64)>,
-    /// Those of whose run the end is not known.
+    /// Those whose run is not over.
     tasks: BTreeSet<(TaskKey, u64)>,
     open_max: usize,
     age_max: Duration,
+    outcome_wait_max: Duration,
     follows_runs: bool,
     /// Workers have told of runs by events.
     events_come: bool,
-    /// Tasks of whose runs nobody tells the end, by name, each with the one delivery that is
-    /// waited for all the same: a worker that died says nothing either, and those after it may.
-    silent: HashMap<Box<str>, Option<u64>>,
+    reports: Reports,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Open {
+    taken: Taken,
+    /// The parts that have ended.
+    ended: Ends,
+    /// When it is to be looked at again.
+    wake: Timestamp,
 }
 
 impl OpenTaken {
-    pub(super) fn new(limits: &Limits, spans: Spans) -> Self {
+    pub(super) fn new(limits: &Limits, follows_runs: bool) -> Self {
         Self {
             open: HashMap::default(),
             next: 0,
-            deadlines: BTreeSet::new(),
+            wakes: BTreeSet::new(),
             receipts: BTreeSet::new(),
             tasks: BTreeSet::new(),
             open_max: limits.open_hops_max,
             age_max: limits.delivery_age_max,
-            follows_runs: spans.process,
+            outcome_wait_max: limits.outcome_wait_max,
+            follows_runs,
             events_come: false,
-            silent: HashMap::default(),
+            reports: Reports::default(),
         }
     }
 
@@ -138,8 +210,11 @@ impl OpenTaken {
     #[cfg(test)]
     pub(super) fn is_consistent(&self) -> bool {
         let is_open = |number: &u64| self.open.contains_key(number);
-        self.deadlines.len() == self.open.len()
-            && self.deadlines.iter().all(|(_, number)| is_open(number))
+        let wakes = |(wake, number): &(Timestamp, u64)| {
+            self.open.get(number).is_some_and(|it| it.wake == *wake)
+        };
+        self.wakes.len() == self.open.len()
+            && self.wakes.iter().all(wakes)
             && self.receipts.iter().all(|(_, number)| is_open(number))
             && self.tasks.iter().all(|(_, number)| is_open(number))
     }
@@ -156,24 +231,30 @@ impl OpenTaken {
             started: None,
             finished: None,
             is_expired: false,
+            is_over: false,
+            ended: Ends::default(),
         };
         let number = self.next;
         self.next += 1;
-        if let Some(waited_for @ None) = self.silent.get_mut(taken.delivery.task.name()) {
-            *waited_for = Some(number);
-        }
-        if self.is_over(number, &taken) {
-            return self.end(taken, ended);
-        }
-        self.deadlines.insert((self.deadline(&taken), number));
+        let wake = self.age_end(&taken);
+        self.wakes.insert((wake, number));
         self.receipts
             .extend(taken.delivery.receipt.map(|receipt| (receipt, number)));
         if self.follows_runs {
             self.tasks.insert((taken.task(), number));
         }
-        self.open.insert(number, taken);
-        while self.open.len() > self.open_max {
-            self.expire_next(ended);
+        let open = Open {
+            taken,
+            ended: Ends::default(),
+            wake,
+        };
+        self.open.insert(number, open);
+        self.look(number, at, ended);
+        while self.open.len() > self.open_max
+            && let Some(&(_, last)) = self.wakes.last()
+        {
+            // It has been told of for the most part.
+            self.give_up(last, at, ended);
         }
     }
 
@@ -189,10 +270,10 @@ impl OpenTaken {
             return;
         };
         self.receipts.remove(&(receipt, number));
-        if let Some(taken) = self.open.get_mut(&number) {
-            taken.settled = Some((settlement, at));
+        if let Some(open) = self.open.get_mut(&number) {
+            open.taken.settled = Some((settlement, at));
         }
-        self.end_if_over(number, ended);
+        self.look(number, at, ended);
     }
 
     pub(super) fn tell(
@@ -201,34 +282,48 @@ impl OpenTaken {
         at: Timestamp,
         state: TaskState,
         evidence: Evidence,
+        runtime: Option<Duration>,
         ended: &mut Vec<Leg>,
     ) {
         self.events_come |= evidence == Evidence::Event;
         let run = match state {
             // Where the next attempt was seen to be sent, that has told of it already.
-            TaskState::Retried => self.oldest_run(task, |taken| !taken.is_known_retry()),
+            TaskState::Retried => self.oldest_run(task, |taken| {
+                !taken.is_known_retry() && taken.is_open_to(evidence)
+            }),
             TaskState::Started => self.oldest_run(task, |_| true),
-            _ => self.run_of_last_attempt(task),
+            _ => self.run_of_last_attempt(task, evidence),
         };
-        let Some(taken) = run.and_then(|number| self.open.get_mut(&number)) else {
+        let Some(number) = run else {
+            if state != TaskState::Started {
+                self.reports.told_late(task);
+            }
             return;
         };
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
+        let taken = &mut open.taken;
         let delivered = taken.delivery.at;
         if state == TaskState::Started {
             // Events are late: one of a moment before is of the attempt before.
             if evidence == Evidence::Result || at >= delivered {
-                taken.started.get_or_insert_with(|| at.max(delivered));
+                taken.started.get_or_insert((at.max(delivered), evidence));
             }
             return;
         }
-        self.silent.remove(taken.delivery.task.name());
+        self.reports.told(taken.delivery.task.name());
+        // The clock of a worker is another than ours.
+        let at = at.max(delivered.after(runtime.unwrap_or_default()));
+        if let Some(runtime) = runtime {
+            taken.started = Some((at.before(runtime), Evidence::Runtime));
+        }
         let finish = Finish {
-            // The clock of a worker is another than ours.
-            at: at.max(delivered),
+            at,
             state: Some(state),
             evidence,
         };
-        self.finish(run, finish, ended);
+        self.finish(number, finish, ended);
     }
 
     /// A worker sends the next attempt of a task, or what takes its place: by that the run of
@@ -238,20 +333,24 @@ impl OpenTaken {
         if attempt(&by.task) == (0, 0) {
             return;
         }
-        let is_before = |taken: &Taken| attempt(&taken.delivery.task) < attempt(&by.task);
-        let run = self.oldest_run(by.task.key, is_before);
-        let finish = Finish {
-            at: by.at,
-            state: Some(TaskState::Retried),
-            evidence: Evidence::Publication,
+        let is_before = |taken: &Taken| {
+            attempt(&taken.delivery.task) < attempt(&by.task)
+                && taken.is_open_to(Evidence::Publication)
         };
-        self.finish(run, finish, ended);
+        if let Some(number) = self.oldest_run(by.task.key, is_before) {
+            let finish = Finish {
+                at: by.at,
+                state: Some(TaskState::Retried),
+                evidence: Evidence::Publication,
+            };
+            self.finish(number, finish, ended);
+        }
     }
 
-    /// The runs of a task of which the end is not known, the oldest first.
+    /// The runs of a task that are not over, the oldest first.
     fn runs(&self, task: TaskKey) -> impl Iterator<Item = (u64, &Taken)> {
         let numbers = self.tasks.range((task, 0)..=(task, u64::MAX));
-        numbers.filter_map(|(_, number)| Some((*number, self.open.get(number)?)))
+        numbers.filter_map(|(_, number)| Some((*number, &self.open.get(number)?.taken)))
     }
 
     fn oldest_run(&self, task: TaskKey, is_meant: impl Fn(&Taken) -> bool) -> Option<u64> {
@@ -259,123 +358,157 @@ impl OpenTaken {
         runs.next().map(|(number, _)| number)
     }
 
-    fn run_of_last_attempt(&self, task: TaskKey) -> Option<u64> {
+    fn run_of_last_attempt(&self, task: TaskKey, told_by: Evidence) -> Option<u64> {
         let last = |(number, taken): &(u64, &Taken)| {
             (attempt(&taken.delivery.task), std::cmp::Reverse(*number))
         };
-        self.runs(task).max_by_key(last).map(|(number, _)| number)
+        let runs = self.runs(task);
+        runs.filter(|(_, taken)| taken.is_open_to(told_by))
+            .max_by_key(last)
+            .map(|(number, _)| number)
     }
 
-    fn finish(&mut self, run: Option<u64>, finish: Finish, ended: &mut Vec<Leg>) {
-        if let Some(number) = run
-            && let Some(taken) = self.open.get_mut(&number)
-        {
-            taken.finished = Some(finish);
-            self.tasks.remove(&(taken.task(), number));
-            self.end_if_over(number, ended);
+    fn finish(&mut self, number: u64, finish: Finish, ended: &mut Vec<Leg>) {
+        if let Some(open) = self.open.get_mut(&number) {
+            open.taken.finished = Some(finish);
+            self.look(number, finish.at, ended);
         }
     }
 
+    /// Ends what has been waited for long enough.
     pub(super) fn expire(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {
-        while self
-            .deadlines
-            .first()
-            .is_some_and(|(deadline, _)| *deadline < now)
+        while let Some(&(wake, number)) = self.wakes.first()
+            && wake < now
         {
-            self.expire_next(ended);
+            let is_too_old = |open: &Open| self.age_end(&open.taken) < now;
+            if self.open.get(&number).is_some_and(is_too_old) {
+                self.give_up(number, now, ended);
+            } else {
+                self.look(number, now, ended);
+            }
         }
     }
 
-    pub(super) fn close(&mut self, ended: &mut Vec<Leg>) {
-        while !self.open.is_empty() {
-            self.expire_next(ended);
+    pub(super) fn close(&mut self, now: Timestamp, ended: &mut Vec<Leg>) {
+        while let Some(&(_, number)) = self.wakes.first() {
+            self.give_up(number, now, ended);
         }
     }
 
-    /// Ends the one that would be open for too long before all others.
-    fn expire_next(&mut self, ended: &mut Vec<Leg>) {
-        let Some((_, number)) = self.deadlines.pop_first() else {
+    /// Ends what of a delivery is over by `now`, and sees to the rest later.
+    fn look(&mut self, number: u64, now: Timestamp, ended: &mut Vec<Leg>) {
+        let Some(open) = self.open.get(&number) else {
             return;
         };
-        if let Some(mut taken) = self.remove(number) {
-            taken.is_expired = true;
-            // Of a broadcast, only the first worker to end it may write a result.
-            let is_silent = taken.settled.is_some()
-                && taken.finished.is_none()
-                && !taken.delivery.passage.broadcast;
-            if is_silent && self.silent.len() < SILENT_MAX {
-                let name = taken.delivery.task.name();
-                self.silent.entry(name.into()).or_default();
+        let taken = &open.taken;
+        let settled = taken.settled.map(|(_, at)| at);
+        let too_long = taken.delivery.at.after(self.outcome_wait_max);
+        let ends = [
+            Some(settled.unwrap_or(too_long)).filter(|_| !open.ended.receive),
+            settled.filter(|_| !open.ended.settlement),
+            self.run_end(taken).filter(|_| !open.ended.process),
+        ];
+        let [receive, settlement, process] = ends.map(|end| end.is_some_and(|at| at <= now));
+        let later = ends.into_iter().flatten().filter(|at| *at > now).min();
+        let wake = self.age_end(taken);
+        let wake = later.map_or(wake, |later| later.min(wake));
+        let before = (open.wake, number);
+        if wake != open.wake {
+            self.wakes.remove(&before);
+            self.wakes.insert((wake, number));
+        }
+        if let Some(open) = self.open.get_mut(&number) {
+            open.wake = wake;
+        }
+        let parts = Ends {
+            receive,
+            settlement,
+            process,
+        };
+        if parts != Ends::default() {
+            self.end(number, parts, now, ended);
+        }
+    }
+
+    /// From when on nothing more is to be expected of a run; `None`: that is not in sight.
+    fn run_end(&self, taken: &Taken) -> Option<Timestamp> {
+        let at_once = Some(Timestamp::default());
+        let (settlement, settled) = match (taken.finished, taken.settled) {
+            _ if !self.follows_runs => return None,
+            // An event of the same end says more, and comes later.
+            (Some(finish), _) if self.events_come && finish.evidence != Evidence::Event => {
+                return Some(finish.at.after(self.outcome_wait_max));
             }
-            self.end(taken, ended);
+            (Some(_), _) => return at_once,
+            (None, None) => return None,
+            (None, Some(settled)) => settled,
+        };
+        let (task, passage) = (&taken.delivery.task, &taken.delivery.passage);
+        match settlement {
+            Settlement::Acknowledged | Settlement::Automatic => {}
+            _ => return at_once,
         }
-    }
-
-    fn end_if_over(&mut self, number: u64, ended: &mut Vec<Leg>) {
-        if self
-            .open
-            .get(&number)
-            .is_some_and(|taken| self.is_over(number, taken))
-            && let Some(taken) = self.remove(number)
-        {
-            self.end(taken, ended);
+        if task.ignores_result && !self.events_come {
+            return at_once;
         }
-    }
-
-    /// Whether nothing more is to be expected of a delivery.
-    fn is_over(&self, number: u64, taken: &Taken) -> bool {
-        match taken.settled {
-            None => false,
-            Some((Settlement::Acknowledged | Settlement::Automatic, _)) => {
-                !self.follows_runs || taken.finished.is_some() || self.is_silent(number, taken)
-            }
-            Some(_) => true,
+        // Of a broadcast, only the first worker to end it writes a result.
+        let may_be_told = self.events_come || !passage.broadcast;
+        if may_be_told && self.reports.are_told(task.name()) {
+            return None;
         }
+        Some(settled.max(taken.ready()).after(self.outcome_wait_max))
     }
 
-    /// Whether nobody will tell how the run has ended.
-    fn is_silent(&self, number: u64, taken: &Taken) -> bool {
-        let task = &taken.delivery.task;
-        let waited_for = self.silent.get(task.name());
-        task.ignores_result && !self.events_come
-            || waited_for.is_some_and(|waited_for| *waited_for != Some(number))
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Taken> {
-        let taken = self.open.remove(&number)?;
-        self.deadlines.remove(&(self.deadline(&taken), number));
-        if let (None, Some(receipt)) = (taken.settled, taken.delivery.receipt) {
+    /// Gives up waiting for the parts of a delivery that have not ended.
+    fn give_up(&mut self, number: u64, now: Timestamp, ended: &mut Vec<Leg>) {
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
+        open.taken.is_expired = true;
+        let parts = Ends {
+            receive: !open.ended.receive,
+            settlement: !open.ended.settlement,
+            process: self.follows_runs && !open.ended.process,
+        };
+        if let (None, Some(receipt)) = (open.taken.settled, open.taken.delivery.receipt) {
             self.receipts.remove(&(receipt, number));
         }
-        if taken.finished.is_none() {
+        self.end(number, parts, now, ended);
+    }
+
+    /// Tells of the end of these parts of a delivery.
+    fn end(&mut self, number: u64, parts: Ends, now: Timestamp, ended: &mut Vec<Leg>) {
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
+        let taken = &mut open.taken;
+        if parts.process {
             self.tasks.remove(&(taken.task(), number));
+            if taken.finished.is_none() {
+                taken.finished = taken.finish_unseen();
+                if !taken.delivery.passage.broadcast {
+                    let name = taken.delivery.task.name();
+                    let until = now.after(self.age_max);
+                    self.reports.missed(name, taken.task(), now, until);
+                }
+            }
         }
-        if let Some(waited_for) = self.silent.get_mut(taken.delivery.task.name())
-            && *waited_for == Some(number)
-        {
-            *waited_for = None;
+        open.ended = open.ended.and(parts);
+        taken.ended = parts;
+        let all = Ends {
+            receive: true,
+            settlement: true,
+            process: self.follows_runs,
+        };
+        if open.ended != all {
+            return ended.push(Leg::Taken(taken.clone()));
         }
-        Some(taken)
+        taken.is_over = true;
+        self.wakes.remove(&(open.wake, number));
+        ended.extend(self.open.remove(&number).map(|open| Leg::Taken(open.taken)));
     }
 
-    fn end(&self, mut taken: Taken, ended: &mut Vec<Leg>) {
-        if self.follows_runs
-            && taken.finished.is_none()
-            && let Some((_, at)) = taken.settled
-        {
-            taken.finished = Some(Finish {
-                at,
-                state: None,
-                evidence: Evidence::Acknowledgement,
-            });
-        }
-        ended.push(Leg::Taken(taken));
-    }
-
-    fn deadline(&self, taken: &Taken) -> Timestamp {
+    fn age_end(&self, taken: &Taken) -> Timestamp {
         taken.ready().after(self.age_max)
     }
 }
-
-/// Of how many tasks it is known that nobody tells of the end of their runs.
-const SILENT_MAX: usize = 10_000;

@@ -57,7 +57,7 @@ impl Books {
             health: Health::default(),
             is_watched,
             log: SightingLog::new(repeat_interval),
-            ledger: Ledger::new(limits, spans),
+            ledger: Ledger::new(limits, spans.process),
             senders: Known::default(),
             takers: Known::default(),
         }

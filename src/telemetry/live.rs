@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::hop::Ends;
 use crate::hop::Leg;
 use crate::hop::Origin;
 use crate::hop::Quality;
@@ -42,9 +43,9 @@ impl Live {
     /// Tells those who listen of legs.
     pub(super) fn ended(&self, legs: &[Leg]) {
         if self.hops.receiver_count() > 0 {
-            for leg in legs {
+            for hop in legs.iter().flat_map(Hop::of) {
                 // Whoever listened a moment ago may be gone.
-                let _ = self.hops.send(Arc::new(Hop::of(leg)));
+                let _ = self.hops.send(Arc::new(hop));
             }
         }
     }
@@ -113,7 +114,7 @@ impl Listener {
     }
 }
 
-/// One leg that has come to its end.
+/// One leg that has come to its end, or the run of its task.
 #[derive(Debug, Serialize)]
 pub struct Hop {
     at: Timestamp,
@@ -146,14 +147,26 @@ enum End {
         worker: Box<str>,
         settlement: &'static str,
     },
+    Process {
+        worker: Box<str>,
+    },
 }
 
 impl Hop {
-    fn of(leg: &Leg) -> Self {
-        match leg {
-            Leg::Sent(sent) => Self::of_sent(sent),
-            Leg::Taken(taken) => Self::of_taken(taken),
-        }
+    fn of(leg: &Leg) -> impl Iterator<Item = Self> {
+        let hops = match leg {
+            Leg::Sent(sent) => [Some(Self::of_sent(sent)), None],
+            Leg::Taken(taken) => {
+                let Ends {
+                    receive, process, ..
+                } = taken.ended;
+                [
+                    receive.then(|| Self::of_receive(taken)),
+                    process.then(|| Self::of_process(taken)),
+                ]
+            }
+        };
+        hops.into_iter().flatten()
     }
 
     fn of_sent(sent: &Sent) -> Self {
@@ -181,13 +194,11 @@ impl Hop {
         }
     }
 
-    fn of_taken(taken: &Taken) -> Self {
+    fn of_receive(taken: &Taken) -> Self {
         let delivery = &taken.delivery;
         let (task, judgement) = (&delivery.task, &delivery.judgement);
-        let settled = taken.settled.map(|(_, at)| at);
-        let finished = taken.finished.map(|finish| finish.at);
         Self {
-            at: settled.max(finished).unwrap_or(delivery.at),
+            at: taken.settled.map_or(delivery.at, |(_, at)| at),
             trace_id: judgement.context.trace_id,
             task: shown(task.name()),
             task_id: shown(task.id()),
@@ -195,16 +206,32 @@ impl Hop {
             queue: shown(&delivery.destination),
             system: delivery.system,
             dwell_ms: delivery.dwell().map(Millis),
-            run_ms: taken.ran().map(Millis),
-            state: taken.finished.and_then(|finish| finish.state),
+            run_ms: None,
+            state: None,
             verdict: judgement.verdict,
             quality: judgement.quality,
             origin: judgement.origin,
-            error: taken.error().map(|(_, words)| shown(words)),
+            error: taken.abandonment().map(|(_, words)| shown(words)),
             end: End::Receive {
                 worker: shown(worker(delivery)),
-                settlement: taken.settled.map_or("unknown", |(how, _)| how.word()),
+                settlement: taken.settlement(),
             },
+        }
+    }
+
+    fn of_process(taken: &Taken) -> Self {
+        let finished = taken.finished.map(|finish| finish.at);
+        let received = Self::of_receive(taken);
+        Self {
+            at: finished.unwrap_or(received.at),
+            dwell_ms: None,
+            run_ms: taken.ran().map(Millis),
+            state: taken.finished.and_then(|finish| finish.state),
+            error: taken.error().map(|(_, words)| shown(words)),
+            end: End::Process {
+                worker: shown(worker(&taken.delivery)),
+            },
+            ..received
         }
     }
 }

@@ -91,7 +91,10 @@ def every_run_is_told_with_its_end(journey, server):
             said = span.attributes
             assert span.kind == "CONSUMER" and span.name == f"process {run['queue']}"
             assert (span.trace_id, span.parent_id) == (send.trace_id, carried(send))
-            assert span.start == receive.end and seconds(span.start) <= run["at"]
+            assert span.start >= receive.end
+            # Without a beginning it is no more than a moment.
+            if said["tracehop.begin_evidence"] == "unknown":
+                assert span.end - span.start <= 1000
             ends = run["ends"]
             if ends is None:
                 continue  # it writes no result, and may be acknowledged at any time

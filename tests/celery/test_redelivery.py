@@ -80,7 +80,7 @@ def test_followed_to_its_end_a_task_of_a_killed_worker_is_one_trace_with_both_ru
         judge(cast, first)
         for send in cast.sends():
             receives, runs = cast.deliveries(send, 2), cast.way_out("process", send, 2)
-            assert [run.start for run in runs] == [receive.end for receive in receives]
+            assert all(run.start >= receive.end for run, receive in zip(runs, receives, strict=True))
             for run in runs:
                 assert (run.trace_id, run.parent_id) == (send.trace_id, carried(send))
             told = [(run.attributes["celery.state"], run.error) for run in runs]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness import eventually
-from laws import milliseconds, seconds
+from laws import due, milliseconds, seconds
 from stage import Mode, legs, new_tag
 
 PLAIN = Mode()
@@ -80,6 +80,61 @@ def test_events_tell_of_what_has_no_result(watching):
     assert told(watching, ignored) == ("acknowledged", "succeeded", "event")
 
 
+def test_a_run_begins_when_it_does_and_not_when_its_message_is_delivered(watching):
+    """The event of a success tells how long it took: its ETA is no part of that."""
+    watching.worker(PLAIN).ready()
+    tag = new_tag()
+    answer = watching.producer(PLAIN).order("countdown", tag, seconds=3)
+    receive, process = way_out(watching, answer["id"])
+    (run,) = watching.notes.runs(tag)
+    assert process.attributes["tracehop.begin_evidence"] == "runtime"
+    assert process.start >= due(run) and seconds(process.end) >= run["at"]
+    eta_wait = receive.attributes["tracehop.eta_wait_ms"]
+    assert eta_wait == milliseconds(due(run) - receive.end)
+    ran = watching.hop.metric("tracehop_process_duration_seconds_sum", task="add")
+    processes = legs(watching.receiver.spans(), "process")
+    ran_by_spans = sum(span.end - span.start for span in processes)
+    assert abs(ran - seconds(ran_by_spans)) < 0.001, "the metric says the same"
+
+
+@pytest.fixture(scope="module")
+def impatient(stage):
+    """A stage whose proxy waits a second for outcomes, and whose worker has no result backend."""
+    limit = {"TRACEHOP_LIMITS_OUTCOME_WAIT_MAX": "1s"}
+    with stage.beside("impatient", TRACEHOP_SPANS_PROCESS="true", **limit) as impatient:
+        env = impatient.env(PLAIN, False) | {"RESULTS": "disabled://"}
+        with impatient.new_worker("plain", env) as worker, impatient.new_producer("plain", env) as producer:
+            worker.ready()
+            yield impatient, producer
+
+
+def test_what_nobody_tells_of_a_run_ends_soon_as_what_it_is(impatient):
+    stage, producer = impatient
+    ids = [producer.order("delay", new_tag(), wait=False)["id"] for _ in range(10)]
+    for task_id in ids:
+        assert told(stage, task_id) == ("acknowledged", "unknown", "acknowledgement")
+    for process in legs(stage.receiver.spans(), "process", set(ids)):
+        assert process.attributes["tracehop.begin_evidence"] == "unknown"
+        assert "tracehop.expired" not in process.attributes
+    eventually(lambda: stage.hop.metric("tracehop_open_deliveries") == 0, "nothing is open")
+
+
+def test_a_delivery_is_told_of_as_pending_when_its_settlement_takes_long(impatient):
+    stage, producer = impatient
+    tag = new_tag()
+    # It is acknowledged when it has run.
+    task_id = producer.order("hold", tag, wait=False)["id"]
+    assert stage.receiver.wait(lambda spans: legs(spans, "receive", {task_id}), 30)
+    assert legs(stage.receiver.spans(), "process", {task_id}) == []
+    stage.notes.client.set(f"release:{tag}", "now")
+    receive, process = way_out(stage, task_id)
+    assert receive.attributes["tracehop.settlement"] == "pending" and not receive.error
+    # Its end is all that is known of it.
+    assert process.attributes["tracehop.begin_evidence"] == "unknown"
+    counted = lambda: stage.hop.metric("tracehop_settlements_total", settlement="acknowledged")  # noqa: E731
+    eventually(lambda: counted() == stage.hop.metric("tracehop_deliveries_total"), "its settlement counts")
+
+
 def test_waiting_for_a_worker_waiting_at_it_and_running_are_told_apart(following):
     """Of the four tasks that the worker may have at a time it runs two."""
     stage, server = following, following.server
@@ -106,16 +161,18 @@ def test_waiting_for_a_worker_waiting_at_it_and_running_are_told_apart(following
     for answer in runs:
         receive, process = way_out(stage, answer["id"])
         assert seconds(process.end) >= released_at
-        assert "tracehop.prefetch_ms" not in receive.attributes, "nobody has told when it began"
+        assert process.attributes["tracehop.begin_evidence"] == "unknown", "nobody has told when it began"
+        assert "tracehop.prefetch_ms" not in process.attributes
     for answer in at_worker:
         receive, process = way_out(stage, answer["id"])
         assert answer["asked_at"] <= seconds(receive.start) <= seconds(receive.end) <= taken_by
-        for span in (receive, process):
-            held = span.attributes["tracehop.prefetch_ms"]
+        for span, attribute in (receive, "tracehop.hold_ms"), (process, "tracehop.prefetch_ms"):
+            held = span.attributes[attribute]
             assert int((released_at - taken_by) * 1000) <= held
             assert held <= (begun_by - answer["asked_at"]) * 1000
-        assert seconds(process.end) >= begun_by
+        assert process.attributes["tracehop.begin_evidence"] == "acknowledgement"
+        assert released_at <= seconds(process.start) <= begun_by <= seconds(process.end)
     receive, process = way_out(stage, in_queue["id"])
     assert seconds(receive.end) >= released_at
     assert receive.attributes["tracehop.dwell_ms"] == milliseconds(receive.end - receive.start)
-    assert process.start == receive.end
+    assert process.start >= receive.end

@@ -125,6 +125,7 @@ impl Page {
         let limits = config::Limits {
             open_hop_age_max: Duration::MAX,
             delivery_age_max: Duration::MAX,
+            outcome_wait_max: Duration::MAX,
             ..limits
         };
         let telemetry = telemetry(&limits, &config);

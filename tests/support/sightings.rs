@@ -122,6 +122,7 @@ pub(crate) fn told(number: u64, at: Timestamp, state: TaskState) -> Sighting {
         at,
         state,
         evidence: Evidence::Event,
+        runtime: None,
     }
 }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::celery::TaskState;
 use crate::hop::Answer;
+use crate::hop::Ends;
 use crate::hop::Evidence;
 use crate::hop::Finish;
 use crate::hop::HopId;
@@ -26,13 +27,20 @@ fn ledger(max: usize, age: u64, follows_runs: bool) -> Ledger {
         open_hops_max: max,
         open_hop_age_max: Duration::from_nanos(age),
         delivery_age_max: Duration::from_nanos(age),
+        outcome_wait_max: Duration::MAX,
         ..Limits::default()
     };
-    let spans = Spans {
-        process: follows_runs,
-        ..Spans::default()
+    Ledger::new(&limits, follows_runs)
+}
+
+/// One that waits up to 10 nanoseconds for outcomes, and follows runs.
+fn impatient() -> Ledger {
+    let limits = Limits {
+        delivery_age_max: Duration::from_nanos(1_000),
+        outcome_wait_max: Duration::from_nanos(10),
+        ..Limits::default()
     };
-    Ledger::new(&limits, spans)
+    Ledger::new(&limits, true)
 }
 
 fn answered(number: u64) -> Sighting {
@@ -61,6 +69,28 @@ fn told(id: &str, at: u64, state: TaskState) -> Sighting {
         at: nanos(at),
         state,
         evidence: Evidence::Result,
+        runtime: None,
+    }
+}
+
+fn event(id: &str, at: u64, state: TaskState) -> Sighting {
+    Sighting::Told {
+        task: TaskKey::of(id),
+        at: nanos(at),
+        state,
+        evidence: Evidence::Event,
+        runtime: None,
+    }
+}
+
+/// The event of a success after a run of so many nanoseconds.
+fn succeeded_after(id: &str, runtime: u64, at: u64) -> Sighting {
+    Sighting::Told {
+        task: TaskKey::of(id),
+        at: nanos(at),
+        state: TaskState::Succeeded,
+        evidence: Evidence::Event,
+        runtime: Some(Duration::from_nanos(runtime)),
     }
 }
 
@@ -168,6 +198,7 @@ fn a_delivery_ends_with_its_settlement_where_runs_are_not_followed() {
         assert_eq!((ledger.taken_count(), ended.len()), (0, 1));
         assert_eq!(taken(&ended[0]).settled, Some((settlement, nanos(8))));
         assert_eq!(taken(&ended[0]).finished, None);
+        assert!(taken(&ended[0]).is_over);
     }
 }
 
@@ -181,24 +212,41 @@ fn a_delivery_that_nobody_acknowledges_ends_at_once() {
     );
     // Its run has yet to end.
     let mut following = ledger(10, 1_000, true);
-    assert_eq!(book(&mut following, [unacknowledged()]).len(), 0);
+    let ended = book(&mut following, [unacknowledged()]);
+    assert_eq!(parts(&ended), ["receive"]);
     let ended = book(&mut following, [told("a", 6, TaskState::Failed)]);
     let finish = taken(&ended[0]).finished.unwrap();
     assert_eq!(finish.state, Some(TaskState::Failed));
 }
 
+/// Which spans are due of deliveries.
+fn parts(ended: &[Leg]) -> Vec<&'static str> {
+    let parts = ended.iter().flat_map(|leg| {
+        let Ends {
+            receive, process, ..
+        } = taken(leg).ended;
+        [receive.then_some("receive"), process.then_some("process")]
+    });
+    parts.flatten().collect()
+}
+
 #[test]
-fn a_followed_delivery_ends_when_it_is_settled_and_its_run_is_over_in_either_order() {
+fn a_delivery_is_told_of_when_it_is_settled_and_its_run_when_that_is_over_in_either_order() {
     let acknowledged = || settled(1, 7, Settlement::Acknowledged);
     let succeeded = || told("a", 8, TaskState::Succeeded);
-    for end in [[acknowledged(), succeeded()], [succeeded(), acknowledged()]] {
+    for (end, order) in [
+        ([acknowledged(), succeeded()], ["receive", "process"]),
+        ([succeeded(), acknowledged()], ["process", "receive"]),
+    ] {
         let mut ledger = ledger(10, 1_000, true);
         let begin = [delivered("a", 1, 5), told("a", 6, TaskState::Started)];
         assert_eq!(book(&mut ledger, begin).len(), 0);
         let ended = book(&mut ledger, end);
-        assert_eq!((ledger.taken_count(), ended.len()), (0, 1));
-        let taken = taken(&ended[0]);
-        assert_eq!(taken.started, Some(nanos(6)));
+        assert_eq!(parts(&ended), order);
+        assert_eq!((ledger.taken_count(), ended.len()), (0, 2));
+        assert!(!taken(&ended[0]).is_over && taken(&ended[1]).is_over);
+        let taken = taken(&ended[1]);
+        assert_eq!(taken.began(), Some((nanos(6), Evidence::Result)));
         assert_eq!(taken.prefetched(), Some(Duration::from_nanos(1)));
         let finish = Finish {
             at: nanos(8),
@@ -208,6 +256,110 @@ fn a_followed_delivery_ends_when_it_is_settled_and_its_run_is_over_in_either_ord
         assert_eq!(taken.finished, Some(finish));
         assert!(!taken.is_expired);
     }
+}
+
+#[test]
+fn a_delivery_whose_settlement_takes_long_is_told_of_as_pending_and_its_settlement_once_it_comes() {
+    let mut ledger = impatient();
+    let mut ended = book(&mut ledger, [delivered("a", 1, 5)]);
+    ledger.expire(nanos(15), &mut ended);
+    assert_eq!(ended, []);
+    ledger.expire(nanos(16), &mut ended);
+    assert_eq!(parts(&ended), ["receive"]);
+    assert!(!taken(&ended[0]).ended.settlement);
+    assert_eq!(taken(&ended[0]).settlement(), "pending");
+    // With `acks_late`.
+    let ended = book(
+        &mut ledger,
+        [
+            told("a", 60, TaskState::Succeeded),
+            settled(1, 61, Settlement::Acknowledged),
+        ],
+    );
+    assert_eq!(parts(&ended), ["process"]);
+    assert!(!taken(&ended[0]).ended.settlement && taken(&ended[1]).ended.settlement);
+    assert_eq!(taken(&ended[1]).settlement(), "acknowledged");
+    assert_eq!(ledger.taken_count(), 0);
+}
+
+#[test]
+fn a_run_begins_by_what_tells_most_of_its_beginning() {
+    let deliver = || delivered("a", 1, 5);
+    let acknowledged = |at| settled(1, at, Settlement::Acknowledged);
+    let started = || event("a", 50, TaskState::Started);
+    let result = |state| told("a", 90, state);
+    let succeeded = TaskState::Succeeded;
+    for (sightings, expected) in [
+        // It says how long it took: until 92, when the event was made.
+        (
+            vec![
+                deliver(),
+                acknowledged(40),
+                started(),
+                succeeded_after("a", 30, 92),
+            ],
+            Some((62, Evidence::Runtime)),
+        ),
+        // That is waited for, as a result comes before it.
+        (
+            vec![
+                deliver(),
+                started(),
+                result(succeeded),
+                succeeded_after("a", 30, 92),
+                acknowledged(95),
+            ],
+            Some((62, Evidence::Runtime)),
+        ),
+        (
+            vec![
+                deliver(),
+                started(),
+                acknowledged(60),
+                event("a", 92, TaskState::Failed),
+            ],
+            Some((50, Evidence::Event)),
+        ),
+        (
+            vec![
+                deliver(),
+                result(TaskState::Started),
+                acknowledged(95),
+                result(succeeded),
+            ],
+            Some((90, Evidence::Result)),
+        ),
+        (
+            vec![deliver(), acknowledged(40), result(succeeded)],
+            Some((40, Evidence::Acknowledgement)),
+        ),
+        // The acknowledgement came at the end; when it began nobody has told.
+        (vec![deliver(), result(succeeded), acknowledged(95)], None),
+    ] {
+        let ended = book(&mut ledger(10, 1_000, true), sightings);
+        let run = ended.iter().map(taken).find(|taken| taken.ended.process);
+        let began = expected.map(|(at, evidence)| (nanos(at), evidence));
+        let run = run.unwrap();
+        assert_eq!(run.began(), began);
+        let end = run.finished.unwrap().at;
+        assert_eq!(run.ran(), began.map(|(at, _)| end.since(at)));
+    }
+}
+
+#[test]
+fn how_long_a_run_took_does_not_depend_on_the_clock_of_its_worker() {
+    // It is late by 100 nanoseconds: by it, the task ran before it was delivered.
+    let ended = book(
+        &mut ledger(10, 1_000, true),
+        [
+            delivered("a", 1, 200),
+            settled(1, 210, Settlement::Acknowledged),
+            succeeded_after("a", 30, 140),
+        ],
+    );
+    let run = taken(&ended[1]);
+    assert_eq!(run.ran(), Some(Duration::from_nanos(30)));
+    assert!(run.began().unwrap().0 >= nanos(200));
 }
 
 #[test]
@@ -221,7 +373,8 @@ fn an_acknowledgement_ahead_of_the_end_tells_when_the_run_began() {
                 told("a", 8, TaskState::Succeeded),
             ],
         );
-        assert_eq!(taken(&ended[0]).prefetched(), expected);
+        let run = ended.iter().map(taken).find(|taken| taken.ended.process);
+        assert_eq!(run.unwrap().prefetched(), expected);
     }
 }
 
@@ -238,9 +391,12 @@ fn of_several_deliveries_the_oldest_is_meant() {
             told("a", 9, TaskState::Succeeded),
         ],
     );
-    let seen: Vec<_> = ended
+    let settled = ended
         .iter()
-        .map(|leg| (taken(leg).delivery.at, taken(leg).settled.unwrap().0))
+        .map(taken)
+        .filter(|taken| taken.ended.settlement);
+    let seen: Vec<_> = settled
+        .map(|taken| (taken.delivery.at, taken.settled.unwrap().0))
         .collect();
     assert_eq!(
         seen,
@@ -263,6 +419,8 @@ fn what_is_open_at_the_end_has_ended_as_far_as_it_was_seen() {
             delivered("b", 2, 7),
         ],
     );
+    assert_eq!(parts(&ended), ["receive"]);
+    ended.clear();
     ledger.close(nanos(8), &mut ended);
     assert_eq!((ledger.sent_count(), ledger.taken_count()), (0, 0));
     let [publication, run, delivery] = &ended[..] else {
@@ -292,54 +450,84 @@ fn a_delivery_is_not_given_up_before_it_was_due() {
     assert_eq!(taken(&ended[0]).eta_wait(), Duration::from_secs(10));
 }
 
-#[test]
-fn where_nobody_tells_of_the_end_the_acknowledgement_has_to_do() {
-    let acknowledged = |number| {
-        [
-            delivered("a", number, 5),
-            settled(number, 6, Settlement::Acknowledged),
-        ]
-    };
-    let by_acknowledgement = Finish {
-        at: nanos(6),
-        state: None,
-        evidence: Evidence::Acknowledgement,
-    };
-    // It is learnt from the first one, which is waited for in vain, and unlearnt.
-    let mut following = ledger(10, 1_000, true);
-    let mut ended = book(&mut following, acknowledged(1));
-    assert_eq!(ended.len(), 0);
-    following.expire(nanos(2_000), &mut ended);
-    assert!(taken(&ended[0]).is_expired);
-    assert_eq!(taken(&ended[0]).finished, Some(by_acknowledgement));
-    // One at a time is waited for all the same: perhaps it was its worker that died.
-    assert_eq!(book(&mut following, acknowledged(2)).len(), 0);
-    let ended = book(&mut following, acknowledged(3));
-    assert_eq!(taken(&ended[0]).finished, Some(by_acknowledgement));
-    assert!(!taken(&ended[0]).is_expired);
-    let ended = book(&mut following, [told("a", 7, TaskState::Succeeded)]);
-    let state = taken(&ended[0]).finished.unwrap().state;
-    assert_eq!(state, Some(TaskState::Succeeded));
-    assert_eq!(book(&mut following, acknowledged(4)).len(), 0);
-    assert_eq!(book(&mut following, acknowledged(5)).len(), 0);
+const BY_ACKNOWLEDGEMENT: Finish = Finish {
+    at: Timestamp::from_nanos(6),
+    state: None,
+    evidence: Evidence::Acknowledgement,
+};
 
-    // Nor is it silence that of a broadcast no second result comes.
+fn acknowledged(number: u64) -> [Sighting; 2] {
+    [
+        delivered("a", number, 5),
+        settled(number, 6, Settlement::Acknowledged),
+    ]
+}
+
+#[test]
+fn where_nobody_tells_of_the_end_the_acknowledgement_has_to_do_soon() {
+    let mut ledger = impatient();
+    for number in 1..4 {
+        let mut ended = book(&mut ledger, acknowledged(number));
+        assert_eq!(parts(&ended), ["receive"]);
+        ledger.expire(nanos(16), &mut ended);
+        assert_eq!(ended.len(), 1);
+        ledger.expire(nanos(17), &mut ended);
+        assert_eq!(parts(&ended), ["receive", "process"]);
+        assert_eq!(taken(&ended[1]).finished, Some(BY_ACKNOWLEDGEMENT));
+        assert!(!taken(&ended[1]).is_expired);
+        assert_eq!(ledger.taken_count(), 0);
+    }
+    // The first one just took longer than that.
+    let late = told("a", 18, TaskState::Succeeded);
+    assert_eq!(book(&mut ledger, [late]), []);
+    let mut ended = book(&mut ledger, acknowledged(4));
+    ledger.expire(nanos(1_000), &mut ended);
+    assert_eq!(parts(&ended), ["receive"]);
+    let ended = book(&mut ledger, [told("a", 1_001, TaskState::Succeeded)]);
+    let finish = taken(&ended[0]).finished.unwrap();
+    assert_eq!(finish.state, Some(TaskState::Succeeded));
+}
+
+#[test]
+fn where_ends_are_told_they_are_waited_for_until_the_age_limit() {
+    let mut ledger = impatient();
+    book(&mut ledger, acknowledged(1));
+    book(&mut ledger, [told("a", 7, TaskState::Succeeded)]);
+    // The worker of this one crashed.
+    let mut ended = book(&mut ledger, acknowledged(2));
+    ledger.expire(nanos(1_005), &mut ended);
+    assert_eq!(parts(&ended), ["receive"]);
+    ledger.expire(nanos(1_006), &mut ended);
+    assert_eq!(parts(&ended), ["receive", "process"]);
+    assert_eq!(taken(&ended[1]).finished, Some(BY_ACKNOWLEDGEMENT));
+    assert!(taken(&ended[1]).is_expired);
+}
+
+#[test]
+fn of_a_broadcast_no_more_than_one_result_is_waited_for() {
+    let mut ledger = impatient();
     let broadcast = |number| {
-        let mut delivery = delivery("c", Some(Receipt::numbered(1, number)), 5);
+        let mut delivery = delivery("a", Some(Receipt::numbered(1, number)), 5);
         delivery.passage.broadcast = true;
         [
             Sighting::Delivered(delivery.into()),
             settled(number, 6, Settlement::Acknowledged),
         ]
     };
-    let mut following = ledger(10, 1_000, true);
-    let mut ended = book(&mut following, broadcast(1));
-    following.expire(nanos(2_000), &mut ended);
-    assert!(taken(&ended[0]).is_expired);
-    assert_eq!(book(&mut following, acknowledged(2)).len(), 0);
-    assert_eq!(book(&mut following, acknowledged(3)).len(), 0);
+    book(&mut ledger, broadcast(1));
+    book(&mut ledger, broadcast(2));
+    let mut ended = book(&mut ledger, [told("a", 7, TaskState::Succeeded)]);
+    ledger.expire(nanos(17), &mut ended);
+    assert_eq!(parts(&ended), ["process", "process"]);
+    assert_eq!(taken(&ended[1]).finished, Some(BY_ACKNOWLEDGEMENT));
+    // Nothing follows from it for others of its name.
+    book(&mut ledger, acknowledged(3));
+    ledger.expire(nanos(100), &mut ended);
+    assert_eq!(ledger.taken_count(), 1);
+}
 
-    // A task that writes no result tells only by events.
+#[test]
+fn a_task_that_writes_no_result_tells_only_by_events() {
     let without_result = || {
         let mut delivery = delivery("b", Some(Receipt::numbered(1, 1)), 5);
         delivery.task.ignores_result = true;
@@ -348,16 +536,34 @@ fn where_nobody_tells_of_the_end_the_acknowledgement_has_to_do() {
             settled(1, 6, Settlement::Acknowledged),
         ]
     };
-    let mut following = ledger(10, 1_000, true);
-    assert_eq!(book(&mut following, without_result()).len(), 1);
-    let event = Sighting::Told {
-        task: TaskKey::of("c"),
-        at: nanos(7),
-        state: TaskState::Started,
-        evidence: Evidence::Event,
-    };
-    book(&mut following, [event]);
-    assert_eq!(book(&mut following, without_result()).len(), 0);
+    let mut ledger = ledger(10, 1_000, true);
+    let ended = book(&mut ledger, without_result());
+    assert_eq!(parts(&ended), ["receive", "process"]);
+    assert_eq!(ended.len(), 1);
+    book(&mut ledger, [event("c", 7, TaskState::Started)]);
+    let ended = book(&mut ledger, without_result());
+    assert_eq!(parts(&ended), ["receive"]);
+}
+
+#[test]
+fn of_too_many_those_that_wait_longest_for_what_is_next_are_given_up() {
+    let mut ledger = ledger(2, 1_000, false);
+    let mut due_late = delivery("a", Some(Receipt::numbered(1, 1)), 5);
+    due_late
+        .task
+        .edit(|it| it.eta = Some("1970-01-01T00:00:10Z".into()));
+    let ended = book(
+        &mut ledger,
+        [
+            Sighting::Delivered(due_late.into()),
+            delivered("b", 2, 6),
+            delivered("c", 3, 7),
+        ],
+    );
+    assert_eq!(ended.len(), 1);
+    assert_eq!(taken(&ended[0]).delivery.task.id(), "a");
+    assert!(taken(&ended[0]).is_expired);
+    assert_eq!(taken(&ended[0]).settlement(), "unknown");
 }
 
 /// The delivery of a later attempt, of which the publication was seen.
@@ -377,8 +583,8 @@ fn published_again(id: &'static str, (retries, replaced): (u32, u32), at: u64) -
 }
 
 fn finishes(ended: &[Leg]) -> Vec<(Timestamp, Option<TaskState>, Evidence)> {
-    let finishes = ended.iter().map(|leg| taken(leg).finished.unwrap());
-    finishes
+    let runs = ended.iter().map(taken).filter(|taken| taken.ended.process);
+    runs.map(|taken| taken.finished.unwrap())
         .map(|finish| (finish.at, finish.state, finish.evidence))
         .collect()
 }
@@ -431,33 +637,27 @@ fn where_it_was_sent_unseen_results_tell_of_the_oldest_retry_and_of_the_last_end
     assert_eq!(
         finishes(&ended),
         [
-            (nanos(8), Some(TaskState::Retried), Evidence::Result),
             (nanos(7), Some(TaskState::Succeeded), Evidence::Result),
+            (nanos(8), Some(TaskState::Retried), Evidence::Result),
         ]
     );
 }
 
 #[test]
 fn late_events_of_an_attempt_are_not_taken_for_those_of_the_next_one() {
-    let event = |at, state| Sighting::Told {
-        task: TaskKey::of("a"),
-        at: nanos(at),
-        state,
-        evidence: Evidence::Event,
-    };
     let mut following = ledger(10, 1_000, true);
     let ended = book(
         &mut following,
         [
             delivered_again("a", (1, 0), 8),
-            event(6, TaskState::Started),
-            event(9, TaskState::Retried),
+            event("a", 6, TaskState::Started),
+            event("a", 9, TaskState::Retried),
             settled(2, 10, Settlement::Acknowledged),
-            event(11, TaskState::Started),
-            event(12, TaskState::Succeeded),
+            event("a", 11, TaskState::Started),
+            event("a", 12, TaskState::Succeeded),
         ],
     );
-    assert_eq!(taken(&ended[0]).started, Some(nanos(11)));
+    assert_eq!(taken(&ended[1]).began(), Some((nanos(11), Evidence::Event)));
     assert_eq!(
         finishes(&ended),
         [(nanos(12), Some(TaskState::Succeeded), Evidence::Event)]
@@ -546,8 +746,16 @@ proptest! {
     fn every_leg_ends_once_and_what_is_kept_is_bounded(
         chances in chances(),
         follows_runs in any::<bool>(),
+        wait in prop::sample::select(vec![0_u64, 10, 200]),
     ) {
-        let mut ledger = ledger(8, 100, follows_runs);
+        let limits = Limits {
+            open_hops_max: 8,
+            open_hop_age_max: Duration::from_nanos(100),
+            delivery_age_max: Duration::from_nanos(100),
+            outcome_wait_max: Duration::from_nanos(wait),
+            ..Limits::default()
+        };
+        let mut ledger = Ledger::new(&limits, follows_runs);
         let mut ended = Vec::new();
         let mut now = 1;
         let mut published = HashSet::new();
@@ -570,6 +778,7 @@ proptest! {
                     at: nanos(now),
                     state,
                     evidence,
+                    runtime: (evidence == Evidence::Event).then_some(Duration::from_nanos(20)),
                 },
                 Chance::TimePasses(nanos_passed) => {
                     now += nanos_passed;
@@ -587,15 +796,22 @@ proptest! {
         prop_assert!(ledger.is_consistent());
 
         let mut ends: HashMap<u64, usize> = HashMap::new();
-        let mut taken = 0_usize;
+        let mut parts = [0_usize; 4];
         for leg in &ended {
             match leg {
                 Leg::Sent(sent) => *ends.entry(sent.publication.hop.number).or_default() += 1,
-                Leg::Taken(_) => taken += 1,
+                Leg::Taken(taken) => {
+                    let Ends { receive, settlement, process } = taken.ended;
+                    let over = [taken.is_over, receive, settlement, process];
+                    for (count, is_over) in parts.iter_mut().zip(over) {
+                        *count += usize::from(is_over);
+                    }
+                }
             }
         }
         prop_assert!(ends.values().all(|count| *count == 1));
         prop_assert_eq!(ends.len(), published.len());
-        prop_assert_eq!(taken, deliveries);
+        let runs = if follows_runs { deliveries } else { 0 };
+        prop_assert_eq!(parts, [deliveries, deliveries, deliveries, runs]);
     }
 }

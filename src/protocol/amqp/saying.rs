@@ -121,6 +121,7 @@ fn sighting(id: &str, at: Timestamp, told: &Told<'_>, evidence: Evidence) -> Sig
         at,
         state: told.state,
         evidence,
+        runtime: told.runtime,
     }
 }
 

@@ -167,6 +167,7 @@ impl Requests<'_> {
                 at: at.min(self.now),
                 state: told.state,
                 evidence: Evidence::Event,
+                runtime: told.runtime,
             });
         }
     }
@@ -216,6 +217,7 @@ impl command::Listener for Requests<'_> {
                 at: self.now,
                 state: told.state,
                 evidence: Evidence::Result,
+                runtime: None,
             });
         }
     }

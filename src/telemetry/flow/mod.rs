@@ -210,7 +210,7 @@ impl Book {
     }
 
     fn taken(&mut self, taken: &Taken, way: TakenWay) {
-        let Some(finish) = taken.finished else {
+        let Some(finish) = taken.finished.filter(|_| taken.ended.process) else {
             return;
         };
         let receives = self.receives.at(way.place);

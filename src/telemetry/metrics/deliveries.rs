@@ -129,8 +129,17 @@ impl DeliveryMetrics {
         }
     }
 
-    /// Counts a delivery that has come to its end.
+    /// Counts what of a delivery has come to its end.
     pub(super) fn ended(&self, taken: &Taken, counters: &mut TakenCounters) {
+        if taken.ended.settlement {
+            self.settled(taken, counters);
+        }
+        if taken.ended.process {
+            self.processed(taken, counters);
+        }
+    }
+
+    fn settled(&self, taken: &Taken, counters: &mut TakenCounters) {
         let labels = &counters.labels;
         let settlement = taken.settled.map(|(how, _)| how);
         let settlements = counters.settlements.get(settlement, || {
@@ -141,6 +150,10 @@ impl DeliveryMetrics {
             })
         });
         settlements.inc();
+    }
+
+    fn processed(&self, taken: &Taken, counters: &mut TakenCounters) {
+        let labels = &counters.labels;
         let trace = TraceLabel::of(&taken.delivery.judgement.context);
         if let Some(prefetched) = taken.prefetched() {
             let find = || self.prefetch.get_or_create_owned(labels);
@@ -332,18 +345,21 @@ mod tests {
         let at = |seconds| Some(seconds * SECOND);
         for (settled, started, prefetched, ran) in [
             // The worker told of the beginning.
-            (at(120), at(110), Some(10.0), 10.0),
+            (at(120), at(110), Some(10.0), Some(10.0)),
             // It acknowledged first; so it began then.
-            (at(115), None, Some(15.0), 5.0),
-            // It acknowledged at the end.
-            (at(121), None, None, 20.0),
+            (at(115), None, Some(15.0), Some(5.0)),
+            // It acknowledged at the end: when it began nobody knows.
+            (at(121), None, None, None),
         ] {
             let metrics = Metrics::default();
             let taken = fixture::taken(delivery(Passage::default()), settled, started, at(120));
             metrics.ended(&Leg::Taken(taken));
             let labels = "system=\"some-broker\",task=\"app.add\",state=\"succeeded\"";
-            let sum = format!("tracehop_process_duration_seconds_sum{{{labels}}} {ran:?}");
-            assert_tells(&metrics, &[&sum]);
+            let duration = "tracehop_process_duration_seconds_sum";
+            match ran {
+                None => refute_tells(&metrics, duration),
+                Some(sum) => assert_tells(&metrics, &[&format!("{duration}{{{labels}}} {sum:?}")]),
+            }
             let prefetch = "tracehop_prefetch_seconds_sum";
             match prefetched {
                 None => refute_tells(&metrics, prefetch),

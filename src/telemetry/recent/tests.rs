@@ -8,7 +8,6 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
-use crate::config::Spans;
 use crate::hop::Answer;
 use crate::hop::Delivery;
 use crate::hop::Evidence;
@@ -691,6 +690,7 @@ fn book(recent: &RecentTraces, ledger: &mut Ledger, chance: Chance) -> Vec<Leg> 
             at: at(50),
             state,
             evidence: Evidence::Event,
+            runtime: None,
         },
         Chance::Expired { seconds } => {
             ledger.expire(at(seconds), &mut ended);
@@ -710,8 +710,7 @@ proptest! {
         process in any::<bool>(),
     ) {
         let recent = recent(traces_max, tasks_max);
-        let spans = Spans { process, ..Spans::default() };
-        let mut ledger = Ledger::new(&Limits::default(), spans);
+        let mut ledger = Ledger::new(&Limits::default(), process);
         for chance in chances {
             recent.ended(&book(&recent, &mut ledger, chance));
             prop_assert!(recent.book().is_consistent());

@@ -397,11 +397,11 @@ impl Delivered {
     }
 
     fn end(&mut self, taken: &Taken) {
-        self.is_over = true;
+        self.is_over = taken.is_over;
         self.is_expired = taken.is_expired;
         self.prefetched = taken.prefetched();
         self.ran = taken.ran();
-        self.started_at = taken.started;
+        self.started_at = taken.started.map(|(at, _)| at);
         self.settled = taken.settled;
         self.finished = taken.finished;
     }
