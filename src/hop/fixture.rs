@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::celery::Task;
 use crate::celery::TaskState;
+use crate::hop::Announcement;
 use crate::hop::Answer;
 use crate::hop::Connection;
 use crate::hop::Delivery;
@@ -59,6 +60,7 @@ pub(crate) fn delivery(id: &str, receipt: Option<Receipt>, at: u64) -> Box<Deliv
     };
     Box::new(Delivery {
         receipt,
+        announcement: Announcement::Implied,
         connection: publication.connection,
         system: publication.system,
         at: publication.at,
@@ -148,6 +150,8 @@ pub(crate) fn told(sighting: &Sighting) -> String {
             format!("delivered {}{again}", delivery.destination)
         }
         Sighting::Settled { settlement, .. } => settlement.word().to_owned(),
+        Sighting::Announced { .. } => "announced".to_owned(),
+        Sighting::AnnouncementDue { .. } => "announcement due".to_owned(),
         Sighting::Told {
             state, evidence, ..
         } => format!("{} by {}", state.word(), evidence.word()),

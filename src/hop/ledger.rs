@@ -48,6 +48,10 @@ impl Ledger {
                 at,
                 settlement,
             } => self.taken.settle(receipt, at, settlement, ended),
+            Sighting::Announced { receipt } => self.taken.announce(receipt),
+            Sighting::AnnouncementDue { receipt, at } => {
+                self.taken.miss_announcement(receipt, at, ended);
+            }
             Sighting::Told {
                 task,
                 at,

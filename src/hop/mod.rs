@@ -38,6 +38,7 @@ pub use names::is_obeyed;
 pub use scope::BrokerPart;
 pub use scope::Scope;
 pub use sent::Sent;
+pub use sighting::Announcement;
 pub use sighting::Answer;
 pub use sighting::Connection;
 pub use sighting::Delivery;

@@ -31,6 +31,11 @@ pub enum Sighting {
         at: Timestamp,
         settlement: Settlement,
     },
+    /// A client has put away what it took, to acknowledge it later.
+    Announced { receipt: Receipt },
+    /// A client goes on with something else: had it meant to acknowledge what it took, that
+    /// would have been announced by now.
+    AnnouncementDue { receipt: Receipt, at: Timestamp },
     /// What a worker said of the run of a task.
     Told {
         task: TaskKey,
@@ -114,6 +119,7 @@ pub struct Delivery {
     /// What its settlement will be told by. `None`: it counts as acknowledged once it is
     /// sent.
     pub receipt: Option<Receipt>,
+    pub announcement: Announcement,
     pub connection: Arc<Connection>,
     pub system: &'static str,
     /// When the last byte that was needed to read it was seen.
@@ -224,6 +230,18 @@ impl TaskKey {
     }
 }
 
+/// Whether a client says beforehand that it is going to acknowledge a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announcement {
+    /// The protocol says so: every delivery with a receipt is acknowledged.
+    Implied,
+    /// To the broker a message is gone once it is popped. kombu, which this client looks like,
+    /// puts it away until it is acknowledged; other clients do not.
+    Expected,
+    /// The same, of a client that shows nothing of kombu.
+    Possible,
+}
+
 /// What a consumer said of a delivery, or what its end said for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Settlement {
@@ -234,6 +252,8 @@ pub enum Settlement {
     Rejected,
     /// To be delivered again: put back, or restored for a worker that is gone.
     Requeued,
+    /// It is acknowledged by another way, if at all: perhaps through another proxy.
+    Unknown,
     /// The connection or the channel was closed in good order before the consumer said
     /// anything: it went back to its queue.
     Returned,
@@ -251,6 +271,7 @@ impl Settlement {
             Self::Rejected => "rejected",
             Self::Requeued => "requeued",
             Self::Returned => "returned",
+            Self::Unknown => "unknown",
             Self::Abandoned => "abandoned",
         }
     }

@@ -50,7 +50,8 @@ impl Leg {
             Self::Sent(sent) => [wanted.send.then_some(Operation::Send(sent)), None],
             Self::Taken(taken) => [
                 (wanted.receive && taken.ended.receive).then_some(Operation::Receive(taken)),
-                (wanted.process && taken.ended.process).then_some(Operation::Process(taken)),
+                (wanted.process && taken.ended.process && taken.may_have_run())
+                    .then_some(Operation::Process(taken)),
             ],
         };
         operations.into_iter().flatten()
@@ -123,7 +124,7 @@ impl Taken {
             .flatten(),
         );
         attributes.push(("tracehop.settlement", self.settlement().into()));
-        if let Some((_, at)) = self.settled {
+        if let Some(at) = self.settled_at() {
             attributes.push(("tracehop.hold_ms", millis(at.since(delivery.at))));
         }
         let error = self.abandonment();
@@ -202,7 +203,7 @@ impl Taken {
         let due = self.eta.filter(|eta| *eta > self.delivery.at);
         let settled = self
             .settled
-            .filter(|(how, _)| *how != Settlement::Automatic);
+            .filter(|(how, _)| !matches!(how, Settlement::Automatic | Settlement::Unknown));
         let mut events: Vec<Event> = [
             due.map(|at| Event { name: "due", at }),
             self.started.map(|(at, _)| Event {
@@ -569,6 +570,21 @@ mod tests {
         let unknown = Some("unknown".into());
         assert_eq!(value(&span, "tracehop.begin_evidence"), unknown);
         assert_eq!(value(&span, "tracehop.prefetch_ms"), None);
+    }
+
+    #[test]
+    fn what_a_worker_gives_back_and_never_began_has_not_run() {
+        for (started, expected) in [(None, 1), (Some((seconds(4), Evidence::Event)), 2)] {
+            let leg = Leg::Taken(taken(|taken| {
+                taken.settled = Some((Settlement::Returned, seconds(7)));
+                taken.started = started;
+            }));
+            let wanted = Spans {
+                process: true,
+                ..Spans::default()
+            };
+            assert_eq!(leg.operations(wanted).count(), expected);
+        }
     }
 
     #[test]

@@ -8,8 +8,10 @@ use foldhash::HashMap;
 
 use crate::celery::TaskState;
 use crate::config::Limits;
+use crate::hop::Announcement;
 use crate::hop::Delivery;
 use crate::hop::Evidence;
+use crate::hop::Generations;
 use crate::hop::KeptTask;
 use crate::hop::Leg;
 use crate::hop::Publication;
@@ -106,6 +108,21 @@ impl Taken {
         Some(finish.at.since(began))
     }
 
+    /// When somebody said how it was settled.
+    #[must_use]
+    pub fn settled_at(&self) -> Option<Timestamp> {
+        let (_, at) = self
+            .settled
+            .filter(|(how, _)| *how != Settlement::Unknown)?;
+        Some(at)
+    }
+
+    /// Its task may have run: it was not given back unread, as what a worker has prefetched.
+    pub(super) fn may_have_run(&self) -> bool {
+        let is_returned = matches!(self.settled, Some((Settlement::Returned, _)));
+        !is_returned || self.started.is_some() || self.finished.is_some()
+    }
+
     /// How it was settled, as far as is known.
     #[must_use]
     pub fn settlement(&self) -> &'static str {
@@ -130,13 +147,19 @@ impl Taken {
 
     /// How its run has ended where nobody has told: by what the worker said of the message.
     fn finish_unseen(&self) -> Option<Finish> {
-        match self.settled? {
-            (Settlement::Automatic | Settlement::Abandoned, _) => None,
-            (_, at) => Some(Finish {
-                at,
-                state: None,
-                evidence: Evidence::Acknowledgement,
-            }),
+        let (settlement, at) = self.settled?;
+        match settlement {
+            Settlement::Acknowledged | Settlement::Rejected | Settlement::Requeued => {
+                Some(Finish {
+                    at,
+                    state: None,
+                    evidence: Evidence::Acknowledgement,
+                })
+            }
+            Settlement::Automatic
+            | Settlement::Unknown
+            | Settlement::Returned
+            | Settlement::Abandoned => None,
         }
     }
 
@@ -164,6 +187,8 @@ pub(super) struct OpenTaken {
     wakes: BTreeSet<(Timestamp, u64)>,
     /// Those that are not settled.
     receipts: BTreeSet<(Receipt, u64)>,
+    /// The sessions of clients that have announced what they take.
+    announcing: Generations<u64, ()>,
     /// Those whose run is not over.
     tasks: BTreeSet<(TaskKey, u64)>,
     open_max: usize,
@@ -181,6 +206,8 @@ struct Open {
     taken: Taken,
     /// The parts that have ended.
     ended: Ends,
+    /// It is certain that somebody means to acknowledge it.
+    is_announced: bool,
     /// When it is to be looked at again.
     wake: Timestamp,
 }
@@ -192,6 +219,7 @@ impl OpenTaken {
             next: 0,
             wakes: BTreeSet::new(),
             receipts: BTreeSet::new(),
+            announcing: Generations::new(ANNOUNCING_MAX),
             tasks: BTreeSet::new(),
             open_max: limits.open_hops_max,
             age_max: limits.delivery_age_max,
@@ -244,6 +272,7 @@ impl OpenTaken {
             self.tasks.insert((taken.task(), number));
         }
         let open = Open {
+            is_announced: taken.delivery.announcement == Announcement::Implied,
             taken,
             ended: Ends::default(),
             wake,
@@ -274,6 +303,59 @@ impl OpenTaken {
             open.taken.settled = Some((settlement, at));
         }
         self.look(number, at, ended);
+    }
+
+    pub(super) fn announce(&mut self, receipt: Receipt) {
+        if let Some(number) = self.unannounced(receipt)
+            && let Some(open) = self.open.get_mut(&number)
+        {
+            open.is_announced = true;
+            let session = open.taken.delivery.connection.session;
+            self.announcing.insert(session, ());
+        }
+    }
+
+    /// A delivery has not been announced in time.
+    pub(super) fn miss_announcement(
+        &mut self,
+        receipt: Receipt,
+        at: Timestamp,
+        ended: &mut Vec<Leg>,
+    ) {
+        if let Some(number) = self.unannounced(receipt) {
+            self.settle_unannounced(number, at, ended);
+        }
+    }
+
+    fn unannounced(&self, receipt: Receipt) -> Option<u64> {
+        let mut range = self.receipts.range((receipt, 0)..=(receipt, u64::MAX));
+        range.find_map(|(_, number)| {
+            let open = self.open.get(number)?;
+            (!open.is_announced).then_some(*number)
+        })
+    }
+
+    /// Whoever never announces what he takes has acknowledged it by taking. Of others the
+    /// announcement has passed elsewhere.
+    fn settle_unannounced(&mut self, number: u64, now: Timestamp, ended: &mut Vec<Leg>) {
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
+        let delivery = &open.taken.delivery;
+        let announces = delivery.announcement == Announcement::Expected
+            || self
+                .announcing
+                .with(delivery.connection.session, |()| ())
+                .is_some();
+        let settlement = match announces {
+            true => Settlement::Unknown,
+            false => Settlement::Automatic,
+        };
+        if let Some(receipt) = delivery.receipt {
+            self.receipts.remove(&(receipt, number));
+        }
+        open.taken.settled = Some((settlement, delivery.at));
+        self.look(number, now, ended);
     }
 
     pub(super) fn tell(
@@ -380,9 +462,13 @@ impl OpenTaken {
         while let Some(&(wake, number)) = self.wakes.first()
             && wake < now
         {
-            let is_too_old = |open: &Open| self.age_end(&open.taken) < now;
-            if self.open.get(&number).is_some_and(is_too_old) {
+            let Some(open) = self.open.get(&number) else {
+                return;
+            };
+            if self.age_end(&open.taken) < now {
                 self.give_up(number, now, ended);
+            } else if !open.is_announced && open.taken.settled.is_none() {
+                self.settle_unannounced(number, now, ended);
             } else {
                 self.look(number, now, ended);
             }
@@ -445,7 +531,7 @@ impl OpenTaken {
         };
         let (task, passage) = (&taken.delivery.task, &taken.delivery.passage);
         match settlement {
-            Settlement::Acknowledged | Settlement::Automatic => {}
+            Settlement::Acknowledged | Settlement::Automatic | Settlement::Unknown => {}
             _ => return at_once,
         }
         if task.ignores_result && !self.events_come {
@@ -512,3 +598,6 @@ impl OpenTaken {
         taken.ready().after(self.age_max)
     }
 }
+
+/// Of how many sessions it is known for sure that their clients announce what they take.
+const ANNOUNCING_MAX: usize = 10_000;

@@ -105,6 +105,8 @@ impl Books {
                 Sighting::Published(_)
                 | Sighting::Answered { .. }
                 | Sighting::Settled { .. }
+                | Sighting::Announced { .. }
+                | Sighting::AnnouncementDue { .. }
                 | Sighting::Told { .. } => {}
                 Sighting::Redelivered { .. }
                 | Sighting::LeftAlone { .. }

@@ -77,6 +77,8 @@ impl SightingLog {
             | Sighting::Answered { .. }
             | Sighting::Delivered(_)
             | Sighting::Settled { .. }
+            | Sighting::Announced { .. }
+            | Sighting::AnnouncementDue { .. }
             | Sighting::Told { .. }
             | Sighting::Redelivered { .. } => {}
         }

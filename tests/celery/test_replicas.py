@@ -2,16 +2,18 @@
 has begun the other one goes on with, whoever of them sees which part of a workflow."""
 
 import hashlib
+import json
 import time
 import uuid
 
 import pytest
+import redis
 from celery import Celery
 
 from conftest import BROKERS
 from harness import Producer, Worker, app_env, eventually
 from replicas import Balancer, Replica
-from stage import Stage, new_tag
+from stage import Stage, legs, new_tag
 
 FLOWS = {
     "delay": 1,
@@ -169,6 +171,31 @@ def test_each_connection_may_take_another_replica(server_stage, process):
             producer.order(flow, tag, queue="queue-balanced", wait=False)
         for flow, tag in flows:
             pair.played(tag, FLOWS[flow]).is_one_trace_in_which_each_has_its_place()
+        for replica in (pair.front, pair.back):
+            automatic = replica.metric("tracehop_settlements_total", settlement="automatic")
+            assert automatic == 0, "a worker acknowledges, if through the other one"
+
+
+@pytest.mark.parametrize("server_stage", ["redis"], indirect=True)
+def test_what_is_put_away_through_another_replica_is_settled_we_do_not_know_how(server_stage):
+    with Pair(server_stage, process=False) as pair:
+        tag = new_tag()
+        task_id = pair.producer(pair.front.url).order("delay", tag, queue="queue-split", wait=False)["id"]
+        # As kombu does it, with each connection through another replica.
+        with redis.Redis.from_url(pair.back.url) as pops, redis.Redis.from_url(pair.front.url) as commands:
+            queues = ["queue-split", "queue-split\x06\x163"]
+            _, message = pops.brpop(queues, 30)
+            delivery_tag = json.loads(message)["properties"]["delivery_tag"]
+            commands.hset("unacked", delivery_tag, message)
+            assert pops.brpop(queues, 1) is None
+            commands.hdel("unacked", delivery_tag)
+
+        def received(spans):
+            return legs(spans, "receive", {task_id})
+
+        (receive,) = pair.stage.receiver.wait(received, 30)
+        assert receive.attributes["tracehop.settlement"] == "unknown"
+        assert pair.back.metric("tracehop_open_deliveries") == 0
 
 
 def digest(task_id):
@@ -193,7 +220,8 @@ def test_what_was_sent_in_the_future_has_not_waited(pair):
         return [span for span in spans if span.name.startswith("receive ") and message_of(span)[0] == task_id]
 
     (receive,) = pair.stage.receiver.wait(received, 30)
-    assert receive.attributes["tracehop.dwell_ms"] == 0
+    assert "tracehop.dwell_ms" not in receive.attributes
+    assert receive.attributes["tracehop.clock_skew_ms"] > 3_000_000
     assert receive.start == receive.end
     assert receive.parent_id == span_id
     assert pair.back.metric("tracehop_negative_dwell_total") == before + 1

@@ -1,6 +1,7 @@
 """Runs that take another course than to their end, and what can be told of them: with results
 and with events, and where nobody tells anything."""
 
+import socket
 import time
 from dataclasses import replace
 
@@ -133,6 +134,26 @@ def test_a_delivery_is_told_of_as_pending_when_its_settlement_takes_long(impatie
     assert process.attributes["tracehop.begin_evidence"] == "unknown"
     counted = lambda: stage.hop.metric("tracehop_settlements_total", settlement="acknowledged")  # noqa: E731
     eventually(lambda: counted() == stage.hop.metric("tracehop_deliveries_total"), "its settlement counts")
+
+
+def test_who_never_announces_to_acknowledge_settles_by_taking(own_stage):
+    """gocelery, celery.node and rusty-celery pop, and say no more."""
+    if own_stage.server.system != "redis":
+        pytest.skip("RabbitMQ's own protocol tells who acknowledges")
+    task_id = own_stage.producer(PLAIN).order("delay", new_tag(), wait=False)["id"]
+    pop = f"BRPOP {own_stage.queue(PLAIN)} 30\r\n".encode()
+    with socket.create_connection(("127.0.0.1", own_stage.hop.port), 30) as client:
+        client.sendall(pop)
+        reply = b""
+        while task_id.encode() not in reply:
+            assert (data := client.recv(1 << 16)), "a message"
+            reply += data
+        assert own_stage.hop.metric("tracehop_settlements_total") == 0
+        client.sendall(pop)
+        assert own_stage.receiver.wait(lambda spans: legs(spans, "receive", {task_id}), 30)
+        (receive,) = legs(own_stage.receiver.spans(), "receive", {task_id})
+        assert receive.attributes["tracehop.settlement"] == "automatic" and not receive.error
+        assert own_stage.hop.metric("tracehop_open_deliveries") == 0
 
 
 def test_waiting_for_a_worker_waiting_at_it_and_running_are_told_apart(following):

@@ -633,6 +633,8 @@ pub(crate) fn seen(sightings: &[Sighting]) -> Seen {
                     None => Thing::Settled(*settlement),
                 }
             }
+            // Of them alone nothing follows: the ledger makes settlements of them.
+            Sighting::Announced { .. } | Sighting::AnnouncementDue { .. } => continue,
             Sighting::Told {
                 task,
                 state,

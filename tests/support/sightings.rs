@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tracehop::celery::Task;
 use tracehop::celery::TaskState;
+use tracehop::hop::Announcement;
 use tracehop::hop::Answer;
 use tracehop::hop::Connection;
 use tracehop::hop::Delivery;
@@ -85,6 +86,7 @@ pub(crate) fn delivery(number: u64) -> (Box<Delivery>, SpanId, TraceContext) {
     };
     let delivery = Delivery {
         receipt: Some(Receipt::numbered(1, number)),
+        announcement: Announcement::Implied,
         connection: publication.connection,
         system: publication.system,
         at: DELIVERED,

@@ -1,11 +1,13 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::celery::TaskState;
+use crate::hop::Announcement;
 use crate::hop::Answer;
 use crate::hop::Ends;
 use crate::hop::Evidence;
@@ -705,12 +707,132 @@ fn waiting_and_delay_are_told_apart() {
     }
 }
 
+/// A message that was popped from a list, on this session.
+fn popped(session: u64, receipt: u64, announcement: Announcement) -> Sighting {
+    let mut delivery = delivery("a", Some(Receipt::numbered(1, receipt)), 5);
+    let connection = Arc::make_mut(&mut delivery.connection);
+    connection.session = session;
+    delivery.announcement = announcement;
+    Sighting::Delivered(delivery.into())
+}
+
+fn announced(receipt: u64) -> Sighting {
+    Sighting::Announced {
+        receipt: Receipt::numbered(1, receipt),
+    }
+}
+
+fn due(receipt: u64) -> Sighting {
+    Sighting::AnnouncementDue {
+        receipt: Receipt::numbered(1, receipt),
+        at: nanos(8),
+    }
+}
+
+#[test]
+fn what_nobody_announces_to_acknowledge_is_settled_by_taking() {
+    let mut ledger = ledger(10, 1_000, false);
+    let ended = book(&mut ledger, [popped(1, 1, Announcement::Possible), due(1)]);
+    let taken = taken(&ended[0]);
+    assert_eq!(taken.settled, Some((Settlement::Automatic, nanos(5))));
+    assert!(taken.is_over && taken.ended.receive);
+    assert_eq!(ledger.taken_count(), 0);
+}
+
+#[test]
+fn of_a_client_that_announces_elsewhere_the_settlement_is_unknown() {
+    for sightings in [
+        // It looks like kombu.
+        vec![popped(1, 1, Announcement::Expected), due(1)],
+        // It has announced another one here.
+        vec![
+            popped(1, 2, Announcement::Possible),
+            announced(2),
+            popped(1, 1, Announcement::Possible),
+            due(1),
+        ],
+    ] {
+        let mut ledger = ledger(10, 1_000, false);
+        let ended = book(&mut ledger, sightings);
+        let taken = taken(&ended[0]);
+        assert_eq!(taken.settlement(), "unknown");
+        assert!(taken.is_over && taken.ended.settlement);
+        assert_eq!(taken.settled_at(), None);
+    }
+    // Of one client nothing follows for another.
+    let mut ledger = ledger(10, 1_000, false);
+    let ended = book(
+        &mut ledger,
+        [
+            popped(1, 1, Announcement::Possible),
+            announced(1),
+            popped(2, 2, Announcement::Possible),
+            due(2),
+        ],
+    );
+    assert_eq!(taken(&ended[0]).settlement(), "automatic");
+}
+
+#[test]
+fn what_is_announced_waits_for_its_settlement() {
+    for announcement in [Announcement::Expected, Announcement::Possible] {
+        let mut ledger = impatient();
+        let begin = [popped(1, 1, announcement), announced(1), due(1), due(1)];
+        let mut ended = book(&mut ledger, begin);
+        assert_eq!(ended, []);
+        ledger.expire(nanos(16), &mut ended);
+        assert_eq!(taken(&ended[0]).settlement(), "pending");
+        let ended = book(&mut ledger, [settled(1, 20, Settlement::Acknowledged)]);
+        assert_eq!(taken(&ended[0]).settlement(), "acknowledged");
+    }
+}
+
+#[test]
+fn an_announcement_has_time_until_a_delivery_is_told_of() {
+    // The messages of subscriptions come without a request that might follow.
+    for (announcement, settlement) in [
+        (Announcement::Expected, "unknown"),
+        (Announcement::Possible, "automatic"),
+    ] {
+        let mut ledger = impatient();
+        let mut ended = book(&mut ledger, [popped(1, 1, announcement)]);
+        ledger.expire(nanos(16), &mut ended);
+        assert_eq!(taken(&ended[0]).settlement(), settlement);
+        assert!(taken(&ended[0]).ended.settlement);
+    }
+}
+
+#[test]
+fn of_several_with_one_receipt_each_is_announced() {
+    let mut ledger = ledger(10, 1_000, false);
+    let ended = book(
+        &mut ledger,
+        [
+            popped(1, 1, Announcement::Possible),
+            popped(2, 1, Announcement::Possible),
+            announced(1),
+            announced(1),
+            due(1),
+            settled(1, 9, Settlement::Acknowledged),
+            settled(1, 9, Settlement::Acknowledged),
+        ],
+    );
+    let settlements: Vec<_> = ended.iter().map(|leg| taken(leg).settlement()).collect();
+    assert_eq!(settlements, ["acknowledged", "acknowledged"]);
+}
+
 /// Something that is seen, at random.
 #[derive(Clone, Debug)]
 enum Chance {
     Published(u64),
     Answered(u64),
-    Delivered { task: u8, receipt: Option<u64> },
+    Delivered {
+        task: u8,
+        receipt: Option<u64>,
+        by: Announcement,
+    },
+    Announced(u64),
+    AnnouncementDue(u64),
     Settled(u64, Settlement),
     Told(u8, TaskState, Evidence),
     TimePasses(u64),
@@ -729,11 +851,22 @@ fn chances() -> impl Strategy<Value = Vec<Chance>> {
         TaskState::Retried,
     ]);
     let evidence = prop::sample::select(vec![Evidence::Result, Evidence::Event]);
+    let announcement = prop::sample::select(vec![
+        Announcement::Implied,
+        Announcement::Expected,
+        Announcement::Possible,
+    ]);
     let chance = prop_oneof![
         (0_u64..40).prop_map(Chance::Published),
         (0_u64..40).prop_map(Chance::Answered),
-        (0_u8..10, prop::option::weighted(0.9, 0_u64..12))
-            .prop_map(|(task, receipt)| Chance::Delivered { task, receipt }),
+        (
+            0_u8..10,
+            prop::option::weighted(0.9, 0_u64..12),
+            announcement
+        )
+            .prop_map(|(task, receipt, by)| Chance::Delivered { task, receipt, by }),
+        (0_u64..12).prop_map(Chance::Announced),
+        (0_u64..12).prop_map(Chance::AnnouncementDue),
         (0_u64..12, settlement).prop_map(|(receipt, how)| Chance::Settled(receipt, how)),
         (0_u8..10, state, evidence).prop_map(|(task, state, by)| Chance::Told(task, state, by)),
         (0_u64..30).prop_map(Chance::TimePasses),
@@ -767,11 +900,15 @@ proptest! {
                 }
                 Chance::Published(_) => continue,
                 Chance::Answered(number) => answered(number),
-                Chance::Delivered { task, receipt } => {
+                Chance::Delivered { task, receipt, by } => {
                     deliveries += 1;
                     let receipt = receipt.map(|number| Receipt::numbered(1, number));
-                    Sighting::Delivered(delivery(&task.to_string(), receipt, now).into())
+                    let mut delivery = delivery(&task.to_string(), receipt, now);
+                    delivery.announcement = by;
+                    Sighting::Delivered(delivery.into())
                 }
+                Chance::Announced(receipt) => announced(receipt),
+                Chance::AnnouncementDue(receipt) => due(receipt),
                 Chance::Settled(receipt, how) => settled(receipt, now, how),
                 Chance::Told(task, state, evidence) => Sighting::Told {
                     task: TaskKey::of(&task.to_string()),

@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::celery::Task;
+use crate::hop::Announcement;
 use crate::hop::Arrival;
 use crate::hop::Delivery;
 use crate::hop::Passage;
@@ -137,6 +138,7 @@ impl Replies<'_> {
         });
         self.sightings.push(Sighting::Delivered(Arc::new(Delivery {
             receipt,
+            announcement: Announcement::Implied,
             connection,
             system: SYSTEM,
             at: self.now,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::hop::Announcement;
 use crate::hop::Arrival;
 use crate::hop::Delivery;
 use crate::hop::Passage;
@@ -18,6 +19,7 @@ use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::reply;
 use crate::protocol::redis::reply::Place;
 use crate::protocol::redis::reply::Want;
+use crate::protocol::redis::requests::Requested;
 use crate::protocol::redis::session::tell_answers;
 use crate::protocol::redis::settling::receipt;
 use crate::protocol::redis::shared::Shared;
@@ -26,7 +28,7 @@ use crate::trace::Timestamp;
 
 /// The session, as the reader of replies sees it.
 pub(super) struct Arrivals<'a> {
-    pub(super) client_name: Option<&'a Arc<str>>,
+    pub(super) requested: &'a mut Requested,
     pub(super) pairing: &'a mut Pairing,
     pub(super) pops: &'a mut Pops,
     pub(super) hold: &'a mut Hold,
@@ -118,17 +120,27 @@ impl reply::Listener for Arrivals<'_> {
             envelope.write_stamped(value, stamp, patch);
         }
         let destination = self.destination.keep(destination);
+        let receipt = envelope
+            .delivery_tag
+            .as_deref()
+            .and_then(|tag| receipt(tag.as_bytes()));
+        let popped = &mut self.requested.popped;
+        if !broadcast && popped.len() < POPPED_MAX {
+            popped.extend(receipt);
+        }
+        let announcement = match self.requested.is_kombu {
+            true => Announcement::Expected,
+            false => Announcement::Possible,
+        };
         self.see(Sighting::Delivered(Arc::new(Delivery {
-            receipt: envelope
-                .delivery_tag
-                .as_deref()
-                .and_then(|tag| receipt(tag.as_bytes())),
+            receipt,
+            announcement,
             connection: Arc::clone(&self.setup.connection),
             system: "redis",
             at: self.now,
             destination,
             task: (&envelope.task).into(),
-            client_name: self.client_name.cloned(),
+            client_name: self.requested.client_name.clone(),
             size: value.len(),
             passage,
             sent: received.sent,
@@ -165,3 +177,7 @@ impl reply::Listener for Arrivals<'_> {
         ended
     }
 }
+
+/// Of what is popped at one go, so much is known at the next request not to be announced; the
+/// rest is when it has not been for too long.
+const POPPED_MAX: usize = 1024;

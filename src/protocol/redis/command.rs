@@ -123,6 +123,15 @@ pub(super) trait Listener {
     /// A field as long as a delivery tag is removed from a hash.
     fn removed(&mut self, field: &[u8]);
 
+    /// A field as long as a delivery tag is written to a hash.
+    fn written(&mut self, field: &[u8]);
+
+    /// The list that is popped from, of several the last.
+    fn pops(&mut self, list: &[u8]);
+
+    /// The name of the client's library.
+    fn library(&mut self, name: &[u8]);
+
     /// A request has ended.
     fn end(&mut self, request: Request<'_>);
 
@@ -177,6 +186,8 @@ pub(super) enum Command {
     ReadStreams,
     /// Removes fields of a hash.
     Remove,
+    /// Writes fields of a hash.
+    Write,
     Multi,
     Exec,
     Discard,
@@ -210,6 +221,7 @@ enum Want {
     Field,
     /// It may be the name of an option.
     Option,
+    Library,
 }
 
 /// A short argument in upper case; empty where it was too long to be of interest.
@@ -283,7 +295,7 @@ impl Commands {
         let Some(length) = parse_length(digits)? else {
             return Err("argument_is_null");
         };
-        let want = self.want(index, length);
+        let want = self.want(index, count, length);
         let whole = usize::try_from(length).unwrap_or(usize::MAX);
         let content = input.get(head..).unwrap_or_default();
         match want {
@@ -317,7 +329,8 @@ impl Commands {
                 Fate::Wait(count) => return Ok(Step::Need(head + count)),
                 Fate::Read => {}
             },
-            Want::Name | Want::Word(_) | Want::Key | Want::Field | Want::Option => {}
+            Want::Name | Want::Word(_) | Want::Key | Want::Field | Want::Option | Want::Library => {
+            }
         }
         let Some((content, end)) = content.split_at_checked(whole) else {
             return Ok(Step::Need(head + whole + 2));
@@ -351,9 +364,14 @@ impl Commands {
             Want::Key => {
                 self.key.clear();
                 self.key.extend_from_slice(content);
+                if matches!(self.command, Command::PopFrom | Command::PopNamed) {
+                    listener.pops(content);
+                }
             }
+            Want::Field if self.command == Command::Write => listener.written(content),
             Want::Field => listener.removed(content),
             Want::Option => self.command = self.command.with(content),
+            Want::Library => listener.library(content),
         }
     }
 
@@ -422,14 +440,17 @@ impl Commands {
         }
     }
 
-    fn want(&self, index: u64, length: u64) -> Want {
+    fn want(&self, index: u64, count: u64, length: u64) -> Want {
         let want = match (self.command, index) {
             (_, 0) => Want::Name,
             (Command::Push | Command::Publish | Command::PopFrom, 1) => Want::Key,
             (Command::Publish, 2) if value::task_of_result(&self.key).is_some() => Want::Result,
             (Command::Push, _) | (Command::Publish, 2) => Want::Value,
+            // What follows the last list is the timeout.
+            (Command::PopNamed, 1..) if index + 2 == count => Want::Key,
             (Command::HandOver, _) => Want::Beginning,
             (Command::Remove, 2..) => Want::Field,
+            (Command::Write, 2..) if index % 2 == 0 => Want::Field,
             (Command::ReadStreams, _) => Want::Option,
             (
                 Command::Hello
@@ -441,12 +462,13 @@ impl Commands {
             ) => Want::Word(0),
             (Command::Client, 2) if self.names_itself() => Want::Key,
             (Command::Client, 2) => Want::Word(1),
+            (Command::Client, 3) if self.names_its_library() => Want::Library,
             _ => Want::Nothing,
         };
         let lengths = match want {
             Want::Nothing | Want::Value | Want::Beginning | Want::Result => return want,
             Want::Name | Want::Word(_) | Want::Option => 0..=WORD_BYTES_MAX,
-            Want::Key => 0..=KEY_BYTES_MAX,
+            Want::Key | Want::Library => 0..=KEY_BYTES_MAX,
             Want::Field => TAG_BYTES..=TAG_BYTES,
         };
         if usize::try_from(length).is_ok_and(|length| lengths.contains(&length)) {
@@ -461,14 +483,21 @@ impl Commands {
         first.as_bytes() == b"SETNAME"
     }
 
+    fn names_its_library(&self) -> bool {
+        let words = self.words.each_ref().map(Word::as_bytes);
+        words == [&b"SETINFO"[..], b"LIB-NAME"]
+    }
+
     /// The command that has just ended, of `count` words.
     fn request(&self, count: u64) -> Request<'_> {
         let [first, second] = &self.words;
         match self.command {
             command if !command.takes(count) => Request::Plain,
-            Command::Other | Command::HandOver | Command::Remove | Command::ReadStreams => {
-                Request::Plain
-            }
+            Command::Other
+            | Command::HandOver
+            | Command::Remove
+            | Command::Write
+            | Command::ReadStreams => Request::Plain,
             Command::Push | Command::Publish => Request::Push,
             Command::PopFrom => Request::Pop(Pop::From(&self.key)),
             Command::PopNamed => Request::Pop(Pop::Named),
@@ -537,15 +566,15 @@ impl Commands {
             listener.nothing();
         } else {
             self.begin(listener);
+            let count = u64::try_from(words.len()).unwrap_or(u64::MAX);
             for (index, word) in (0_u64..).zip(&words) {
                 let length = u64::try_from(word.len()).unwrap_or(u64::MAX);
-                let want = self.want(index, length);
+                let want = self.want(index, count, length);
                 if matches!(want, Want::Value | Want::Beginning) && begins_like_one(word) {
                     listener.unread();
                 }
                 self.take(want, word, listener);
             }
-            let count = u64::try_from(words.len()).unwrap_or(u64::MAX);
             listener.end(self.request(count));
         }
         Ok(Step::Pass(length))
@@ -572,6 +601,7 @@ impl Command {
             }
             b"XREAD" | b"XREADGROUP" => Self::ReadStreams,
             b"HDEL" => Self::Remove,
+            b"HSET" => Self::Write,
             b"MULTI" => Self::Multi,
             b"EXEC" => Self::Exec,
             b"DISCARD" => Self::Discard,

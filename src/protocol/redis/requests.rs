@@ -10,6 +10,7 @@ use crate::config::Limits;
 use crate::hop::Evidence;
 use crate::hop::HopId;
 use crate::hop::Publication;
+use crate::hop::Receipt;
 use crate::hop::Scope;
 use crate::hop::Sighting;
 use crate::hop::TaskKey;
@@ -20,6 +21,7 @@ use crate::protocol::patch::Patch;
 use crate::protocol::redis::command;
 use crate::protocol::redis::command::Request;
 use crate::protocol::redis::envelope::Envelope;
+use crate::protocol::redis::envelope::PRIORITY_SEPARATOR;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::pairing::Hops;
 use crate::protocol::redis::pairing::Pairing;
@@ -27,6 +29,7 @@ use crate::protocol::redis::reader::Message;
 use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::session::tell_answers;
 use crate::protocol::redis::settling::Settling;
+use crate::protocol::redis::settling::receipt;
 use crate::protocol::redis::shared::Shared;
 use crate::protocol::redis::value::Hold;
 use crate::trace::Timestamp;
@@ -45,6 +48,10 @@ pub(super) struct Requested {
     settling: Settling,
     destination: Shared,
     pub(super) client_name: Option<Arc<str>>,
+    /// What was popped since the last request.
+    pub(super) popped: Vec<Receipt>,
+    /// The client shows that it is kombu.
+    pub(super) is_kombu: bool,
 }
 
 impl Requested {
@@ -58,12 +65,15 @@ impl Requested {
             settling: Settling::new(limits.pending_max),
             destination: Shared::default(),
             client_name: None,
+            popped: Vec::new(),
+            is_kombu: false,
         }
     }
 
     /// The memory that it takes, without what is held.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.reader.kept_bytes() + self.settling.kept_bytes()
+        let popped = self.popped.capacity() * size_of::<Receipt>();
+        self.reader.kept_bytes() + self.settling.kept_bytes() + popped
     }
 
     /// Nothing is read any more.
@@ -71,6 +81,13 @@ impl Requested {
         self.hold.release();
         self.reader = Reader::default();
         self.settling = Settling::new(limits.pending_max);
+        self.popped = Vec::new();
+    }
+
+    /// What the client has popped it has announced by now, if it announces anything.
+    pub(super) fn tell_due(&mut self, at: Timestamp, sightings: &mut Vec<Sighting>) {
+        let due = |receipt| Sighting::AnnouncementDue { receipt, at };
+        sightings.extend(self.popped.drain(..).map(due));
     }
 
     /// Those of a request without any, or without any so far.
@@ -222,6 +239,21 @@ impl command::Listener for Requests<'_> {
         }
     }
 
+    fn written(&mut self, field: &[u8]) {
+        let announced = receipt(field).map(|receipt| Sighting::Announced { receipt });
+        self.sightings.extend(announced);
+    }
+
+    fn pops(&mut self, list: &[u8]) {
+        // kombu pops from the lists of all priorities, the last ones last.
+        let separator = PRIORITY_SEPARATOR.as_bytes();
+        self.state.is_kombu |= list.windows(separator.len()).any(|it| it == separator);
+    }
+
+    fn library(&mut self, name: &[u8]) {
+        self.state.is_kombu |= name.starts_with(b"redis-py");
+    }
+
     fn removed(&mut self, field: &[u8]) {
         self.state.settling.remove(field);
     }
@@ -244,6 +276,10 @@ impl command::Listener for Requests<'_> {
                     settlement,
                 }),
         );
+        // kombu may announce in the transaction that follows a pop.
+        if !self.state.settling.is_in_transaction() {
+            self.state.tell_due(self.now, self.sightings);
+        }
         let hops = mem::take(&mut self.state.hops);
         let paired = self.pairing.requested(request, hops);
         // Told at once: what is seen, and in which order, does not depend on how much came

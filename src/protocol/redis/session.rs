@@ -189,7 +189,7 @@ impl Session for RedisSession {
             }
             Side::Broker => {
                 let mut arrivals = Arrivals {
-                    client_name: self.requested.client_name.as_ref(),
+                    requested: &mut self.requested,
                     pairing: &mut self.pairing,
                     pops: &mut self.pops,
                     hold: &mut self.hold,
@@ -225,6 +225,7 @@ impl Session for RedisSession {
             Side::Client => {
                 self.to_broker.finish(&mut out.to_broker);
                 self.requested.hold.release();
+                self.requested.tell_due(now, &mut out.sightings);
                 self.end_unfinished(&Answer::Lost);
             }
             Side::Broker => {

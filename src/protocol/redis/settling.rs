@@ -100,6 +100,11 @@ impl Settling {
         settled
     }
 
+    /// Whether MULTI was sent, and nothing that ends it.
+    pub(super) const fn is_in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
     const fn is_putting_back(&self) -> bool {
         self.in_transaction && self.watches
     }

@@ -318,6 +318,8 @@ impl Metrics {
             | Sighting::Delivered(_)
             | Sighting::Answered { .. }
             | Sighting::Settled { .. }
+            | Sighting::Announced { .. }
+            | Sighting::AnnouncementDue { .. }
             | Sighting::Told { .. } => {}
             Sighting::Redelivered { destination, .. } => {
                 let standing = Standing::Unanswered;

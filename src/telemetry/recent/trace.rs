@@ -369,7 +369,8 @@ pub(super) struct Delivered {
     pub(super) prefetched: Option<Duration>,
     pub(super) ran: Option<Duration>,
     pub(super) started_at: Option<Timestamp>,
-    pub(super) settled: Option<(Settlement, Timestamp)>,
+    pub(super) settlement: Option<Settlement>,
+    pub(super) settled_at: Option<Timestamp>,
     pub(super) finished: Option<Finish>,
     pub(super) is_expired: bool,
 }
@@ -382,7 +383,8 @@ impl Delivered {
             prefetched: None,
             ran: None,
             started_at: None,
-            settled: None,
+            settlement: None,
+            settled_at: None,
             finished: None,
             is_expired: false,
         }
@@ -402,14 +404,14 @@ impl Delivered {
         self.prefetched = taken.prefetched();
         self.ran = taken.ran();
         self.started_at = taken.started.map(|(at, _)| at);
-        self.settled = taken.settled;
+        self.settlement = taken.settled.map(|(settlement, _)| settlement);
+        self.settled_at = taken.settled_at();
         self.finished = taken.finished;
     }
 
     fn status(&self) -> Status {
         let state = self.finished.and_then(|finish| finish.state);
-        let settlement = self.settled.map(|(settlement, _)| settlement);
-        match (state, settlement) {
+        match (state, self.settlement) {
             (Some(TaskState::Succeeded), _) => Status::Succeeded,
             (Some(TaskState::Failed), _) => Status::Failed,
             (Some(TaskState::Retried), _) => Status::Retried,

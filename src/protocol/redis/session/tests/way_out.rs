@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::*;
 use crate::config::InjectOn;
+use crate::hop::Announcement;
 use crate::hop::Delivery;
 use crate::hop::Receipt;
 use crate::hop::Settlement;
@@ -323,6 +324,98 @@ fn what_is_held_is_given_back_when_sight_is_lost_and_when_the_broker_ends() {
         end(&mut spoken);
         assert_eq!(spoken.session.setup.budget.held(), 0);
         assert_eq!(arrived + &spoken.broker(""), half);
+    }
+}
+
+fn popped(spoken: &mut Spoken, request: &[&str]) {
+    spoken.client(&command(request));
+    let reply = format!("*2\r\n{}{}", bulk("celery"), bulk(&tagged(TAG, false)));
+    spoken.broker(&reply);
+    assert_eq!(spoken.seen(), ["delivered celery"]);
+}
+
+#[test]
+fn what_was_popped_is_announced_before_the_next_request_or_not_at_all() {
+    let mut spoken = Spoken::new();
+    let brpop = ["BRPOP", "celery", "1"];
+    popped(&mut spoken, &brpop);
+    let next = command(&brpop);
+    spoken.client(&next[..5]);
+    assert_eq!(spoken.seen(), Vec::<String>::new());
+    spoken.client(&next[5..]);
+    assert_eq!(spoken.seen(), ["announcement due"]);
+    spoken.client(&next);
+    assert_eq!(spoken.seen(), Vec::<String>::new());
+
+    // In the transaction that follows the pop; kombu does so where it fetches but one.
+    let mut spoken = Spoken::new();
+    popped(&mut spoken, &brpop);
+    spoken.client(&command(&["MULTI"]));
+    spoken.client(&command(&["ZADD", "unacked_index", "1.5", TAG]));
+    spoken.client(&command(&[
+        "HSET",
+        "unacked",
+        TAG,
+        "[{}, \"\", \"celery\"]",
+    ]));
+    assert_eq!(spoken.seen(), ["announced"]);
+    spoken.client(&command(&["EXEC"]));
+    assert_eq!(spoken.seen(), ["announcement due"]);
+
+    // Or it has nothing more to say.
+    let mut spoken = Spoken::new();
+    popped(&mut spoken, &brpop);
+    let now = Timestamp::default();
+    spoken.session.finish(Side::Client, now, &mut spoken.out);
+    assert_eq!(spoken.seen(), ["announcement due"]);
+}
+
+#[test]
+fn what_is_written_to_a_hash_announces_where_it_may_be_a_tag() {
+    let mut spoken = Spoken::new();
+    for (words, count) in [
+        (&["hset", "unacked", TAG, "x", OTHER_TAG, "y"][..], 2),
+        (&["HSET", "unacked", "short", TAG], 0),
+        (&["HSET", TAG, "f", "x"], 0),
+        (&["HGET", "unacked", TAG], 0),
+    ] {
+        let sent = command(words);
+        assert_eq!(spoken.client(&sent), sent);
+        assert_eq!(spoken.seen(), vec!["announced"; count]);
+    }
+}
+
+#[test]
+fn kombu_is_known_by_its_priorities_or_its_library() {
+    let several = ["BRPOP", "celery", "celery\u{6}\u{16}3", "1"];
+    for (library, request, expected) in [
+        (None, &["BRPOP", "celery", "1"][..], Announcement::Possible),
+        (None, &several, Announcement::Expected),
+        (
+            Some("redis-py"),
+            &["BRPOP", "celery", "1"],
+            Announcement::Expected,
+        ),
+        (
+            Some("ioredis"),
+            &["BRPOP", "celery", "1"],
+            Announcement::Possible,
+        ),
+        (
+            None,
+            &["BRPOP", "celery", "other", "1"],
+            Announcement::Possible,
+        ),
+    ] {
+        let mut spoken = Spoken::new();
+        if let Some(library) = library {
+            spoken.client(&command(&["CLIENT", "SETINFO", "LIB-NAME", library]));
+            spoken.broker("+OK\r\n");
+        }
+        spoken.client(&command(request));
+        let reply = format!("*2\r\n{}{}", bulk("celery"), bulk(&tagged(TAG, false)));
+        spoken.broker(&reply);
+        assert_eq!(spoken.delivery().announcement, expected, "{request:?}");
     }
 }
 
