@@ -222,7 +222,7 @@ def test_what_was_sent_in_the_future_has_not_waited(pair):
     (receive,) = pair.stage.receiver.wait(received, 30)
     assert "tracehop.dwell_ms" not in receive.attributes
     assert receive.attributes["tracehop.clock_skew_ms"] > 3_000_000
-    assert receive.start == receive.end
+    assert receive.end - receive.start == 1, "the least that a span takes"
     assert receive.parent_id == span_id
     assert pair.back.metric("tracehop_negative_dwell_total") == before + 1
     assert len(pair.stage.notes.runs(tag)) == 1
