@@ -390,7 +390,8 @@ impl OpenTaken {
         if state == TaskState::Started {
             // Events are late: one of a moment before is of the attempt before.
             if evidence == Evidence::Result || at >= delivered {
-                taken.started.get_or_insert((at.max(delivered), evidence));
+                let started = at.max(delivered);
+                taken.started.get_or_insert((started, evidence));
             }
             return;
         }

@@ -450,7 +450,7 @@ impl Commands {
             (Command::PopNamed, 1..) if index + 2 == count => Want::Key,
             (Command::HandOver, _) => Want::Beginning,
             (Command::Remove, 2..) => Want::Field,
-            (Command::Write, 2..) if index % 2 == 0 => Want::Field,
+            (Command::Write, 2..) if index.is_multiple_of(2) => Want::Field,
             (Command::ReadStreams, _) => Want::Option,
             (
                 Command::Hello
