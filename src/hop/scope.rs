@@ -11,9 +11,9 @@ pub struct Scope<'a> {
 /// The part of a broker that a connection works in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerPart<'a> {
-    /// One of Redis's, by its number.
+    /// A database, by its number.
     Database(u64),
-    /// One of RabbitMQ's.
+    /// A virtual host, by its name.
     Vhost(&'a [u8]),
     /// The connection was not understood when it chose one.
     Unknown,
