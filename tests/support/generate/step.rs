@@ -311,7 +311,7 @@ const CHANNELS: &[&str] = &["a", "/0.celeryev/worker.#", "celery-task-meta-x", "
 fn call() -> impl Strategy<Value = Step> {
     let command = prop::sample::select(vec![
         "GET", "SET", "HGETALL", "LRANGE", "ZRANGE", "EVALSHA", "INFO", "XADD", "LPUSHX", "RPOP",
-        "CONFIG", "OBJECT", "ACL", "WAIT", "BLMOVE", "SPUBLISH",
+        "CONFIG", "OBJECT", "ACL", "WAIT", "LINDEX", "SPUBLISH",
     ]);
     (command, arguments(), resp2(), resp3()).prop_map(|(command, arguments, resp2, resp3)| {
         Step::Call {
