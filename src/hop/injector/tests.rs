@@ -14,7 +14,7 @@ const CHILD: &str = "1c8d5ac5-4de4-4b4f-9ad6-5b4b3c7ec2b1";
 const UNSEEN: &str = "b7c1a4de-1f0e-4c53-a0a1-3c8f0f6b8a11";
 const GROUP: &str = "9a0f9d6e-5d8a-4a53-8e0a-3b1f8f1f2a3b";
 pub(super) const SCOPE: Scope<'static> = Scope {
-    route: "redis",
+    route: "tasks",
     part: BrokerPart::Database(0),
 };
 const OTHERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
