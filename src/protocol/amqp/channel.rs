@@ -171,6 +171,7 @@ impl Channels {
             + self.consumers.count() * CONSUMER_BYTES
             + self.fanouts.len() * NAME_BYTES
             + self.answers.waiting_count() * SENT_BYTES
+            + self.answers.returnable_count() * RETURNABLE_BYTES
             + self.settlements.waiting_count() * UNSETTLED_BYTES
     }
 
@@ -228,8 +229,8 @@ impl Channels {
                     mandatory: *mandatory,
                 });
             }
-            Method::ConfirmSelect => channel.owed.select_confirms(),
-            Method::TxSelect => channel.owed.select_transactions(),
+            Method::ConfirmSelect => channel.owed.select_confirms(&mut self.answers),
+            Method::TxSelect => channel.owed.select_transactions(&mut self.answers),
             Method::TxCommit | Method::TxRollback if !self.lost => {
                 channel.owed.ended(&mut self.answers);
             }
@@ -595,6 +596,7 @@ const CHANNEL_BYTES: usize = 5 << 10;
 /// With the words in which it was returned.
 const SENT_BYTES: usize = NAME_BYTES + 128;
 const UNSETTLED_BYTES: usize = 32;
+const RETURNABLE_BYTES: usize = 32;
 /// Known of one connection.
 const FANOUTS_MAX: usize = 1024;
 /// Known of one channel at once.

@@ -25,6 +25,8 @@ pub(super) struct Sent {
 pub(super) struct Answers {
     told: Vec<(u64, Answer)>,
     waiting: usize,
+    /// Those that do not wait, and may be returned.
+    returnable: usize,
 }
 
 /// How a channel answers for what is published on it.
@@ -77,6 +79,10 @@ impl Answers {
         self.waiting
     }
 
+    pub(super) const fn returnable_count(&self) -> usize {
+        self.returnable
+    }
+
     /// What has become of something that was not waiting.
     pub(super) fn tell(&mut self, hop: Option<u64>, answer: Answer) {
         self.told.extend(hop.map(|hop| (hop, answer)));
@@ -112,8 +118,9 @@ impl Owed {
     }
 
     /// From now on publications are numbered, and each is confirmed.
-    pub(super) fn select_confirms(&mut self) {
+    pub(super) fn select_confirms(&mut self, answers: &mut Answers) {
         if matches!(self, Self::Nothing { .. }) {
+            self.lose(&Answer::Unanswered, answers);
             *self = Self::Confirms {
                 last: 0,
                 waiting: BTreeMap::new(),
@@ -122,8 +129,9 @@ impl Owed {
         }
     }
 
-    pub(super) fn select_transactions(&mut self) {
+    pub(super) fn select_transactions(&mut self, answers: &mut Answers) {
         if matches!(self, Self::Nothing { .. }) {
+            self.lose(&Answer::Unanswered, answers);
             *self = Self::Transaction {
                 open: Vec::new(),
                 is_touched: false,
@@ -137,10 +145,12 @@ impl Owed {
         match self {
             Self::Nothing { returnable } => {
                 if let (Some(mark), Some(hop)) = (sent.mark, sent.hop) {
-                    if returnable.len() >= RETURNED_FROM_MAX {
+                    let before = returnable.len();
+                    returnable.push_back((mark, hop));
+                    if returnable.len() > RETURNED_FROM_MAX {
                         returnable.pop_front();
                     }
-                    returnable.push_back((mark, hop));
+                    answers.returnable += returnable.len() - before;
                 }
                 return answers.tell(sent.hop, Answer::Unanswered);
             }
@@ -220,8 +230,11 @@ impl Owed {
         let found = match self {
             Self::Nothing { returnable } => {
                 let last = returnable.iter().rposition(|(known, _)| *known == mark);
-                let (_, hop) = last.and_then(|last| returnable.remove(last)).unzip();
-                return answers.tell(hop, Answer::Refused(words));
+                if let Some((_, hop)) = last.and_then(|last| returnable.remove(last)) {
+                    answers.returnable = answers.returnable.saturating_sub(1);
+                    answers.tell(Some(hop), Answer::Refused(words));
+                }
+                return;
             }
             Self::Confirms {
                 waiting,
@@ -256,7 +269,10 @@ impl Owed {
     /// No answer will come any more: this is what is told of all that wait.
     pub(super) fn lose(&mut self, answer: &Answer, answers: &mut Answers) {
         match self {
-            Self::Nothing { .. } => {}
+            Self::Nothing { returnable } => {
+                let count = mem::take(returnable).len();
+                answers.returnable = answers.returnable.saturating_sub(count);
+            }
             Self::Confirms {
                 waiting,
                 returnable,
@@ -299,19 +315,24 @@ mod tests {
             .collect();
         owed.lose(&Answer::Lost, &mut answers);
         assert_eq!(answers.waiting_count(), 0, "all that waited was counted");
+        assert_eq!(
+            answers.returnable_count(),
+            0,
+            "so was all that may come back"
+        );
         assert!(owed.is_settled());
         told
     }
 
     fn confirms() -> Owed {
         let mut owed = Owed::default();
-        owed.select_confirms();
+        owed.select_confirms(&mut Answers::default());
         owed
     }
 
     fn transaction() -> Owed {
         let mut owed = Owed::default();
-        owed.select_transactions();
+        owed.select_transactions(&mut Answers::default());
         owed
     }
 
