@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use std::mem;
 
 use crate::hop::Answer;
+use crate::hop::Receipt;
+use crate::hop::Settlement;
 use crate::hop::clean;
 use crate::protocol::redis::command::KEY_BYTES_MAX;
 use crate::protocol::redis::command::Kind;
@@ -50,7 +52,18 @@ pub(super) struct Pairing {
     /// A pop has been answered with something.
     popped: bool,
     database: Database,
-    answers: Vec<(Hops, Answer)>,
+    told: Vec<Told>,
+    /// What the requests that wait settle, in their order.
+    settling: VecDeque<(Receipt, Settlement)>,
+    /// A command of the transaction has failed.
+    has_failed: bool,
+}
+
+/// What a reply tells, or that there is none.
+#[derive(Debug)]
+pub(super) enum Told {
+    Answered(Hops, Answer),
+    Settled(Receipt, Settlement),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -59,8 +72,11 @@ enum Pending {
     Plain(u64),
     Push(Hops),
     Pop(Pop<Box<[u8]>>),
+    /// So many deliveries are settled by it.
+    Settle(usize),
     Multi,
-    Exec,
+    /// The same for a transaction.
+    Exec(usize),
     Discard,
     Watch,
     Unwatch,
@@ -133,7 +149,9 @@ impl Pairing {
             lost: false,
             popped: false,
             database: Database::default(),
-            answers: Vec::new(),
+            told: Vec::new(),
+            settling: VecDeque::new(),
+            has_failed: false,
         }
     }
 
@@ -164,6 +182,7 @@ impl Pairing {
         self.pending.capacity() * size_of::<Pending>()
             + self.name_bytes
             + queued * size_of::<Hops>()
+            + self.settling.capacity() * size_of::<(Receipt, Settlement)>()
             + self.database.kept_bytes()
     }
 
@@ -172,14 +191,16 @@ impl Pairing {
         &self.database
     }
 
-    /// What has become of messages since this was asked last.
-    pub(super) fn take_answers(&mut self) -> impl Iterator<Item = (Hops, Answer)> + '_ {
-        self.answers.drain(..)
+    /// What has become of messages since this was asked last, in order.
+    pub(super) fn take_told(&mut self) -> impl Iterator<Item = Told> + '_ {
+        self.told.drain(..)
     }
 
-    /// No reply will be paired any more: every message that waits for one ends like this.
+    /// No reply will be paired any more: every message that waits for one ends like this. What
+    /// was settled meanwhile counts where there may be a reply that cannot be read.
     pub(super) fn lose(&mut self, answer: &Answer) {
         self.lost = true;
+        self.settle(self.settling.len(), *answer != Answer::Lost);
         self.is_awaited = false;
         self.name_bytes = 0;
         self.database.lose();
@@ -191,16 +212,25 @@ impl Pairing {
         }
     }
 
-    /// A request was sent, with messages in it or without.
+    /// A request was sent, with messages in it or without, that settles deliveries if Redis
+    /// carries it out.
     ///
     /// An error: from here on no reply can be paired, and everything that waits for one has
     /// ended as unread.
-    pub(super) fn requested(&mut self, request: Request<'_>, hops: Hops) -> Result<(), Unreadable> {
+    pub(super) fn requested(
+        &mut self,
+        request: Request<'_>,
+        hops: Hops,
+        mut settles: Vec<(Receipt, Settlement)>,
+    ) -> Result<(), Unreadable> {
+        settles.truncate(self.pending_max.saturating_sub(self.settling.len()));
+        let pending = Pending::new(request, hops, settles.len());
+        self.settling.extend(settles);
         if self.lost {
             self.end_hops(hops, &Answer::Unread);
+            self.settle(self.settling.len(), true);
             return Ok(());
         }
-        let pending = Pending::new(request, hops);
         if let (Pending::Plain(more), Some(Pending::Plain(count))) =
             (&pending, self.pending.back_mut())
         {
@@ -232,7 +262,7 @@ impl Pairing {
     /// The messages end, whether they were waiting for a reply or not.
     pub(super) fn end_hops(&mut self, hops: Hops, answer: &Answer) {
         if hops.count > 0 {
-            self.answers.push((hops, answer.clone()));
+            self.told.push(Told::Answered(hops, answer.clone()));
         }
     }
 
@@ -313,7 +343,7 @@ impl Pairing {
             Pending::Multi => {
                 state.queued.get_or_insert_default();
             }
-            Pending::Exec => {
+            Pending::Exec(_) => {
                 self.database.executed_unheard();
                 self.end_transaction(&Answer::Unread);
             }
@@ -322,10 +352,13 @@ impl Pairing {
             Pending::Unwatch => state.watching = false,
             _ => {}
         }
-        match self.pending.front() {
-            Some(&Pending::Push(hops)) if !is_heard => self.end_hops(hops, &Answer::Unread),
-            Some(Pending::Select(_)) if !is_heard => self.database.answered(Some(None)),
-            _ => {}
+        if !is_heard {
+            match self.pending.front() {
+                Some(&Pending::Push(hops)) => self.end_hops(hops, &Answer::Unread),
+                Some(&(Pending::Settle(count) | Pending::Exec(count))) => self.settle(count, true),
+                Some(Pending::Select(_)) => self.database.answered(Some(None)),
+                _ => {}
+            }
         }
         Ok(is_heard)
     }
@@ -448,10 +481,16 @@ impl Pairing {
                     self.end_hops(hops, &answer);
                 }
             }
+            Pending::Settle(count) => {
+                let is_queued = self.note_queued(Hops::default())?;
+                self.settle(count, !is_error && !is_queued);
+            }
             Pending::Multi if !is_error => {
                 self.state.queued.get_or_insert_default();
             }
-            Pending::Exec => {
+            Pending::Exec(count) => {
+                let has_failed = mem::take(&mut self.has_failed);
+                self.settle(count, self.reply.type_byte == b'*' && !has_failed);
                 let answer = match self.reply.type_byte {
                     b'-' | b'!' => self.reply.answer(),
                     // Aborted: a watched key had changed.
@@ -529,6 +568,18 @@ impl Pairing {
         (count as u64).saturating_sub(1)
     }
 
+    /// A request that settles so many deliveries is done with, whether Redis has carried it
+    /// out or not.
+    fn settle(&mut self, count: usize, is_done: bool) {
+        let count = count.min(self.settling.len());
+        let settling = self.settling.drain(..count);
+        let settled = settling.map(|(receipt, settlement)| Told::Settled(receipt, settlement));
+        self.told.extend(settled.filter(|_| is_done));
+        if self.settling.is_empty() {
+            self.settling.shrink_to(PENDING_KEPT_MAX);
+        }
+    }
+
     fn end_transaction(&mut self, answer: &Answer) {
         self.database.end_transaction();
         for hops in self.state.end_transaction() {
@@ -546,6 +597,7 @@ impl Pairing {
 
     /// What EXEC says of one of its commands.
     fn executed(&mut self, index: u64, type_byte: u8, text: &[u8]) {
+        self.has_failed |= matches!(type_byte, b'-' | b'!');
         if type_byte == b'+' {
             self.database.executed(index);
         }
@@ -554,7 +606,8 @@ impl Pairing {
             .and_then(|index| self.state.queued.as_mut()?.get_mut(index))
             .map(mem::take);
         if let Some(hops) = hops.filter(|hops| hops.count > 0) {
-            self.answers.push((hops, answer(type_byte, text)));
+            self.told
+                .push(Told::Answered(hops, answer(type_byte, text)));
         }
     }
 
@@ -609,7 +662,7 @@ impl Pairing {
                 .ok()
                 .and_then(|digits| digits.parse().ok());
         }
-        if self.reply.type_byte == b'*' && self.pending.front() == Some(&Pending::Exec) {
+        if self.reply.type_byte == b'*' && matches!(self.pending.front(), Some(Pending::Exec(_))) {
             self.executed(index, type_byte, text);
         }
     }
@@ -719,8 +772,10 @@ impl Pairing {
 }
 
 impl Pending {
-    fn new(request: Request<'_>, hops: Hops) -> Self {
+    fn new(request: Request<'_>, hops: Hops, settles: usize) -> Self {
         match request {
+            Request::Exec => Self::Exec(settles),
+            _ if settles > 0 => Self::Settle(settles),
             Request::Plain | Request::SetName(_) => Self::Plain(1),
             Request::Push if hops.count == 0 => Self::Plain(1),
             Request::Push => Self::Push(hops),
@@ -731,7 +786,6 @@ impl Pending {
                 Pop::Unread { waits } => Pop::Unread { waits },
             }),
             Request::Multi => Self::Multi,
-            Request::Exec => Self::Exec,
             Request::Discard => Self::Discard,
             Request::Watch => Self::Watch,
             Request::Unwatch => Self::Unwatch,

@@ -266,22 +266,13 @@ impl command::Listener for Requests<'_> {
             Request::Reset => self.state.client_name = None,
             _ => {}
         }
-        let settled = self.state.settling.requested(request);
-        self.sightings.extend(
-            settled
-                .into_iter()
-                .map(|(receipt, settlement)| Sighting::Settled {
-                    receipt,
-                    at: self.now,
-                    settlement,
-                }),
-        );
+        let settles = self.state.settling.requested(request);
         // kombu may announce in the transaction that follows a pop.
         if !self.state.settling.is_in_transaction() {
             self.state.tell_due(self.now, self.sightings);
         }
         let hops = mem::take(&mut self.state.hops);
-        let paired = self.pairing.requested(request, hops);
+        let paired = self.pairing.requested(request, hops, settles);
         // Told at once: what is seen, and in which order, does not depend on how much came
         // together with it.
         let connection = &self.setup.connection;

@@ -20,6 +20,7 @@ use crate::protocol::redis::arrivals::Arrivals;
 use crate::protocol::redis::command::Commands;
 use crate::protocol::redis::frame::Unreadable;
 use crate::protocol::redis::pairing::Pairing;
+use crate::protocol::redis::pairing::Told;
 use crate::protocol::redis::pops::Pops;
 use crate::protocol::redis::reader::Reader;
 use crate::protocol::redis::reply::Replies;
@@ -143,13 +144,22 @@ pub(super) fn tell_answers(
     sightings: &mut Vec<Sighting>,
 ) {
     let session = connection.session;
-    for (hops, answer) in pairing.take_answers() {
-        for number in hops.first..hops.first + u64::from(hops.count) {
-            sightings.push(Sighting::Answered {
-                hop: HopId { session, number },
+    for told in pairing.take_told() {
+        match told {
+            Told::Answered(hops, answer) => {
+                for number in hops.first..hops.first + u64::from(hops.count) {
+                    sightings.push(Sighting::Answered {
+                        hop: HopId { session, number },
+                        at: now,
+                        answer: answer.clone(),
+                    });
+                }
+            }
+            Told::Settled(receipt, settlement) => sightings.push(Sighting::Settled {
+                receipt,
                 at: now,
-                answer: answer.clone(),
-            });
+                settlement,
+            }),
         }
     }
 }

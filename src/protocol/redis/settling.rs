@@ -9,7 +9,8 @@ use crate::hop::Receipt;
 use crate::hop::Settlement;
 use crate::protocol::redis::command::Request;
 
-/// The settlements among the requests of one connection.
+/// The settlements among the requests of one connection. They count once Redis has answered
+/// that it carried them out.
 #[derive(Debug)]
 pub(super) struct Settling {
     /// Those that are not yet sent to be executed.
@@ -72,7 +73,7 @@ impl Settling {
         }
     }
 
-    /// A request was sent: what is settled by it.
+    /// A request was sent: what it settles where Redis carries it out.
     pub(super) fn requested(&mut self, request: Request<'_>) -> Vec<(Receipt, Settlement)> {
         let is_putting_back = self.is_putting_back();
         match request {

@@ -41,6 +41,7 @@ use super::step::Push;
 use super::step::Queue;
 use super::step::REFUSED_FOR_TRANSACTION;
 use super::step::ReplyMode;
+use super::step::Settling;
 use super::step::Step;
 
 /// A Redis and its client, as far as one connection can tell.
@@ -179,7 +180,7 @@ impl Stage {
                 message,
                 redelivered,
             } => self.pop(*pop, message.as_ref(), *redelivered),
-            Step::Settle { which, atomic } => self.settle(which, *atomic),
+            Step::Settle { which, how } => self.settle(which, *how),
             // Who is confirmed what is anybody's guess.
             Step::Subscribe { .. } | Step::Unsubscribe { .. } if self.doubtful => {}
             Step::Subscribe { kind, names } => self.subscribe(*kind, names),
@@ -393,11 +394,15 @@ impl Stage {
         self.expected.len() - 1
     }
 
-    /// What the client has said last settles something.
-    fn expect_settled(&mut self, tag: String, settlement: Settlement) {
+    /// What the client has said last settles something, once it is answered, or else once all
+    /// that was asked before is.
+    fn expect_settled(&mut self, tag: String, settlement: Settlement, answer: Option<usize>) {
         let at = At::Client(self.client.len());
+        let last = || self.broker.iter().rposition(|saying| saying.is_reply);
+        let answered_by = answer.or_else(last);
         let thing = self.expect(Expected::Settled(settlement), at);
         self.expected[thing].tag = Some(tag);
+        self.expected[thing].answered_by = answered_by;
     }
 
     fn answer(&mut self, things: &[usize], answer: Answer, by: Option<usize>) {
@@ -642,7 +647,7 @@ impl Stage {
     }
 
     fn restore(&mut self, message: &Message, at_head: bool) {
-        if self.is_restricted() {
+        if self.is_restricted() || self.doubtful {
             return;
         }
         let written = self.written(message, true);
@@ -673,8 +678,9 @@ impl Stage {
             self.say(&queued, true);
         }
         let one = Resp::Integer(1);
-        self.call(&["EXEC"], Resp::Array(vec![one.clone(), one.clone(), one]));
-        self.expect_settled(written.tag, Settlement::Requeued);
+        let results = Resp::Array(vec![one.clone(), one.clone(), one]);
+        let answer = self.call(&["EXEC"], results);
+        self.expect_settled(written.tag, Settlement::Requeued, answer);
     }
 
     fn pop(&mut self, pop: Pop, message: Option<&Message>, redelivered: bool) {
@@ -736,8 +742,8 @@ impl Stage {
     }
 
     /// A worker acknowledges what was delivered: here or, where nothing was, elsewhere.
-    fn settle(&mut self, which: &Index, atomic: bool) {
-        if self.is_restricted() {
+    fn settle(&mut self, which: &Index, how: Settling) {
+        if self.is_restricted() || self.doubtful {
             return;
         }
         let tag = if self.taken.is_empty() {
@@ -747,15 +753,23 @@ impl Stage {
         };
         let one = Resp::Integer(1);
         let queued = || Resp::Simple("QUEUED".to_owned());
-        if atomic {
+        let results = match how {
+            Settling::Aborted => self.null(),
+            Settling::Refused => Resp::Error(EXECABORT.to_owned()),
+            Settling::Alone | Settling::Atomic => Resp::Array(vec![one.clone(), one.clone()]),
+        };
+        let answer = if matches!(how, Settling::Alone) {
+            self.call(&["HDEL", "unacked", &tag], one)
+        } else {
             self.call(&["MULTI"], Resp::ok());
             self.call(&["ZREM", "unacked_index", &tag], queued());
             self.call(&["HDEL", "unacked", &tag], queued());
-            self.call(&["EXEC"], Resp::Array(vec![one.clone(), one]));
-        } else {
-            self.call(&["HDEL", "unacked", &tag], one);
+            self.call(&["EXEC"], results)
+        };
+        let is_done = matches!(how, Settling::Alone | Settling::Atomic);
+        if is_done || answer.is_none() {
+            self.expect_settled(tag, Settlement::Acknowledged, answer);
         }
-        self.expect_settled(tag, Settlement::Acknowledged);
     }
 
     // Publish and subscribe.
@@ -978,8 +992,14 @@ impl Stage {
                 publication.answer = Answer::Lost;
             }
         }
-        self.expected
-            .retain(|thing| !matches!(thing.at, At::Broker { saying, .. } if saying >= heard));
+        self.expected.retain(|thing| {
+            let needed = match (&thing.expected, thing.at) {
+                (Expected::Settled(_), _) => thing.answered_by,
+                (_, At::Broker { saying, .. }) => Some(saying),
+                _ => None,
+            };
+            needed.is_none_or(|saying| saying < heard)
+        });
         let reply_owed = self.broker.drain(heard..).any(|saying| saying.is_reply);
         let mut broker_marks = BTreeSet::new();
         let mut said = 0;
@@ -1018,7 +1038,14 @@ impl Stage {
             })
         };
         let mut things = std::mem::take(&mut self.expected);
-        things.sort_by_key(|thing| turn_of(thing.at));
+        things.sort_by_key(|thing| {
+            let answer = match thing.expected {
+                Expected::Settled(_) => thing.answered_by,
+                _ => None,
+            };
+            let answer = answer.and_then(|saying| turn_of(At::Broker { saying, but: 0 }));
+            turn_of(thing.at).max(answer)
+        });
         let mut seen: Vec<Thing> = Vec::new();
         for thing in things {
             // What becomes of a delivery that was seen stands beside it.

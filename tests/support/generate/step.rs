@@ -38,10 +38,10 @@ pub(crate) enum Step {
         message: Option<Message>,
         redelivered: bool,
     },
-    /// A worker acknowledges, in a transaction or by one command.
+    /// A worker acknowledges.
     Settle {
         which: Index,
-        atomic: bool,
+        how: Settling,
     },
     Subscribe {
         kind: Kind,
@@ -158,6 +158,19 @@ impl Inner {
     }
 }
 
+/// How a worker acknowledges.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Settling {
+    /// By one command.
+    Alone,
+    /// In a transaction.
+    Atomic,
+    /// In one that comes to nothing, because a key that it watches has changed.
+    Aborted,
+    /// In one that Redis refuses.
+    Refused,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
     Exec,
@@ -238,6 +251,13 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         Pop::FromMany,
         Pop::NamedMany,
     ]);
+    let settling = prop::sample::select(vec![
+        Settling::Alone,
+        Settling::Atomic,
+        Settling::Atomic,
+        Settling::Aborted,
+        Settling::Refused,
+    ]);
     let nothing: Vec<&'static [u8]> = vec![b"\r\n", b"\n", b"  \r\n", b"*0\r\n", b"*-1\r\n"];
     prop_oneof![
         8 => call(),
@@ -248,8 +268,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(message, at_head)| Step::Restore { message, at_head }),
         4 => (pop, prop::option::weighted(0.8, message()), prop::bool::weighted(0.2))
             .prop_map(|(pop, message, redelivered)| Step::Pop { pop, message, redelivered }),
-        2 => (any::<Index>(), any::<bool>())
-            .prop_map(|(which, atomic)| Step::Settle { which, atomic }),
+        2 => (any::<Index>(), settling).prop_map(|(which, how)| Step::Settle { which, how }),
         2 => (kind(), names()).prop_map(|(kind, names)| Step::Subscribe { kind, names }),
         2 => (kind(), prop_oneof![Just(Vec::new()), names()])
             .prop_map(|(kind, names)| Step::Unsubscribe { kind, names }),

@@ -420,11 +420,13 @@ fn kombu_is_known_by_its_priorities_or_its_library() {
 }
 
 #[test]
-fn a_removed_tag_is_acknowledged_when_that_is_sent_to_be_executed() {
+fn a_removed_tag_is_acknowledged_when_redis_has_carried_that_out() {
     let mut spoken = Spoken::new();
     spoken.acknowledge(TAG);
-    assert_eq!(spoken.seen(), Vec::<String>::new());
     spoken.client(&command(&["EXEC"]));
+    spoken.broker("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n");
+    assert_eq!(spoken.seen(), Vec::<String>::new());
+    spoken.broker(":1\r\n");
     let settled = Sighting::Settled {
         receipt: Receipt::tag(TAG),
         at: Timestamp::default(),
@@ -434,24 +436,79 @@ fn a_removed_tag_is_acknowledged_when_that_is_sent_to_be_executed() {
     spoken.out.sightings.clear();
 
     spoken.client(&command(&["hdel", "unacked", TAG, "short", OTHER_TAG]));
+    assert_eq!(spoken.seen(), Vec::<String>::new());
+    // Who broadcasts has one tag for all: the first worker alone finds something to remove.
+    spoken.broker(":0\r\n");
     assert_eq!(spoken.seen(), ["acknowledged", "acknowledged"]);
     spoken.client("HDEL unacked 0dba47d1-6c28-4a52-8a0f-0f5b0e2a6a41\r\n");
+    spoken.broker(":1\r\n");
     assert_eq!(spoken.seen(), ["acknowledged"]);
     spoken.client(&command(&["HDEL", TAG, "f"]));
     spoken.client(&command(&["HDEL", "h", &TAG.replace('-', "_")]));
     spoken.client(&command(&["HGET", "unacked", TAG]));
+    spoken.broker(":0\r\n:0\r\n$-1\r\n");
     assert_eq!(spoken.seen(), Vec::<String>::new());
 }
 
 #[test]
 fn what_is_discarded_settles_nothing() {
     let mut spoken = Spoken::new();
-    for end in ["DISCARD", "RESET"] {
+    for (end, answer) in [("DISCARD", "+OK"), ("RESET", "+RESET")] {
         spoken.acknowledge(TAG);
         spoken.client(&command(&[end]));
         spoken.client(&command(&["EXEC"]));
+        spoken.broker("+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+        spoken.broker(&format!("{answer}\r\n-ERR EXEC without MULTI\r\n"));
         assert_eq!(spoken.seen(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn what_redis_has_not_carried_out_settles_nothing() {
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    for (queued, answer) in [
+        ("+QUEUED\r\n", "*-1\r\n"),
+        ("+QUEUED\r\n", "_\r\n"),
+        (
+            "-READONLY You can't write against a read only replica.\r\n",
+            aborted,
+        ),
+        ("+QUEUED\r\n", "*2\r\n:1\r\n-WRONGTYPE some key\r\n"),
+        // Nobody hears it any more.
+        ("+QUEUED\r\n", ""),
+    ] {
+        let mut spoken = Spoken::new();
+        spoken.acknowledge(TAG);
+        spoken.client(&command(&["EXEC"]));
+        spoken.broker(&format!("+OK\r\n+QUEUED\r\n{queued}{answer}"));
+        if answer.is_empty() {
+            let now = Timestamp::default();
+            spoken.session.finish(Side::Broker, now, &mut spoken.out);
+        }
+        assert_eq!(spoken.seen(), Vec::<String>::new(), "{answer}");
+    }
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["HDEL", "unacked", TAG]));
+    spoken.client(&command(&["HDEL", "unacked", OTHER_TAG]));
+    spoken.broker("-NOPERM this user has no permissions\r\n:1\r\n");
+    assert_eq!(spoken.seen(), ["acknowledged"]);
+}
+
+#[test]
+fn what_settles_counts_when_it_is_sent_where_no_answer_can_be_read() {
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["CLIENT", "REPLY", "OFF"]));
+    spoken.acknowledge(TAG);
+    spoken.client(&command(&["EXEC"]));
+    assert_eq!(spoken.seen(), ["acknowledged"]);
+
+    let mut spoken = Spoken::new();
+    spoken.client(&command(&["HDEL", "unacked", TAG]));
+    spoken.broker("nonsense\r\n");
+    spoken.client(&command(&["HDEL", "unacked", TAG]));
+    let seen = spoken.seen();
+    let seen = seen.iter().filter(|seen| *seen == "acknowledged");
+    assert_eq!(seen.count(), 2);
 }
 
 #[test]
@@ -469,6 +526,8 @@ fn a_message_that_is_put_back_is_requeued() {
         spoken.acknowledge(TAG);
         spoken.client(&command(&["RPUSH", "celery", &pushed]));
         spoken.client(&command(&["EXEC"]));
+        spoken.broker("+OK\r\n$1\r\nx\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
+        spoken.broker("*3\r\n:1\r\n:1\r\n:1\r\n");
         assert_eq!(spoken.seen(), seen);
     }
 }
@@ -480,9 +539,11 @@ fn a_worker_that_finds_nothing_to_put_back_settles_nothing() {
     spoken.client(&command(&["HGET", "unacked", TAG]));
     spoken.acknowledge(TAG);
     spoken.client(&command(&["EXEC"]));
+    spoken.broker("+OK\r\n$-1\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:0\r\n:0\r\n");
     assert_eq!(spoken.seen(), Vec::<String>::new());
     spoken.acknowledge(TAG);
     spoken.client(&command(&["EXEC"]));
+    spoken.broker("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:1\r\n");
     assert_eq!(spoken.seen(), ["acknowledged"]);
 }
 
@@ -498,6 +559,12 @@ fn of_one_transaction_no_more_is_remembered_than_may_wait() {
         spoken.client(&many);
     }
     spoken.client(&command(&["EXEC"]));
+    let count = max / 100 + 1;
+    let results = ":100\r\n".repeat(count);
+    spoken.broker(&format!(
+        "+OK\r\n{}*{count}\r\n{results}",
+        "+QUEUED\r\n".repeat(count)
+    ));
     let settled = spoken
         .seen()
         .iter()
