@@ -111,8 +111,9 @@ fn assert_spliced(before: &[u8], after: &[u8]) {
     );
 }
 
-/// Room for an old `traceparent` and `tracestate` and the headers that may stand between.
-const REWRITTEN_MAX: usize = 2048;
+/// Room for an old `traceparent` and `tracestate` and the headers that may stand between, with
+/// every character escaped.
+const REWRITTEN_MAX: usize = 4096;
 
 fn shown(token: &Token<'_>) -> String {
     match token {
