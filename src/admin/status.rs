@@ -166,6 +166,11 @@ fn limits(subject: &Subject) -> Vec<Limit> {
             used(subject.proxy.held_bytes()),
         ),
         ("limits.buffer_bytes_max", limits.buffer_bytes_max, None),
+        (
+            "limits.buffer_total_bytes_max",
+            limits.buffer_total_bytes_max,
+            used(subject.proxy.buffered_bytes()),
+        ),
         ("limits.pending_max", limits.pending_max, None),
         (
             "limits.open_hops_max",

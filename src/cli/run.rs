@@ -105,7 +105,9 @@ async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
         settings: Arc::clone(&settings),
     };
     let admin = Admin::bind(&config.admin, subject).await?;
+    let buffers = view.clone();
     metrics.watch_held(move || view.held_bytes() as u64);
+    metrics.watch_buffered(move || buffers.buffered_bytes() as u64);
     announce(&config, &proxy, admin.as_ref());
 
     let admin = admin.map(Admin::serve);

@@ -99,6 +99,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(limits.hold_bytes_max: Bytes),
     key!(limits.hold_total_bytes_max: Bytes),
     key!(limits.buffer_bytes_max: Bytes),
+    key!(limits.buffer_total_bytes_max: Bytes),
     key!(limits.pending_max: Count),
     key!(limits.connect_timeout: Time),
     key!(limits.handshake_timeout: Time),

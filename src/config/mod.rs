@@ -291,6 +291,8 @@ pub struct Limits {
     pub hold_total_bytes_max: usize,
     /// Bytes waiting to be written to one peer before the other is no longer read.
     pub buffer_bytes_max: usize,
+    /// The sum of what waits on all connections.
+    pub buffer_total_bytes_max: usize,
     /// Requests of one session that may wait for their reply and still be paired with it.
     pub pending_max: usize,
     /// How long it may take to connect to a broker, with all its names, addresses and TLS.
@@ -488,6 +490,7 @@ impl Default for Limits {
             hold_bytes_max: 16 << 20,
             hold_total_bytes_max: 256 << 20,
             buffer_bytes_max: 256 << 10,
+            buffer_total_bytes_max: 128 << 20,
             pending_max: 1 << 16,
             connect_timeout: Duration::from_millis(3500),
             handshake_timeout: Duration::from_secs(10),

@@ -42,6 +42,7 @@ use crate::net::transparent::Own;
 use crate::net::transparent::OwnConnections;
 use crate::net::upstream::Connector;
 use crate::net::workers::Worker;
+use crate::net::waiting::WriteBudget;
 use crate::net::workers::Workers;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
@@ -58,6 +59,7 @@ pub(super) struct Shared {
     pub(super) sightings: Sightings,
     pub(super) open_session: OpenSession,
     pub(super) budget: Arc<HoldBudget>,
+    pub(super) writes: Arc<WriteBudget>,
     /// One permit per connection.
     pub(super) places: Arc<Semaphore>,
     /// The number of the next session.

@@ -21,6 +21,7 @@ mod tls;
 mod transparent;
 mod unwritten;
 mod upstream;
+mod waiting;
 mod workers;
 
 pub use drain::Drained;

@@ -24,6 +24,7 @@ use crate::net::listener::Listener;
 use crate::net::transparent::OwnConnections;
 use crate::net::upstream::Connector;
 use crate::net::upstream::DnsConfig;
+use crate::net::waiting::WriteBudget;
 use crate::net::workers::Workers;
 use crate::protocol;
 use crate::protocol::HoldBudget;
@@ -73,14 +74,16 @@ impl Proxy {
             })
             .collect::<Result<_, _>>()?;
         let places = limits.connections_max.min(Semaphore::MAX_PERMITS);
+        let hold = HoldBudget::new(limits.hold_total_bytes_max);
         let shared = Shared {
-            limits: Arc::new(limits),
             injector: parts.injector,
             sightings: parts.sightings,
             open_session: Arc::new(protocol::session),
-            budget: HoldBudget::new(limits.hold_total_bytes_max),
+            writes: WriteBudget::new(&limits, Arc::clone(&hold)),
+            budget: hold,
             places: Arc::new(Semaphore::new(places)),
             sessions: AtomicU64::new(0),
+            limits: Arc::new(limits),
             drain: Drain::default(),
             own: OwnConnections::default(),
             workers: parts.workers,
@@ -121,6 +124,7 @@ impl Proxy {
             places: Arc::clone(&self.shared.places),
             places_max: self.shared.places.available_permits(),
             budget: Arc::clone(&self.shared.budget),
+            writes: Arc::clone(&self.shared.writes),
             signal: self.shared.drain.signal(),
         }
     }
@@ -191,6 +195,7 @@ pub struct View {
     places: Arc<Semaphore>,
     places_max: usize,
     budget: Arc<HoldBudget>,
+    writes: Arc<WriteBudget>,
     signal: Signal,
 }
 
@@ -211,6 +216,12 @@ impl View {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.budget.held()
+    }
+
+    /// How many bytes wait to be written on all connections together.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.writes.waiting()
     }
 
     /// Whether the proxy has stopped accepting.

@@ -6,12 +6,12 @@ use std::mem::take;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
 
-use bytes::Buf;
 use bytes::BytesMut;
 use rustls::AlertDescription;
 use tokio::io::ReadBuf;
@@ -26,6 +26,7 @@ use crate::net::tls;
 use crate::net::unwritten::Unwritten;
 use crate::protocol;
 use crate::protocol::Delivering;
+use crate::net::waiting::Waiting;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Side;
@@ -36,15 +37,15 @@ use crate::trace::Timestamp;
 
 /// Both directions of one connection, with the session between them.
 ///
-/// A side is read only while less than `buffer_bytes_max` waits for the other, so a slow
-/// reader slows its own peer; neither direction ever waits for the other.
+/// A side is read only while more may wait for the other, so a slow reader slows its own peer;
+/// neither direction ever waits for the other.
 pub(super) struct Relay<'a> {
     client: Peer,
     broker: Peer,
     session: Box<dyn Session>,
+    /// Empty but for what this round has brought.
     out: Outbox,
     unwritten: Unwritten,
-    buffer_bytes_max: usize,
     metrics: &'a RouteMetrics,
     sightings: &'a Sightings,
     injector: &'a Injector,
@@ -64,6 +65,8 @@ pub(super) struct Relay<'a> {
 /// One of the two sockets.
 struct Peer {
     stream: Stream,
+    /// What it cannot take yet.
+    waiting: Waiting,
     /// It may still send something: neither its end nor an error has been read.
     speaking: bool,
     hearing: Hearing,
@@ -115,12 +118,11 @@ impl<'a> Relay<'a> {
     ) -> Self {
         Self {
             awaits_plain_text: refuses_tls && !client.is_tls(),
-            client: Peer::new(client),
-            broker: Peer::new(broker),
+            client: Peer::new(client, shared),
+            broker: Peer::new(broker, shared),
             session,
             out: Outbox::default(),
             unwritten: Unwritten::default(),
-            buffer_bytes_max: shared.limits.buffer_bytes_max,
             metrics,
             sightings: &shared.sightings,
             injector: &shared.injector,
@@ -221,10 +223,10 @@ impl<'a> Relay<'a> {
                 None => Ending::BrokerLost,
             });
         }
-        if !self.client.speaking && self.out.to_broker.is_empty() {
+        if !self.client.speaking && self.out.to_broker.is_empty() && self.broker.is_flushed() {
             self.broker.finish(cx);
         }
-        if !self.broker.speaking && self.out.to_client.is_empty() {
+        if !self.broker.speaking && self.out.to_client.is_empty() && self.client.is_flushed() {
             self.client.finish(cx);
         }
         if !self.is_flushed() {
@@ -256,13 +258,13 @@ impl<'a> Relay<'a> {
 
     /// Reads once from a side that may be read, and has the session act on it.
     fn read(&mut self, from: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.out.sent_by(from).len() >= self.buffer_bytes_max
-            || from == Side::Client && self.holds_pop()
-        {
+        let vacancy = self.peer(from.other()).waiting.vacancy();
+        if vacancy == 0 || from == Side::Client && self.holds_pop() {
             return Ok(false);
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
-            let mut heard = ReadBuf::new(buffer);
+            let vacancy = vacancy.min(buffer.len());
+            let mut heard = ReadBuf::new(&mut buffer[..vacancy]);
             if self.peer(from).hear(&mut heard, cx).is_pending() {
                 return Ok(false);
             }
@@ -280,9 +282,7 @@ impl<'a> Relay<'a> {
                         && self.out.sent_by(from).is_empty()
                         && self.ask(|session, _, _| session.pass(from, bytes.len()))?
                     {
-                        let sent = self.peer(from.other()).send(bytes, cx);
-                        let rest = bytes.get(sent..).unwrap_or_default();
-                        self.out.sent_by(from).extend_from_slice(rest);
+                        self.peer(from.other()).pass_on(bytes, cx);
                         return Ok(true);
                     }
                     lend(self.out.sent_by(from));
@@ -298,13 +298,13 @@ impl<'a> Relay<'a> {
         match to {
             Side::Client => self.client.tell(&mut self.out.to_client, cx),
             Side::Broker => {
-                let waiting = self.out.to_broker.len();
+                let waiting = self.broker.waiting.unwritten() + self.out.to_broker.len();
                 let moved = self.broker.tell(&mut self.out.to_broker, cx);
                 let told = &mut self.out.sightings;
                 match self.broker.hearing {
                     Hearing::Lost => self.unwritten.lost(now, told),
                     _ => {
-                        let written = waiting - self.out.to_broker.len();
+                        let written = waiting - self.broker.waiting.unwritten();
                         self.unwritten.written(written, now, told);
                     }
                 }
@@ -347,7 +347,8 @@ impl<'a> Relay<'a> {
         let answer = catch_unwind(AssertUnwindSafe(|| {
             question(&mut *self.session, now(), &mut self.out)
         }));
-        self.unwritten.keep(&mut self.out);
+        let waiting = self.broker.waiting.unwritten();
+        self.unwritten.keep(waiting, &mut self.out);
         self.record();
         answer.map_err(|_| Ending::Panicked)
     }
@@ -386,9 +387,10 @@ impl<'a> Relay<'a> {
 }
 
 impl Peer {
-    const fn new(stream: Stream) -> Self {
+    fn new(stream: Stream, shared: &Shared) -> Self {
         Self {
             stream,
+            waiting: Waiting::new(Arc::clone(&shared.writes)),
             speaking: true,
             hearing: Hearing::Open,
             alert: None,
@@ -410,51 +412,63 @@ impl Peer {
         Poll::Ready(())
     }
 
-    /// Sends `bytes` as far as they will go. Says whether any went.
+    /// Sends what waits, and then `bytes`, as far as they will go; the rest waits. Says whether
+    /// any went.
     fn tell(&mut self, bytes: &mut BytesMut, cx: &mut Context<'_>) -> bool {
-        if self.hearing != Hearing::Open {
+        let mut moved = self.resume(cx);
+        if !bytes.is_empty() {
+            moved |= self.pass_on(bytes, cx);
             bytes.clear();
         }
-        if bytes.is_empty() {
-            self.flush(cx);
-            // The session may keep what it was lent this room for.
-            release(bytes);
+        // The session may keep what it was lent this room for.
+        release(bytes);
+        moved
+    }
+
+    /// Sends once of what waits. Says whether that made room.
+    fn resume(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.hearing != Hearing::Open {
+            self.waiting.clear();
             return false;
         }
-        let sent = self.send(bytes, cx);
-        bytes.advance(sent);
-        if bytes.is_empty() {
-            release(bytes);
+        let flushed = self.flush(cx);
+        if self.waiting.next().is_empty() {
+            return flushed;
         }
+        let sent = send(&mut self.stream, &mut self.hearing, self.waiting.next(), cx);
+        self.waiting.advance(sent);
+        self.waiting.wrote_to_tls(sent, self.stream.is_flushed());
+        flushed || sent > 0
+    }
+
+    /// Sends `bytes` as far as they will go; the rest waits. Says whether any went.
+    fn pass_on(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> bool {
+        if self.hearing != Hearing::Open {
+            return false;
+        }
+        let sent = match self.waiting.is_empty() {
+            true => send(&mut self.stream, &mut self.hearing, bytes, cx),
+            false => 0,
+        };
+        self.waiting.wrote_to_tls(sent, self.stream.is_flushed());
+        self.waiting.push(bytes.get(sent..).unwrap_or_default());
         sent > 0
     }
 
-    /// Sends `bytes` as far as they will go. Says how many are done with: all of them where
-    /// nobody hears them any more.
-    fn send(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
-        if self.hearing != Hearing::Open {
-            return bytes.len();
+    /// Sends what TLS still has of what it was given. Says whether that is all gone now.
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.stream.is_flushed() {
+            return false;
         }
-        match self.stream.poll_write(cx, bytes) {
-            Poll::Pending => 0,
-            Poll::Ready(Ok(written)) => written,
-            // Its last words may be there to be read all the same.
-            Poll::Ready(Err(_)) => {
-                self.hearing = Hearing::Lost;
-                bytes.len()
-            }
-        }
-    }
-
-    /// Sends what TLS still has of what it was given.
-    fn flush(&mut self, cx: &mut Context<'_>) {
-        if !self.is_flushed() && matches!(self.stream.poll_flush(cx), Poll::Ready(Err(_))) {
+        if matches!(self.stream.poll_flush(cx), Poll::Ready(Err(_))) {
             self.hearing = Hearing::Lost;
         }
+        self.waiting.wrote_to_tls(0, self.stream.is_flushed());
+        self.stream.is_flushed()
     }
 
     fn is_flushed(&self) -> bool {
-        self.hearing != Hearing::Open || self.stream.is_flushed()
+        self.hearing != Hearing::Open || (self.waiting.is_empty() && self.stream.is_flushed())
     }
 
     /// Tells it, once, that no more will come. That waits only where TLS has not sent all yet,
@@ -481,6 +495,20 @@ impl Peer {
     }
 }
 
+/// Sends `bytes` as far as they will go. Says how many are done with: all of them where nobody
+/// hears them any more.
+fn send(stream: &mut Stream, hearing: &mut Hearing, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+    match stream.poll_write(cx, bytes) {
+        Poll::Pending => 0,
+        Poll::Ready(Ok(written)) => written,
+        // Its last words may be there to be read all the same.
+        Poll::Ready(Err(_)) => {
+            *hearing = Hearing::Lost;
+            bytes.len()
+        }
+    }
+}
+
 /// Gives a buffer without room that of this thread.
 fn lend(bytes: &mut BytesMut) {
     if bytes.capacity() == 0 {
@@ -490,9 +518,8 @@ fn lend(bytes: &mut BytesMut) {
 
 /// Takes the room of an empty buffer back, for whichever connection needs it next.
 fn release(bytes: &mut BytesMut) {
-    let mut room = take(bytes);
-    // Its capacity is only what lies behind what was written: ask for all there is.
-    if room.try_reclaim(1) && !room.try_reclaim(SPARE_BYTES_MAX + 1) {
+    let room = take(bytes);
+    if (1..=SPARE_BYTES_MAX).contains(&room.capacity()) {
         SPARE.set(room);
     }
 }
@@ -537,11 +564,11 @@ mod tests {
             (SPARE_BYTES_MAX + 1, false),
         ] {
             let mut bytes = BytesMut::from(&vec![0; length][..]);
-            bytes.advance(length);
+            bytes.clear();
             release(&mut bytes);
-            assert!(!bytes.try_reclaim(1));
+            assert_eq!(bytes.capacity(), 0);
             lend(&mut bytes);
-            assert_eq!(bytes.try_reclaim(length), lent);
+            assert_eq!(bytes.capacity() >= length, lent);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
+use std::task::ready;
 
 use socket2::SockRef;
 use tokio::io::AsyncRead;
@@ -76,7 +77,11 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Self::Tls(tls) => {
+                // It would take more than the socket does.
+                ready!(Pin::new(&mut *tls).poll_flush(cx))?;
+                Pin::new(tls).poll_write(cx, bytes)
+            }
         }
     }
 

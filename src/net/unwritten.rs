@@ -17,9 +17,10 @@ pub(super) struct Unwritten {
 }
 
 impl Unwritten {
-    /// Keeps back what is to be told once all that waits in `out` has been written.
-    pub(super) fn keep(&mut self, out: &mut Outbox) {
-        let taken = self.taken + out.to_broker.len() as u64;
+    /// Keeps back what is to be told once all that waits has been written: `waiting` bytes, and
+    /// those in `out`.
+    pub(super) fn keep(&mut self, waiting: usize, out: &mut Outbox) {
+        let taken = self.taken + waiting as u64 + out.to_broker.len() as u64;
         let ends = out.sightings.extract_if(.., |sighting| {
             matches!(sighting, Sighting::Answered { answer, .. } if answer.comes_with_writing())
         });
@@ -104,7 +105,7 @@ mod tests {
         let mut says = |unwritten: &mut Unwritten, bytes: usize, sightings: &[Sighting]| {
             out.to_broker.extend_from_slice(&vec![0; bytes]);
             out.sightings.extend_from_slice(sightings);
-            unwritten.keep(&mut out);
+            unwritten.keep(0, &mut out);
             told(&mut out.sightings)
         };
         let confirmed = answered(9, Answer::Confirmed);
@@ -130,7 +131,7 @@ mod tests {
         let (mut unwritten, mut out) = (Unwritten::default(), Outbox::default());
         out.to_broker.extend_from_slice(b"some");
         out.sightings.push(answered(0, Answer::Unanswered));
-        unwritten.keep(&mut out);
+        unwritten.keep(0, &mut out);
         unwritten.lost(|| Timestamp::from_nanos(7), &mut out.sightings);
         assert_eq!(told(&mut out.sightings), [(0, 7, "lost")]);
         unwritten.lost(|| panic!("nothing is left"), &mut out.sightings);

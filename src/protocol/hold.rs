@@ -53,8 +53,30 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    pub(super) const fn bytes(&self) -> usize {
+    /// Nothing yet.
+    #[must_use]
+    pub fn none(budget: &Arc<HoldBudget>) -> Self {
+        Self {
+            budget: Arc::clone(budget),
+            bytes: 0,
+        }
+    }
+
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Makes it `bytes`, which are there already: it may go beyond the limit, and then nobody
+    /// else gets any.
+    pub fn set(&mut self, bytes: usize) {
+        let held = &self.budget.held;
+        if bytes > self.bytes {
+            held.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else if bytes < self.bytes {
+            held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
     }
 
     /// Makes it at least `bytes`, or leaves it as it is when that would go beyond the limit.
@@ -87,6 +109,17 @@ const HOLD_BYTES_MIN: usize = 16 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_there_already_is_counted_beyond_the_limit() {
+        let budget = HoldBudget::new(10);
+        let mut reservation = Reservation::none(&budget);
+        reservation.set(12);
+        assert_eq!(budget.held(), 12);
+        assert!(budget.reserve(0).is_none());
+        reservation.set(3);
+        assert!(budget.reserve(7).is_some());
+    }
 
     #[test]
     fn what_is_given_back_can_be_had_again() {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 pub use hold::HoldBudget;
+pub use hold::Reservation;
 
 use crate::config::Limits;
 use crate::config::MovingAddress;

@@ -151,6 +151,10 @@ impl Telemetry {
         for (key, limit) in [
             ("limits.connections_max", limits.connections_max),
             ("limits.hold_total_bytes_max", limits.hold_total_bytes_max),
+            (
+                "limits.buffer_total_bytes_max",
+                limits.buffer_total_bytes_max,
+            ),
             ("limits.open_hops_max", limits.open_hops_max),
             ("limits.sightings_max", limits.sightings_max),
             ("telemetry.queue_max", config.queue_max),

@@ -65,8 +65,8 @@ pub struct Metrics {
     /// Whose clocks are ahead.
     pub(super) clocks: Clocks,
     clock_skew: Family<HostLabels, Gauge<f64, AtomicU64>>,
-    held_bytes: Gauge,
-    held: OnceLock<Held>,
+    held: Watched,
+    buffered: Watched,
     routes: RouteFamilies,
     publications: PublicationMetrics,
     deliveries: DeliveryMetrics,
@@ -181,12 +181,19 @@ impl Metrics {
             "Sightings that found their queue full; what they would have told is not counted",
             sightings_dropped.clone(),
         );
-        let held_bytes = Gauge::default();
+        let held = Watched::default();
         ours.register_with_unit(
             "held",
             "Parts of messages that all sessions hold until the rest has come",
             Unit::Bytes,
-            held_bytes.clone(),
+            held.gauge.clone(),
+        );
+        let buffered = Watched::default();
+        ours.register_with_unit(
+            "buffered",
+            "What waits to be written to apps and brokers",
+            Unit::Bytes,
+            buffered.gauge.clone(),
         );
         Self {
             registry,
@@ -194,8 +201,8 @@ impl Metrics {
             process,
             clocks: Clocks::default(),
             clock_skew,
-            held_bytes,
-            held: OnceLock::new(),
+            held,
+            buffered,
             routes,
             publications,
             deliveries,
@@ -275,7 +282,12 @@ impl Metrics {
 
     /// Tells where to read the number of bytes that sessions hold. The first one counts.
     pub fn watch_held(&self, held: impl Fn() -> u64 + Send + Sync + 'static) {
-        let _ = self.held.set(Held(Box::new(held)));
+        let _ = self.held.source.set(Source(Box::new(held)));
+    }
+
+    /// The same for the bytes that wait to be written.
+    pub fn watch_buffered(&self, buffered: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.buffered.source.set(Source(Box::new(buffered)));
     }
 
     /// Counts a reload of the configuration, or of certificates whose files changed.
@@ -296,9 +308,8 @@ impl Metrics {
             let ahead = skew.ahead_ms.0.as_secs_f64();
             self.clock_skew.get_or_create(&labels).set(ahead);
         }
-        if let Some(held) = self.held.get() {
-            self.held_bytes.set(signed((held.0)()));
-        }
+        self.held.read();
+        self.buffered.read();
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String cannot fail");
         text
@@ -404,12 +415,27 @@ impl Default for Metrics {
     }
 }
 
-/// Reads a number that somebody else keeps.
-struct Held(Box<dyn Fn() -> u64 + Send + Sync>);
+/// A number that others keep, read when it is asked for.
+#[derive(Debug, Default)]
+struct Watched {
+    gauge: Gauge,
+    source: OnceLock<Source>,
+}
 
-impl fmt::Debug for Held {
+impl Watched {
+    fn read(&self) {
+        if let Some(source) = self.source.get() {
+            self.gauge.set(signed((source.0)()));
+        }
+    }
+}
+
+/// Reads a number that somebody else keeps.
+struct Source(Box<dyn Fn() -> u64 + Send + Sync>);
+
+impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Held")
+        f.write_str("Source")
     }
 }
 
@@ -677,13 +703,18 @@ mod tests {
     #[test]
     fn numbers_that_others_keep_are_read_when_asked_for() {
         let metrics = Metrics::default();
-        assert_tells(&metrics, &["tracehop_held_bytes 0"]);
+        assert_tells(
+            &metrics,
+            &["tracehop_held_bytes 0", "tracehop_buffered_bytes 0"],
+        );
         metrics.watch_held(|| 42);
+        metrics.watch_buffered(|| 43);
         let version = env!("CARGO_PKG_VERSION");
         assert_tells(
             &metrics,
             &[
                 "tracehop_held_bytes 42",
+                "tracehop_buffered_bytes 43",
                 &format!("tracehop_build_info{{version=\"{version}\"}} 1"),
                 "tracehop_spans_dropped_total{reason=\"queue_full\"} 0",
                 "# EOF",
