@@ -205,6 +205,59 @@ async fn what_the_broker_said_is_heard_though_it_listens_no_more() {
 }
 
 #[tokio::test]
+async fn an_app_hears_as_much_of_a_broker_that_resets_as_it_would_without_the_proxy() {
+    let broker = Broker::listen().await;
+    let proxy = TestProxy::start(&[broker.address]);
+    for is_late in [false, true] {
+        for count in [1, 100 << 10, 2 << 20] {
+            let (app, far) = tokio::join!(Peer::connect(broker.address), broker.accept());
+            let direct = heard_of_a_reset(app, far, count, is_late).await;
+            let (app, far) = tokio::join!(proxy.connect(), broker.accept());
+            let through = heard_of_a_reset(app, far, count, is_late).await;
+            let case = format!("{count} bytes, late: {is_late}");
+            assert!(through >= direct, "{through} instead of {direct} of {case}");
+        }
+    }
+    // In each case it heard of the reset, too.
+    until(|| proxy.view.connections() == 0).await;
+    let failures = [r#"{route="test",reason="broker_lost"} 6"#];
+    assert_eq!(proxy.failures(), failures);
+}
+
+/// How much of `count` bytes an app hears before the reset that follows them. A late one begins
+/// to read after that.
+async fn heard_of_a_reset(mut app: Peer, mut broker: Peer, count: usize, is_late: bool) -> usize {
+    broker.say("welcome").await;
+    app.expect("welcome").await;
+    let said = async move {
+        let bytes = vec![7; count];
+        let mut said = 0;
+        // As far as the kernel takes them.
+        while said < count
+            && let Ok(more) = broker.stream.try_write(&bytes[said..])
+        {
+            said += more;
+        }
+        broker.reset();
+    };
+    let hearing = async {
+        let mut heard = 0;
+        loop {
+            match app.next().await {
+                Ok(bytes) if bytes.is_empty() => panic!("an end, not a reset"),
+                Ok(bytes) => heard += bytes.len(),
+                Err(_) => return heard,
+            }
+        }
+    };
+    if is_late {
+        said.await;
+        return hearing.await;
+    }
+    tokio::join!(hearing, said).0
+}
+
+#[tokio::test]
 async fn an_app_that_talks_to_a_broker_that_has_left_is_reset() {
     let (_proxy, mut app, broker) = joined().await;
     drop(broker);
@@ -358,6 +411,7 @@ async fn a_publication_that_the_broker_never_took_is_lost() {
 async fn joined_unanswered() -> (TestProxy, Peer, Peer, Queue) {
     let limits = Limits {
         buffer_bytes_max: STALLED_BYTES,
+        buffer_total_bytes_max: 20 * STALLED_BYTES,
         ..Limits::default()
     };
     let parts = parts();
@@ -521,21 +575,21 @@ async fn an_app_that_leaves_is_not_kept_waiting_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_that_does_not_read_stops_its_broker_and_nothing_else() {
     let (proxy, app, broker) = joined_watched().await;
-    one_side_does_not_read(broker, app).await;
-    drop(proxy);
+    one_side_does_not_read(&proxy, broker, app).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_does_not_read_stops_its_app_and_nothing_else() {
     let (proxy, app, broker) = joined_watched().await;
-    one_side_does_not_read(app, broker).await;
-    drop(proxy);
+    one_side_does_not_read(&proxy, app, broker).await;
 }
+
+const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// A connection whose session sees to it that no more waits than may.
 async fn joined_watched() -> (TestProxy, Peer, Peer) {
     let limits = Limits {
-        buffer_bytes_max: 64 << 10,
+        buffer_bytes_max: BUFFER_BYTES_MAX,
         ..Limits::default()
     };
     joined_with(limits, move || {
@@ -546,7 +600,7 @@ async fn joined_watched() -> (TestProxy, Peer, Peer) {
 
 /// `sender` has far more to say than all buffers on the way can take. `reader` reads none of
 /// it, yet everything it says itself is heard at once. Then it reads, and nothing is missing.
-async fn one_side_does_not_read(sender: Peer, reader: Peer) {
+async fn one_side_does_not_read(proxy: &TestProxy, sender: Peer, reader: Peer) {
     // Otherwise the kernel alone may take all of it.
     let small = 256 << 10;
     SockRef::from(&sender.stream)
@@ -565,6 +619,8 @@ async fn one_side_does_not_read(sender: Peer, reader: Peer) {
             .await
             .unwrap();
         assert_eq!(patiently(sender_hears.read_u32()).await.unwrap(), number);
+        // As much as may wait for the one that does not read, and a word for the other.
+        assert!(proxy.view.buffered_bytes() <= BUFFER_BYTES_MAX + 1024);
     }
     assert!(!all_said.is_finished(), "all of it went into buffers");
     patiently(drink(reader_hears, bulk)).await;

@@ -104,6 +104,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(limits.connect_timeout: Time),
     key!(limits.handshake_timeout: Time),
     key!(limits.half_closed_max: Time),
+    key!(limits.peer_silent_max: Time),
     key!(limits.open_hops_max: Count),
     key!(limits.open_hop_age_max: Time),
     key!(limits.delivery_age_max: Time),

@@ -301,6 +301,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How long one peer may be silent after the other has ended its half of a connection.
     pub half_closed_max: Duration,
+    /// How long a peer may leave unacknowledged what was sent to it.
+    pub peer_silent_max: Duration,
     /// Publications that may wait for their answer at once, and how long each; as many
     /// deliveries may wait for their end.
     pub open_hops_max: usize,
@@ -495,6 +497,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_millis(3500),
             handshake_timeout: Duration::from_secs(10),
             half_closed_max: Duration::from_secs(120),
+            peer_silent_max: Duration::from_secs(60),
             open_hops_max: 100_000,
             open_hop_age_max: Duration::from_secs(600),
             delivery_age_max: Duration::from_secs(3_600),

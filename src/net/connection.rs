@@ -41,12 +41,13 @@ use crate::net::transparent;
 use crate::net::transparent::Own;
 use crate::net::transparent::OwnConnections;
 use crate::net::upstream::Connector;
-use crate::net::workers::Worker;
 use crate::net::waiting::WriteBudget;
+use crate::net::workers::Worker;
 use crate::net::workers::Workers;
 use crate::protocol::HoldBudget;
 use crate::protocol::Session;
 use crate::protocol::Setup;
+use crate::protocol::Side;
 use crate::telemetry::Repeats;
 use crate::telemetry::RouteMetrics;
 use crate::telemetry::Sightings;
@@ -394,6 +395,14 @@ fn tell(ending: Ending, client: SocketAddr, broker: &Upstream, route: &Route) {
         Ending::HalfClosed => (
             "half_closed",
             "one peer had ended, and the other was silent for limits.half_closed_max",
+        ),
+        Ending::Silent(Side::Client) => (
+            "peer_silent",
+            "the app's machine answered nothing for limits.peer_silent_max: it has stopped, or the way to it is cut",
+        ),
+        Ending::Silent(Side::Broker) => (
+            "peer_silent",
+            "the broker's machine answered nothing for limits.peer_silent_max: it has stopped, or the way to it is cut",
         ),
         Ending::BrokerLost => ("broker_lost", "the broker reset the connection"),
         Ending::BrokerRefused(alert) => {

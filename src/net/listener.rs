@@ -10,18 +10,19 @@ use socket2::Domain;
 use socket2::Protocol;
 use socket2::SockRef;
 use socket2::Socket;
-use socket2::TcpKeepalive;
 use socket2::Type;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::config;
+use crate::config::Limits;
 use crate::net::certificates::BadFiles;
 use crate::net::connection::Accepted;
 use crate::net::connection::Open;
 use crate::net::connection::Route;
 use crate::net::connection::Shared;
+use crate::net::silence;
 
 /// The listening socket of one route.
 #[derive(Debug)]
@@ -146,7 +147,7 @@ impl Listener {
             }
             return;
         };
-        tune(&client);
+        tune(&client, &shared.limits);
         let accepted = Accepted {
             client,
             address,
@@ -226,15 +227,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Sends small writes at once, and finds out about a peer that is gone without a word.
-pub(super) fn tune(stream: &TcpStream) {
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
-    // Either fails only on a connection that is dead already, and then the first read tells.
+/// Sends small writes at once, finds out about a peer that is gone without a word, and bounds
+/// what the kernel keeps for one that does not read.
+pub(super) fn tune(stream: &TcpStream, limits: &Limits) {
+    let socket = SockRef::from(stream);
+    // They fail only on a connection that is dead already, and then the first read tells.
     let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+    silence::keep_alive(stream, limits.peer_silent_max);
 }
 
 /// Closes a connection so that the peer sees a reset, not an orderly end.
@@ -261,6 +261,10 @@ impl fmt::Display for Remedy<'_> {
         })
     }
 }
+
+/// What the kernel takes for a peer whose window is full. By itself it would take megabytes, for
+/// each connection to a broker that has stopped.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// How many connections may wait to be accepted. The kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;

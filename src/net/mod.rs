@@ -16,6 +16,7 @@ mod drain;
 mod listener;
 mod proxy;
 mod relay;
+mod silence;
 mod stream;
 mod tls;
 mod transparent;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::mem::take;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -15,18 +16,23 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rustls::AlertDescription;
 use tokio::io::ReadBuf;
+use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
+use tokio::time::interval_at;
 use tokio::time::sleep;
 
 use crate::hop::Injector;
 use crate::net::connection::Shared;
 use crate::net::drain::Signal;
+use crate::net::silence::Silence;
+use crate::net::silence::is_silence;
 use crate::net::stream::Stream;
 use crate::net::tls;
 use crate::net::unwritten::Unwritten;
+use crate::net::waiting::Waiting;
 use crate::protocol;
 use crate::protocol::Delivering;
-use crate::net::waiting::Waiting;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Side;
@@ -56,6 +62,8 @@ pub(super) struct Relay<'a> {
     draining: bool,
     /// How long one peer may be silent after the other has ended.
     half_closed_max: Duration,
+    /// How long one peer's machine may answer nothing.
+    peer_silent_max: Duration,
     /// Whether any byte has moved since this was last asked.
     moved: bool,
     /// Nothing has been read yet of an app that is to speak without TLS.
@@ -70,6 +78,9 @@ struct Peer {
     /// It may still send something: neither its end nor an error has been read.
     speaking: bool,
     hearing: Hearing,
+    silence: Silence,
+    /// It has failed, and not by its own word.
+    is_silent: bool,
     /// Why it ended the connection, if TLS had it tell.
     alert: Option<AlertDescription>,
 }
@@ -93,7 +104,9 @@ pub(super) enum Ending {
     BrokerLeft,
     /// The broker's connection failed, and so the app's was reset.
     BrokerLost,
-    /// The same, and TLS told why.
+    /// One peer's machine is gone without a word.
+    Silent(Side),
+    /// The same as `BrokerLost`, and TLS told why.
     BrokerRefused(AlertDescription),
     /// The app wants to speak TLS where none is spoken.
     Hello,
@@ -105,6 +118,18 @@ pub(super) enum Ending {
     Cut,
     /// The session cannot be trusted any more; both connections were reset.
     Panicked,
+}
+
+impl Ending {
+    const fn is_of_the_broker(self) -> bool {
+        matches!(
+            self,
+            Self::BrokerLeft
+                | Self::BrokerLost
+                | Self::BrokerRefused(_)
+                | Self::Silent(Side::Broker)
+        )
+    }
 }
 
 impl<'a> Relay<'a> {
@@ -130,19 +155,37 @@ impl<'a> Relay<'a> {
             holding: false,
             draining: false,
             half_closed_max: shared.limits.half_closed_max,
+            peer_silent_max: shared.limits.peer_silent_max,
             moved: false,
         }
     }
 
     /// Relays until there is nothing more to relay, or until `signal` says so.
     pub(super) async fn run(&mut self, signal: &Signal) -> Ending {
+        let ending = self.relay(signal).await;
+        if ending.is_of_the_broker() {
+            // Boxed, so that other connections need no room for it.
+            Box::pin(self.hand_over(signal)).await;
+        }
+        ending
+    }
+
+    async fn relay(&mut self, signal: &Signal) -> Ending {
         let mut holding = pin!(signal.holding());
         let mut begun = pin!(signal.begun());
         let mut cut = pin!(signal.cut());
         let mut delivery = Some(signal.delivery());
         let mut asking = None;
         let mut patience = None;
+        let pause = self.peer_silent_max / 4;
+        let mut listening = interval_at(Instant::now() + pause, pause);
+        listening.set_missed_tick_behavior(MissedTickBehavior::Delay);
         poll_fn(|cx| {
+            while listening.poll_tick(cx).is_ready() {
+                if let Some(side) = self.silent() {
+                    return Poll::Ready(Ending::Silent(side));
+                }
+            }
             if !self.holding && holding.as_mut().poll(cx).is_ready() {
                 self.holding = true;
                 self.session.hold_pops();
@@ -186,6 +229,40 @@ impl<'a> Relay<'a> {
         .await
     }
 
+    /// Lets the app take what the broker has said: the reset that follows would throw it away.
+    async fn hand_over(&mut self, signal: &Signal) {
+        let client = &mut self.client;
+        let mut sent = None;
+        let taken = poll_fn(|cx| {
+            // An app that is still asking listens when it is done with that.
+            if !client.ignore(cx) {
+                return Poll::Ready(());
+            }
+            while client.resume(cx) {}
+            if !client.is_flushed() {
+                return Poll::Pending;
+            }
+            let sent = sent.get_or_insert_with(|| Box::pin(client.stream.watch_sent()));
+            sent.as_mut().poll(cx)
+        });
+        tokio::select! {
+            biased;
+            () = signal.cut() => {}
+            () = taken => {}
+            () = sleep(self.half_closed_max) => {}
+        }
+    }
+
+    /// Whose machine has answered nothing for too long.
+    fn silent(&mut self) -> Option<Side> {
+        let max = self.peer_silent_max;
+        let mut sides = [Side::Client, Side::Broker].into_iter();
+        sides.find(|side| {
+            let peer = self.peer(*side);
+            peer.silence.exceeds(max, peer.stream.tcp())
+        })
+    }
+
     /// Moves bytes until neither side can go on, but not for ever: others want their turn.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         for _ in 0..ROUNDS_MAX {
@@ -213,6 +290,10 @@ impl<'a> Relay<'a> {
             moved |= self.write(from.other(), cx);
         }
 
+        let mut sides = [Side::Client, Side::Broker].into_iter();
+        if let Some(side) = sides.find(|side| self.peer(*side).is_silent) {
+            return Err(Ending::Silent(side));
+        }
         // A broker's failure is the app's, at once. The failure of an app is its end: what it
         // had said still counts, and what the broker answers tells what became of it.
         if self.broker.is_gone() && !self.client.is_gone() {
@@ -375,8 +456,17 @@ impl<'a> Relay<'a> {
                 self.client.close();
                 self.broker.close();
             }
-            Ending::BrokerLeft | Ending::BrokerLost | Ending::BrokerRefused(_) | Ending::Hello => {
+            Ending::BrokerLeft
+            | Ending::BrokerLost
+            | Ending::BrokerRefused(_)
+            | Ending::Silent(Side::Broker)
+            | Ending::Hello => {
                 self.client.stream.reset();
+            }
+            // Nothing that waits for an app that is gone may be popped for it.
+            Ending::Silent(Side::Client) => {
+                self.client.stream.reset();
+                self.broker.close();
             }
             Ending::Panicked => {
                 self.client.stream.reset();
@@ -393,6 +483,8 @@ impl Peer {
             waiting: Waiting::new(Arc::clone(&shared.writes)),
             speaking: true,
             hearing: Hearing::Open,
+            silence: Silence::default(),
+            is_silent: false,
             alert: None,
         }
     }
@@ -406,10 +498,28 @@ impl Peer {
         let read = ready!(self.stream.poll_read(cx, bytes));
         self.speaking = !bytes.filled().is_empty();
         if let Err(error) = read {
-            self.hearing = Hearing::Lost;
-            self.alert = tls::alert(&error);
+            self.lose(&error);
         }
         Poll::Ready(())
+    }
+
+    fn lose(&mut self, error: &io::Error) {
+        self.hearing = Hearing::Lost;
+        self.is_silent = is_silence(error);
+        self.alert = tls::alert(error);
+    }
+
+    /// Reads what it sends, for nobody. Says whether it is still there to be told anything.
+    fn ignore(&mut self, cx: &mut Context<'_>) -> bool {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            for _ in 0..ROUNDS_MAX {
+                if self.hear(&mut ReadBuf::new(buffer), cx).is_pending() {
+                    return self.hearing == Hearing::Open;
+                }
+            }
+            cx.waker().wake_by_ref();
+            self.hearing == Hearing::Open
+        })
     }
 
     /// Sends what waits, and then `bytes`, as far as they will go; the rest waits. Says whether
@@ -435,7 +545,8 @@ impl Peer {
         if self.waiting.next().is_empty() {
             return flushed;
         }
-        let sent = send(&mut self.stream, &mut self.hearing, self.waiting.next(), cx);
+        let written = self.stream.poll_write(cx, self.waiting.next());
+        let sent = self.sent(written, self.waiting.next().len());
         self.waiting.advance(sent);
         self.waiting.wrote_to_tls(sent, self.stream.is_flushed());
         flushed || sent > 0
@@ -446,13 +557,31 @@ impl Peer {
         if self.hearing != Hearing::Open {
             return false;
         }
-        let sent = match self.waiting.is_empty() {
-            true => send(&mut self.stream, &mut self.hearing, bytes, cx),
-            false => 0,
+        let sent = if self.waiting.is_empty() {
+            let written = self.stream.poll_write(cx, bytes);
+            self.sent(written, bytes.len())
+        } else {
+            0
         };
         self.waiting.wrote_to_tls(sent, self.stream.is_flushed());
         self.waiting.push(bytes.get(sent..).unwrap_or_default());
         sent > 0
+    }
+
+    /// How many of `count` bytes are done with: all of them where nobody hears them any more.
+    fn sent(&mut self, written: Poll<io::Result<usize>>, count: usize) -> usize {
+        match written {
+            Poll::Pending => 0,
+            Poll::Ready(Ok(written)) => {
+                self.silence.sent();
+                written
+            }
+            // Its last words may be there to be read all the same.
+            Poll::Ready(Err(error)) => {
+                self.lose(&error);
+                count
+            }
+        }
     }
 
     /// Sends what TLS still has of what it was given. Says whether that is all gone now.
@@ -460,8 +589,8 @@ impl Peer {
         if self.stream.is_flushed() {
             return false;
         }
-        if matches!(self.stream.poll_flush(cx), Poll::Ready(Err(_))) {
-            self.hearing = Hearing::Lost;
+        if let Poll::Ready(Err(error)) = self.stream.poll_flush(cx) {
+            self.lose(&error);
         }
         self.waiting.wrote_to_tls(0, self.stream.is_flushed());
         self.stream.is_flushed()
@@ -492,20 +621,6 @@ impl Peer {
 
     fn is_gone(&self) -> bool {
         !self.speaking && self.hearing == Hearing::Lost
-    }
-}
-
-/// Sends `bytes` as far as they will go. Says how many are done with: all of them where nobody
-/// hears them any more.
-fn send(stream: &mut Stream, hearing: &mut Hearing, bytes: &[u8], cx: &mut Context<'_>) -> usize {
-    match stream.poll_write(cx, bytes) {
-        Poll::Pending => 0,
-        Poll::Ready(Ok(written)) => written,
-        // Its last words may be there to be read all the same.
-        Poll::Ready(Err(_)) => {
-            *hearing = Hearing::Lost;
-            bytes.len()
-        }
     }
 }
 

@@ -100,6 +100,21 @@ impl Stream {
         }
     }
 
+    /// Waits until the kernel has sent all that was written, or cannot any more.
+    pub(super) fn watch_sent(&self) -> impl Future<Output = ()> + use<> {
+        let socket = SockRef::from(self.tcp());
+        // From here on it can be written to when nothing waits to be sent, and only then. As
+        // tokio would not look again, it is given a socket that it does not know.
+        let again = socket
+            .set_tcp_notsent_lowat(1)
+            .and_then(|()| TcpStream::from_std(socket.try_clone()?.into()));
+        async move {
+            if let Ok(again) = again {
+                let _ = again.writable().await;
+            }
+        }
+    }
+
     /// Ends our half.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -25,7 +25,7 @@ pub(super) fn meant(client: &TcpStream, route: &Route) -> Option<Upstream> {
 }
 
 /// An IPv4 address that a socket of IPv6 has is one of IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

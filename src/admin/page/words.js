@@ -135,6 +135,7 @@ export const FAILURES = {
   unreachable: "no address of the upstream took a connection: is the broker up, and the upstream right?",
   broker_lost: "the broker ended a connection that was in use: see its log",
   connections_max: "there were too many at a time: raise limits.connections_max, or see who does not close theirs",
+  peer_silent: "a peer's machine answered nothing for limits.peer_silent_max: it stopped, or the network dropped the connection",
   half_closed: "one peer ended its half and the other stayed silent for limits.half_closed_max",
   no_descriptors: "the process may open no more files: raise its limit (ulimit -n, LimitNOFILE)",
   accept: "the system could not hand over a new connection: see the log",

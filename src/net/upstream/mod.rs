@@ -179,7 +179,7 @@ impl Attempt<'_> {
 
     async fn reach(self, address: SocketAddr, upstream: &Upstream) -> Result<Stream, Trouble> {
         let broker = TcpStream::connect(address).await?;
-        tune(&broker);
+        tune(&broker, self.limits);
         let certificates = self.route.broker_tls.as_ref().filter(|_| upstream.is_tls());
         let Some(certificates) = certificates else {
             return Ok(Stream::Plain(broker));

@@ -766,7 +766,7 @@ mod tests {
         let names: Vec<String> = types
             .filter_map(|family| Some(family.split_once(' ')?.0.to_owned()))
             .collect();
-        assert_eq!(names.len(), 37);
+        assert_eq!(names.len(), 38);
         names
     }
 

@@ -186,11 +186,12 @@ struct PeerLabels {
 }
 
 /// Why connections fail.
-pub(super) const FAILURES: [&str; 12] = [
+pub(super) const FAILURES: [&str; 13] = [
     "accept",
     "broker_lost",
     "connections_max",
     "half_closed",
+    "peer_silent",
     "no_descriptors",
     "not_redirected",
     "panic",
