@@ -84,12 +84,22 @@ impl Taken {
     #[must_use]
     pub fn began(&self) -> Option<(Timestamp, Evidence)> {
         let acknowledged = match (self.settled, self.finished) {
-            (Some((Settlement::Acknowledged, at)), Some(finish)) if at < finish.at => {
+            (Some((Settlement::Acknowledged, at)), Some(finish))
+                if at < finish.at && !self.may_overtake(at, finish) =>
+            {
                 Some((at, Evidence::Acknowledgement))
             }
             _ => None,
         };
         self.started.or(acknowledged)
+    }
+
+    /// Whether a message that is acknowledged at its end may seem to be so just ahead of it:
+    /// RabbitMQ answers neither the acknowledgement nor the result, which take two connections.
+    fn may_overtake(&self, acknowledged: Timestamp, finish: Finish) -> bool {
+        self.delivery.system == "rabbitmq"
+            && finish.at.since(acknowledged) < OVERTAKING_MAX
+            && acknowledged.since(self.ready()) >= OVERTAKING_MAX
     }
 
     /// How long the worker had it, and could have run it, before it did; `None` where that
@@ -600,5 +610,6 @@ impl OpenTaken {
     }
 }
 
+const OVERTAKING_MAX: Duration = Duration::from_millis(10);
 /// Of how many sessions it is known for sure that their clients announce what they take.
 const ANNOUNCING_MAX: usize = 10_000;

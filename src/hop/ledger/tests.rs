@@ -349,6 +349,33 @@ fn a_run_begins_by_what_tells_most_of_its_beginning() {
 }
 
 #[test]
+fn an_acknowledgement_at_the_end_that_overtakes_the_result_is_no_beginning() {
+    const MILLI: u64 = 1_000_000;
+    for (system, acknowledged, expected) in [
+        ("rabbitmq", 999, None),
+        // So long before, it was not meant for the end.
+        ("rabbitmq", 900, Some(100)),
+        // Nor is it far from the beginning.
+        ("rabbitmq", 1, Some(999)),
+        // The worker has to hear of the result before it acknowledges.
+        ("redis", 999, Some(1)),
+    ] {
+        let mut delivery = delivery("a", Some(Receipt::numbered(1, 1)), 0);
+        delivery.system = system;
+        let ended = book(
+            &mut ledger(10, 10_000 * MILLI, true),
+            [
+                Sighting::Delivered(delivery.into()),
+                settled(1, acknowledged * MILLI, Settlement::Acknowledged),
+                told("a", 1_000 * MILLI, TaskState::Succeeded),
+            ],
+        );
+        let run = taken(&ended[1]);
+        assert_eq!(run.ran(), expected.map(Duration::from_millis));
+    }
+}
+
+#[test]
 fn how_long_a_run_took_does_not_depend_on_the_clock_of_its_worker() {
     // It is late by 100 nanoseconds: by it, the task ran before it was delivered.
     let ended = book(
