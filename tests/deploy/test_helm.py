@@ -111,6 +111,40 @@ def test_every_key_of_the_example_can_be_a_value(tmp_path):
     assert done.returncode == 0, place.read_text() + done.stderr
 
 
+def memory_limit(**values):
+    return pod_of(helm(**values))["containers"][0]["resources"]["limits"]["memory"]
+
+
+def test_the_limit_for_memory_follows_from_the_settings():
+    assert memory_limit() == "1221Mi"
+    limits = {"connections_max": 1024, "hold_total_bytes_max": "64MiB",
+              "buffer_total_bytes_max": 32 << 20, "open_hops_max": 10240, "memory_max": 40960,
+              "sightings_max": 10240, "recent_tasks_max": 1024}
+    # 64 and 64 + 32; 24 KiB for each connection; 1 KiB for each hop, sighting and task, and a
+    # quarter for what is remembered.
+    assert memory_limit(config={"limits": limits}) == f"{64 + 64 + 32 + 24 + 20 + 10 + 10 + 1}Mi"
+    tls = {"redis": {"port": 6379, "upstream": "rediss://r:6379"}}
+    assert memory_limit(config={"limits": limits}, routes=tls) == "265Mi"
+
+
+def test_the_limits_that_the_chart_counts_with_are_those_of_the_example():
+    example = tomllib.loads((CHART.parents[2] / "proxy.toml").read_text())["limits"]
+    text = (CHART / "templates/_memory.tpl").read_text()
+    _, _, defaults = text.partition('define "tracehop.defaultLimits" -}}')
+    for key, value in yaml.safe_load(defaults.partition("{{")[0]).items():
+        assert example[key] == value, key
+
+
+@pytest.mark.parametrize("memory", ["512Mi", "1220Mi", "1.1Gi", "1G", 1000])
+def test_a_limit_for_memory_below_what_the_settings_allow_is_refused(memory):
+    with pytest.raises(HelmError, match="less than the 1221Mi that the settings allow"):
+        helm(resources={"limits": {"memory": memory}})
+
+
+def test_a_limit_for_memory_that_is_enough_stays_as_it_is():
+    assert memory_limit(resources={"limits": {"memory": "2Gi"}}) == "2Gi"
+
+
 def test_the_pod_has_time_to_end():
     pod = pod_of(helm(drainGraceSeconds=60, flushGraceSeconds=7, preStopSleepSeconds=3))
     assert pod["terminationGracePeriodSeconds"] >= 60 + 7 + 3

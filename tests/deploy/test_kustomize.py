@@ -2,7 +2,7 @@
 
 import yaml
 
-from manifests import BINARY, DEPLOY, assert_restricted, assert_valid, kustomize, only, run
+from manifests import BINARY, DEPLOY, assert_restricted, assert_valid, helm, kustomize, only, run
 
 
 
@@ -14,6 +14,9 @@ def test_the_example_is_valid_and_its_sidecar_restricted():
     assert_restricted({"containers": [sidecar]})
     # Kubernetes starts the app when it has succeeded.
     assert sidecar["restartPolicy"] == "Always" and "startupProbe" in sidecar
+    # The chart counts what the settings, the same ones, may take.
+    of_the_chart = only(helm(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert sidecar["resources"]["limits"] == of_the_chart["resources"]["limits"]
 
 
 def test_the_app_and_the_sidecar_meet(tmp_path):
