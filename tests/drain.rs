@@ -55,7 +55,9 @@ async fn nothing_new_is_accepted_and_what_is_owed_is_delivered() {
     app.expect("two\n").await;
     app.expect_end().await;
     broker.expect_end().await;
-    assert_eq!(drained.await.unwrap(), Drained { parted: 1, cut: 0 });
+    // Whoever knocked before the door was closed has parted, too.
+    let Drained { parted, cut } = drained.await.unwrap();
+    assert!(parted >= 1 && cut == 0);
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ pub(super) fn router(desk: Desk, guard: Guard) -> Router {
 async fn readyz(Extract(desk): Extract<Desk>) -> impl IntoResponse {
     let state = desk.subject.readiness.state();
     let status = match state {
-        State::Ready => StatusCode::OK,
+        State::Ready | State::Finishing => StatusCode::OK,
         State::Starting | State::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{}\n", state.word()))

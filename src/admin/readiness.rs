@@ -13,6 +13,8 @@ pub enum State {
     Starting,
     /// Connections are taken.
     Ready,
+    /// Deliveries under way are finished. Connections are still taken.
+    Finishing,
     /// Connections end, and no new ones are taken.
     Draining,
 }
@@ -24,7 +26,12 @@ impl Readiness {
 
     #[must_use]
     pub fn state(&self) -> State {
-        let known = [State::Starting, State::Ready, State::Draining];
+        let known = [
+            State::Starting,
+            State::Ready,
+            State::Finishing,
+            State::Draining,
+        ];
         known[usize::from(self.0.load(Ordering::Relaxed))]
     }
 }
@@ -36,7 +43,7 @@ impl State {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
-            Self::Draining => "draining",
+            Self::Finishing | Self::Draining => "draining",
         }
     }
 }

@@ -130,6 +130,7 @@ async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     tracing::info!(signal, "stopping");
     let stopped = async {
         let began = Instant::now();
+        readiness.set(State::Finishing);
         proxy.finish_deliveries(config.drain_grace / 2).await;
         readiness.set(State::Draining);
         let rest = config.drain_grace.saturating_sub(began.elapsed());

@@ -154,7 +154,7 @@ pub(super) async fn follow_files(
     };
     tokio::select! {
         biased;
-        () = signal.begun() => {}
+        () = signal.closed() => {}
         () = following => {}
     }
 }

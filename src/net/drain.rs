@@ -2,8 +2,9 @@
 //!
 //! What a client takes by one connection it puts away by another: an app's delivery spans
 //! several, and none of them may end before it is complete. So at first no new delivery
-//! begins, while everything else goes on, until those under way are done. Then no connection
-//! is accepted any more, and each ends where nothing of its own is in flight. What has not
+//! begins, while everything else goes on, until those under way are done. Then each connection
+//! ends where nothing of its own is in flight; and as a worker that loses its connections puts
+//! back by a new one what it still has, new ones are accepted for a moment more. What has not
 //! ended when the grace is over is cut.
 
 use std::future::Future;
@@ -12,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +28,8 @@ pub(super) struct Drain {
     /// A token for each connection on which a delivery may be under way.
     deliveries: TaskTracker,
     begun: CancellationToken,
+    /// No connection is accepted any more, and those that came since it has begun end, too.
+    closed: CancellationToken,
     cut: CancellationToken,
     tasks: TaskTracker,
     parted_count: AtomicUsize,
@@ -63,7 +67,11 @@ impl Drain {
             // do not contend for a lock.
             holding: self.holding.child_token(),
             deliveries: self.deliveries.clone(),
-            begun: self.begun.clone(),
+            begun: match self.begun.is_cancelled() {
+                true => self.closed.clone(),
+                false => self.begun.clone(),
+            },
+            closed: self.closed.clone(),
             cut: self.cut.clone(),
         }
     }
@@ -82,6 +90,7 @@ impl Drain {
     pub(super) async fn finish_deliveries(&self, limit: Duration) {
         self.holding.cancel();
         self.deliveries.close();
+        let has_workers = !self.deliveries.is_empty();
         if timeout(limit, self.deliveries.wait()).await.is_err() {
             tracing::warn!(
                 connections = self.deliveries.len(),
@@ -89,12 +98,19 @@ impl Drain {
                  are cut"
             );
         }
+        if has_workers {
+            // kombu 5.7 puts back what it has not acknowledged, an ETA task for one, when its
+            // connections end; where it cannot connect for that, the worker dies of it.
+            self.begun.cancel();
+            sleep(PUT_BACK_TIME).await;
+        }
     }
 
     /// The second phase: asks all tasks to end, and after `grace` tells them to.
     pub(super) async fn run(&self, grace: Duration) -> Drained {
         self.holding.cancel();
         self.begun.cancel();
+        self.closed.cancel();
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_err() {
             self.cut.cancel();
@@ -113,6 +129,7 @@ pub(super) struct Signal {
     holding: CancellationToken,
     deliveries: TaskTracker,
     begun: CancellationToken,
+    closed: CancellationToken,
     cut: CancellationToken,
 }
 
@@ -127,9 +144,14 @@ impl Signal {
         self.deliveries.token()
     }
 
-    /// The drain has begun: take nothing new, end at the next boundary.
+    /// The drain has begun: end at the next boundary.
     pub(super) async fn begun(&self) {
         self.begun.cancelled().await;
+    }
+
+    /// Accept no more.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     /// The grace is over: end now.
@@ -141,3 +163,6 @@ impl Signal {
         self.begun.is_cancelled()
     }
 }
+
+/// How long a worker that has lost its connections may connect again to put messages back.
+const PUT_BACK_TIME: Duration = Duration::from_millis(500);

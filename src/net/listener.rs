@@ -99,7 +99,7 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = signal.begun() => return,
+                () = signal.closed() => return,
                 accepted = self.accept_one() => accepted,
             };
             let pause = match accepted {
@@ -112,7 +112,7 @@ impl Listener {
             if pause {
                 tokio::select! {
                     biased;
-                    () = signal.begun() => return,
+                    () = signal.closed() => return,
                     () = sleep(PAUSE) => {}
                 }
             }
