@@ -137,8 +137,34 @@ def test_transactions_tell_what_became_of_their_messages(stage):
     assert [by_id[each].attributes["tracehop.answer"] for each in ids] == ["confirmed", "discarded"]
 
 
+def test_without_confirms_what_comes_back_is_an_error_of_its_send_and_nothing_else_is(stage):
+    ids = [str(uuid.uuid4()) for _ in range(2)]
+    celery_ids.extend(ids)
+    with stage.server.connect(stage.hop.port) as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare(exclusive=True).queue
+        returned = []
+        channel.events["basic_return"].add(lambda error, *_: returned.append(error.reply_code))
+        for task_id, key in zip(ids, (queue, "no-such-queue")):
+            headers = {"task": "add", "id": task_id}
+            body = json.dumps([[], {}, {}])
+            message = amqp.Message(body, content_type="application/json", application_headers=headers)
+            channel.basic_publish(message, routing_key=key, mandatory=True)
+        # The broker comes to it after both.
+        channel.queue_declare(queue, passive=True)
+    assert returned == [312]
+    by_id = {span.attributes["messaging.message.id"]: span for span in sends(stage, 5)}
+    taken, refused = (by_id[each] for each in ids)
+    assert (taken.attributes["tracehop.answer"], taken.error) == ("unanswered", False)
+    assert (refused.attributes["tracehop.answer"], refused.error) == ("refused", True)
+    assert refused.attributes["error.type"] == "312"
+    assert taken.start < taken.end and refused.start < refused.end
+
+
 def test_no_connection_was_lost_sight_of(stage):
     assert stage.hop.metric("tracehop_blind_sessions_total") == 0
+    # RabbitMQ resets what was closed in good order.
+    assert stage.hop.metric("tracehop_connections_failed_total") == 0
 
 
 def sends(stage, count):
