@@ -199,7 +199,7 @@ fn telemetry_taken() {
 fn telemetry_exported() {
     let mut talk = Talk::new(Protocol::Redis, Policy::default(), Sampler::default());
     let mut batch = Batch::new(&redis::publish(MESSAGE_BYTES), 1, 0);
-    let mut ledger = Ledger::new(&Limits::default(), Spans::default());
+    let mut ledger = Ledger::new(&Limits::default(), false);
     let mut encoder = Encoder::default();
     let mut ended = Vec::new();
     for round in 0..WARM_UP + ROUNDS {
