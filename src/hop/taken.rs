@@ -95,9 +95,9 @@ impl Taken {
     }
 
     /// Whether a message that is acknowledged at its end may seem to be so just ahead of it:
-    /// RabbitMQ answers neither the acknowledgement nor the result, which take two connections.
+    /// a broker answers neither the acknowledgement nor the result, which take two connections.
     fn may_overtake(&self, acknowledged: Timestamp, finish: Finish) -> bool {
-        self.delivery.system == "rabbitmq"
+        self.delivery.system == "a broker"
             && finish.at.since(acknowledged) < OVERTAKING_MAX
             && acknowledged.since(self.ready()) >= OVERTAKING_MAX
     }
