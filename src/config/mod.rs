@@ -439,6 +439,13 @@ impl Protocol {
     ];
 }
 
+/// Whether brokers of this `messaging.system` answer acknowledgements, so that what is sent after one
+/// on another connection cannot overtake it.
+#[must_use]
+pub fn answers_acknowledgements(system: &str) -> bool {
+    system != "rabbitmq"
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {

@@ -8,6 +8,7 @@ use foldhash::HashMap;
 
 use crate::celery::TaskState;
 use crate::config::Limits;
+use crate::config::answers_acknowledgements;
 use crate::hop::Announcement;
 use crate::hop::Delivery;
 use crate::hop::Evidence;
@@ -95,9 +96,9 @@ impl Taken {
     }
 
     /// Whether a message that is acknowledged at its end may seem to be so just ahead of it:
-    /// a broker answers neither the acknowledgement nor the result, which take two connections.
+    /// Where neither the acknowledgement nor the result is answered, for they take two connections.
     fn may_overtake(&self, acknowledged: Timestamp, finish: Finish) -> bool {
-        self.delivery.system == "a broker"
+        !answers_acknowledgements(self.delivery.system)
             && finish.at.since(acknowledged) < OVERTAKING_MAX
             && acknowledged.since(self.ready()) >= OVERTAKING_MAX
     }
