@@ -443,8 +443,11 @@ impl Protocol {
 /// on another connection cannot overtake it.
 #[must_use]
 pub fn answers_acknowledgements(system: &str) -> bool {
-    system != "rabbitmq"
+    system != UNANSWERING
 }
+
+/// The `messaging.system` whose brokers answer none.
+pub const UNANSWERING: &str = "rabbitmq";
 
 impl Default for Policy {
     fn default() -> Self {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::celery::TaskState;
+use crate::config::UNANSWERING;
 use crate::hop::Announcement;
 use crate::hop::Answer;
 use crate::hop::Ends;
@@ -352,13 +353,13 @@ fn a_run_begins_by_what_tells_most_of_its_beginning() {
 fn an_acknowledgement_at_the_end_that_overtakes_the_result_is_no_beginning() {
     const MILLI: u64 = 1_000_000;
     for (system, acknowledged, expected) in [
-        ("rabbitmq", 999, None),
+        (UNANSWERING, 999, None),
         // So long before, it was not meant for the end.
-        ("rabbitmq", 900, Some(100)),
+        (UNANSWERING, 900, Some(100)),
         // Nor is it far from the beginning.
-        ("rabbitmq", 1, Some(999)),
+        (UNANSWERING, 1, Some(999)),
         // The worker has to hear of the result before it acknowledges.
-        ("redis", 999, Some(1)),
+        ("some-broker", 999, Some(1)),
     ] {
         let mut delivery = delivery("a", Some(Receipt::numbered(1, 1)), 0);
         delivery.system = system;
