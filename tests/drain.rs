@@ -44,8 +44,11 @@ async fn nothing_new_is_accepted_and_what_is_owed_is_delivered() {
     app.say("first\n").await;
     broker.expect("first\n").await;
     let drained = tokio::spawn(proxy.drain(NEVER));
+    while !view.is_draining() {
+        tokio::task::yield_now().await;
+    }
+    // Whoever comes for a moment more was not found by the drain, and does not count.
     refused(address).await;
-    assert!(view.is_draining());
     // The app asks more before it has its answer: that is owed too.
     app.say("second\n").await;
     broker.expect("second\n").await;
@@ -55,9 +58,7 @@ async fn nothing_new_is_accepted_and_what_is_owed_is_delivered() {
     app.expect("two\n").await;
     app.expect_end().await;
     broker.expect_end().await;
-    // Whoever knocked before the door was closed has parted, too.
-    let Drained { parted, cut } = drained.await.unwrap();
-    assert!(parted >= 1 && cut == 0);
+    assert_eq!(drained.await.unwrap(), Drained { parted: 1, cut: 0 });
 }
 
 #[tokio::test]

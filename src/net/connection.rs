@@ -241,7 +241,7 @@ impl Connected {
         );
         let ending = relay.run(&signal).await;
         relay.end(ending);
-        shared.drain.book(ending);
+        shared.drain.book(ending, &signal);
         tell(ending, address, &upstream, route);
     }
 }

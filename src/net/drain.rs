@@ -62,23 +62,26 @@ impl Drain {
 
     /// What one task watches.
     pub(super) fn signal(&self) -> Signal {
+        let is_late = self.begun.is_cancelled();
         Signal {
             // Every wake-up of every relay looks at this one: each has its own, so that they
             // do not contend for a lock.
             holding: self.holding.child_token(),
             deliveries: self.deliveries.clone(),
-            begun: match self.begun.is_cancelled() {
+            begun: match is_late {
                 true => self.closed.clone(),
                 false => self.begun.clone(),
             },
+            is_late,
             closed: self.closed.clone(),
             cut: self.cut.clone(),
         }
     }
 
     /// Books how a connection ended; only those count that the drain found open.
-    pub(super) fn book(&self, ending: Ending) {
+    pub(super) fn book(&self, ending: Ending, signal: &Signal) {
         let count = match ending {
+            _ if signal.is_late => return,
             Ending::Cut => &self.cut_count,
             _ if self.begun.is_cancelled() => &self.parted_count,
             _ => return,
@@ -90,7 +93,7 @@ impl Drain {
     pub(super) async fn finish_deliveries(&self, limit: Duration) {
         self.holding.cancel();
         self.deliveries.close();
-        let has_workers = !self.deliveries.is_empty();
+        let had_connections = !self.deliveries.is_empty();
         if timeout(limit, self.deliveries.wait()).await.is_err() {
             tracing::warn!(
                 connections = self.deliveries.len(),
@@ -98,11 +101,11 @@ impl Drain {
                  are cut"
             );
         }
-        if has_workers {
+        if had_connections {
             // kombu 5.7 puts back what it has not acknowledged, an ETA task for one, when its
             // connections end; where it cannot connect for that, the worker dies of it.
             self.begun.cancel();
-            sleep(PUT_BACK_TIME).await;
+            sleep(PUT_BACK_TIME.min(limit)).await;
         }
     }
 
@@ -129,6 +132,8 @@ pub(super) struct Signal {
     holding: CancellationToken,
     deliveries: TaskTracker,
     begun: CancellationToken,
+    /// The connection was made after the drain had begun.
+    is_late: bool,
     closed: CancellationToken,
     cut: CancellationToken,
 }
