@@ -439,16 +439,6 @@ impl Protocol {
     ];
 }
 
-/// Whether brokers of this `messaging.system` answer acknowledgements, so that what is sent after one
-/// on another connection cannot overtake it.
-#[must_use]
-pub fn answers_acknowledgements(system: &str) -> bool {
-    system != UNANSWERING
-}
-
-/// The `messaging.system` whose brokers answer none.
-pub const UNANSWERING: &str = "rabbitmq";
-
 impl Default for Policy {
     fn default() -> Self {
         Self {

@@ -71,6 +71,7 @@ pub(crate) fn delivery(id: &str, receipt: Option<Receipt>, at: u64) -> Box<Deliv
         passage: Passage::default(),
         sent: None,
         is_seen_sent: false,
+        answers_acknowledgements: true,
         clock_skew: None,
         process: IdSource::seeded(at).span_id(),
         judgement: judgement(2),

@@ -136,6 +136,9 @@ pub struct Delivery {
     pub sent: Option<Timestamp>,
     /// Whether this proxy has seen it published.
     pub is_seen_sent: bool,
+    /// Whether the broker answers acknowledgements, so that what a worker says after one on another
+    /// connection cannot come first.
+    pub answers_acknowledgements: bool,
     /// How far the clock that tells `sent` is known to be ahead of this proxy's, at least.
     pub clock_skew: Option<Duration>,
     /// The span of the task's run.

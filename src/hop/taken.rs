@@ -8,7 +8,6 @@ use foldhash::HashMap;
 
 use crate::celery::TaskState;
 use crate::config::Limits;
-use crate::config::answers_acknowledgements;
 use crate::hop::Announcement;
 use crate::hop::Delivery;
 use crate::hop::Evidence;
@@ -96,9 +95,9 @@ impl Taken {
     }
 
     /// Whether a message that is acknowledged at its end may seem to be so just ahead of it:
-    /// Where neither the acknowledgement nor the result is answered, for they take two connections.
+    /// where neither the acknowledgement nor the result is answered, and they take two connections.
     fn may_overtake(&self, acknowledged: Timestamp, finish: Finish) -> bool {
-        !answers_acknowledgements(self.delivery.system)
+        !self.delivery.answers_acknowledgements
             && finish.at.since(acknowledged) < OVERTAKING_MAX
             && acknowledged.since(self.ready()) >= OVERTAKING_MAX
     }

@@ -97,6 +97,7 @@ pub(crate) fn delivery(number: u64) -> (Box<Delivery>, SpanId, TraceContext) {
         passage: Passage::default(),
         sent: Some(SENT),
         is_seen_sent: true,
+        answers_acknowledgements: true,
         clock_skew: None,
         process: ids.span_id(),
         judgement: Judgement {

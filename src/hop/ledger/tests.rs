@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::celery::TaskState;
-use crate::config::UNANSWERING;
 use crate::hop::Announcement;
 use crate::hop::Answer;
 use crate::hop::Ends;
@@ -352,17 +351,17 @@ fn a_run_begins_by_what_tells_most_of_its_beginning() {
 #[test]
 fn an_acknowledgement_at_the_end_that_overtakes_the_result_is_no_beginning() {
     const MILLI: u64 = 1_000_000;
-    for (system, acknowledged, expected) in [
-        (UNANSWERING, 999, None),
+    for (is_answered, acknowledged, expected) in [
+        (false, 999, None),
         // So long before, it was not meant for the end.
-        (UNANSWERING, 900, Some(100)),
+        (false, 900, Some(100)),
         // Nor is it far from the beginning.
-        (UNANSWERING, 1, Some(999)),
+        (false, 1, Some(999)),
         // The worker has to hear of the result before it acknowledges.
-        ("some-broker", 999, Some(1)),
+        (true, 999, Some(1)),
     ] {
         let mut delivery = delivery("a", Some(Receipt::numbered(1, 1)), 0);
-        delivery.system = system;
+        delivery.answers_acknowledgements = is_answered;
         let ended = book(
             &mut ledger(10, 10_000 * MILLI, true),
             [

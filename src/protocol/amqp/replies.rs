@@ -149,6 +149,7 @@ impl Replies<'_> {
             passage,
             sent: received.sent,
             is_seen_sent: received.is_seen_sent,
+            answers_acknowledgements: false,
             clock_skew: None,
             process: received.process,
             judgement: decision.judgement,

@@ -145,6 +145,7 @@ impl reply::Listener for Arrivals<'_> {
             passage,
             sent: received.sent,
             is_seen_sent: received.is_seen_sent,
+            answers_acknowledgements: true,
             clock_skew: None,
             process: received.process,
             judgement: decision.judgement,
