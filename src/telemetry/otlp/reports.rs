@@ -116,23 +116,22 @@ impl Reporter {
         let mut failed = false;
         while let Some(mut metrics) = due.pop() {
             let request = self.request(&metrics).encode_to_vec();
-            let answer = if request.len() <= self.batch_bytes_max {
-                self.post.send(request.into()).await
-            } else {
-                Err(Fault::TooLarge("it was not sent".to_owned()))
-            };
-            match answer {
+            let is_too_large = request.len() > self.batch_bytes_max;
+            if is_too_large && let Some(half) = families::split_off_half(&mut metrics) {
+                due.extend([half, metrics]);
+                continue;
+            }
+            match self.post.send(request.into()).await {
                 Ok(answer) => self.complained(&answer),
                 Err(fault) => {
-                    let half = matches!(fault, Fault::TooLarge(_))
-                        .then(|| families::split_off_half(&mut metrics));
-                    match half.flatten() {
-                        Some(half) => due.extend([half, metrics]),
-                        None => {
-                            failed = true;
-                            self.failed(&fault);
-                        }
+                    if matches!(fault, Fault::TooLarge(_))
+                        && let Some(half) = families::split_off_half(&mut metrics)
+                    {
+                        due.extend([half, metrics]);
+                        continue;
                     }
+                    failed = true;
+                    self.failed(&fault);
                 }
             }
         }
