@@ -26,53 +26,10 @@ impl SightingLog {
     }
 
     pub(super) fn saw(&mut self, sighting: &Sighting) {
-        match sighting {
-            Sighting::LostSight { connection, why } => {
-                let Some(suppressed) = self.admit(connection, why) else {
-                    return;
-                };
-                let Connection {
-                    session,
-                    route,
-                    client_address,
-                    ..
-                } = &**connection;
-                // A panic is a bug of ours; everything else is what a peer has sent.
-                if *why == PANIC {
-                    error!(
-                        %route, session, %client_address, reason = why, suppressed,
-                        "a session panicked and is no longer read; its bytes flow on"
-                    );
-                } else {
-                    warn!(
-                        %route, session, %client_address, reason = why, suppressed,
-                        "a session is no longer read; its bytes flow on"
-                    );
-                }
-            }
-            Sighting::LeftAlone { connection, why } => {
-                let Some(suppressed) = self.admit(connection, why) else {
-                    return;
-                };
-                let route = &connection.route;
-                warn!(%route, reason = why, suppressed, "a message was passed unedited");
-            }
-            Sighting::Redirected { connection, why } => {
-                let Some(suppressed) = self.admit(connection, why) else {
-                    return;
-                };
-                let Connection {
-                    session,
-                    route,
-                    client_address,
-                    ..
-                } = &**connection;
-                warn!(
-                    %route, session, %client_address, reason = why, suppressed,
-                    "the broker told a client another address; unless that leads back here, the \
-                     client goes past this proxy"
-                );
-            }
+        let (connection, why) = match sighting {
+            Sighting::LostSight { connection, why }
+            | Sighting::LeftAlone { connection, why }
+            | Sighting::Redirected { connection, why } => (connection, *why),
             Sighting::Published(_)
             | Sighting::Answered { .. }
             | Sighting::Delivered(_)
@@ -80,7 +37,35 @@ impl SightingLog {
             | Sighting::Announced { .. }
             | Sighting::AnnouncementDue { .. }
             | Sighting::Told { .. }
-            | Sighting::Redelivered { .. } => {}
+            | Sighting::Redelivered { .. } => return,
+        };
+        let Some(suppressed) = self.admit(connection, why) else {
+            return;
+        };
+        let Connection {
+            session,
+            route,
+            client_address,
+            ..
+        } = &**connection;
+        match sighting {
+            Sighting::LeftAlone { .. } => {
+                warn!(%route, reason = why, suppressed, "a message was passed unedited");
+            }
+            Sighting::Redirected { .. } => warn!(
+                %route, session, %client_address, reason = why, suppressed,
+                "the broker told a client another address; unless that leads back here, the \
+                 client goes past this proxy"
+            ),
+            // A panic is a bug of ours; everything else is what a peer has sent.
+            _ if why == PANIC => error!(
+                %route, session, %client_address, reason = why, suppressed,
+                "a session panicked and is no longer read; its bytes flow on"
+            ),
+            _ => warn!(
+                %route, session, %client_address, reason = why, suppressed,
+                "a session is no longer read; its bytes flow on"
+            ),
         }
     }
 
