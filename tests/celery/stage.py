@@ -267,6 +267,12 @@ def message_of_span(span):
     return said["celery.task_name"], said["messaging.message.id"], said["celery.retries"]
 
 
+def attempt_of(span):
+    """The attempt that a span is about: the task's id and its retries; without them, another's span."""
+    said = span.attributes
+    return said.get("messaging.message.id"), said.get("celery.retries")
+
+
 def in_order(spans, message):
     """The spans of this message, in the order of its deliveries."""
     mine = [span for span in spans if message_of_span(span) == message]

@@ -6,7 +6,7 @@ import pytest
 from conftest import BROKERS
 from harness import Producer, Worker, app_env, eventually
 from replicas import Replica
-from stage import Stage, new_tag
+from stage import Stage, attempt_of, new_tag
 
 SECONDS = 2
 
@@ -52,7 +52,7 @@ class Sidecars:
 
         def found(spans):
             named = (span for span in spans if span.name.split()[0] == leg)
-            return [span for span in named if message_of(span) == message]
+            return [span for span in named if attempt_of(span) == message]
 
         (span,) = self.stage.receiver.wait(found, 30)
         return span
@@ -60,11 +60,6 @@ class Sidecars:
     def waited(self):
         """How long messages waited in all, as far as it is known."""
         return sum(hop.metric("tracehop_dwell_seconds_sum") for hop in self.hops.values())
-
-
-def message_of(span):
-    said = span.attributes
-    return said.get("messaging.message.id"), said.get("celery.retries")
 
 
 @pytest.fixture(scope="module", params=BROKERS)
@@ -117,7 +112,7 @@ def test_a_task_with_an_id_that_its_app_chose_has_a_trace_of_its_own_each_time(s
         sends.append(run["traceparent"].split("-")[1:3])
 
     def found(spans):
-        spans = [span for span in spans if message_of(span) == ("nightly-report-42", 0)]
+        spans = [span for span in spans if attempt_of(span) == ("nightly-report-42", 0)]
         return len(spans) >= 4 and spans
 
     spans = sidecars.stage.receiver.wait(found, 30)

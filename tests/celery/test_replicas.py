@@ -13,7 +13,7 @@ from celery import Celery
 from conftest import BROKERS
 from harness import Producer, Worker, app_env, eventually
 from replicas import Balancer, Replica
-from stage import Stage, legs, new_tag
+from stage import Stage, attempt_of, legs, new_tag
 
 FLOWS = {
     "delay": 1,
@@ -96,7 +96,7 @@ class Played:
         def found(spans):
             self.spans = {leg: {} for leg in legs}
             for span in spans:
-                leg, message = span.name.split()[0], message_of(span)
+                leg, message = span.name.split()[0], attempt_of(span)
                 if leg in legs and message in self.runs:
                     self.spans[leg].setdefault(message, []).append(span)
             return all(self.spans[leg].keys() == self.runs.keys() for leg in legs)
@@ -128,11 +128,6 @@ class Played:
         if run["parent_id"]:
             return self.spans[self.cause][run["parent_id"], 0]
         return []
-
-
-def message_of(span):
-    said = span.attributes
-    return said.get("messaging.message.id"), said.get("celery.retries")
 
 
 @pytest.fixture(scope="module", params=BROKERS)
@@ -217,7 +212,7 @@ def test_what_was_sent_in_the_future_has_not_waited(pair):
         app.send_task("add", (1, 2), {"tag": tag}, **where)
 
     def received(spans):
-        return [span for span in spans if span.name.startswith("receive ") and message_of(span)[0] == task_id]
+        return [span for span in spans if span.name.startswith("receive ") and attempt_of(span)[0] == task_id]
 
     (receive,) = pair.stage.receiver.wait(received, 30)
     assert "tracehop.dwell_ms" not in receive.attributes

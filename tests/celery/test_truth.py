@@ -8,7 +8,7 @@ import pytest
 
 from conftest import BROKERS
 from harness import APP, CURRENT, Process, Tracehop, Worker, app_env, eventually, python
-from stage import Stage, legs, new_tag
+from stage import Stage, attempt_of, legs, new_tag
 
 ROUNDS = 12
 # The runs that come of one round of app/measured.py.
@@ -92,7 +92,7 @@ def test_what_is_told_is_what_the_apps_have_measured(tmp_path, broker, figure):
 
         receives = defaultdict(list)
         for span in legs(spans, "receive", service="truth"):
-            receives[key_of(span)].append(span)
+            receives[attempt_of(span)].append(span)
         deviations = []
         for key, times in measured.received.items():
             for at, span in nearest(times, receives[key]):
@@ -139,10 +139,6 @@ class Measured:
 
 def again(span):
     return span.attributes.get("tracehop.redelivered", False)
-
-
-def key_of(span):
-    return span.attributes["messaging.message.id"], span.attributes["celery.retries"]
 
 
 def nearest(times, spans):
