@@ -32,7 +32,7 @@ use crate::net::tls;
 use crate::net::unwritten::Unwritten;
 use crate::net::waiting::Waiting;
 use crate::protocol;
-use crate::protocol::Delivering;
+use crate::protocol::DeliveryProgress;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
 use crate::protocol::Side;
@@ -204,8 +204,8 @@ impl<'a> Relay<'a> {
             }
             if self.holding {
                 match self.session.delivering(now()) {
-                    Delivering::Nothing => delivery = None,
-                    Delivering::Awaited | Delivering::Handed => {
+                    DeliveryProgress::Nothing => delivery = None,
+                    DeliveryProgress::Awaited | DeliveryProgress::Handed => {
                         delivery.get_or_insert_with(|| signal.delivery());
                     }
                 }
@@ -321,7 +321,7 @@ impl<'a> Relay<'a> {
                 return Err(Ending::Parted);
             }
             // What it would be handed now it could not put away.
-            if self.session.delivering(now()) == Delivering::Awaited {
+            if self.session.delivering(now()) == DeliveryProgress::Awaited {
                 return Err(Ending::Cut);
             }
         }

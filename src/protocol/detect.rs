@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use crate::hop::Sighting;
-use crate::protocol::Delivering;
+use crate::protocol::DeliveryProgress;
 use crate::protocol::OFF;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
@@ -123,9 +123,9 @@ impl Session for Detecting {
         decided.is_some_and(|session| session.holds_pop())
     }
 
-    fn delivering(&self, now: Timestamp) -> Delivering {
+    fn delivering(&self, now: Timestamp) -> DeliveryProgress {
         let decided = self.decided.as_ref();
-        decided.map_or(Delivering::Nothing, |session| session.delivering(now))
+        decided.map_or(DeliveryProgress::Nothing, |session| session.delivering(now))
     }
 
     /// Before the first bytes nothing is in flight.

@@ -67,8 +67,8 @@ pub trait Session: Send {
     }
 
     /// Whether a delivery is under way on this connection, which takes others to complete.
-    fn delivering(&self, _now: Timestamp) -> Delivering {
-        Delivering::Nothing
+    fn delivering(&self, _now: Timestamp) -> DeliveryProgress {
+        DeliveryProgress::Nothing
     }
 
     /// The proxy wants to end this connection. Says whether that can be done now without
@@ -80,7 +80,7 @@ pub trait Session: Send {
 
 /// How far a delivery has come that a connection must not be ended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivering {
+pub enum DeliveryProgress {
     /// There is none.
     Nothing,
     /// The client waits for a message, and the broker may hand it one at any time.

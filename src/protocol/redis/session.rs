@@ -7,7 +7,7 @@ use crate::hop::Answer;
 use crate::hop::Connection;
 use crate::hop::HopId;
 use crate::hop::Sighting;
-use crate::protocol::Delivering;
+use crate::protocol::DeliveryProgress;
 use crate::protocol::OFF;
 use crate::protocol::Outbox;
 use crate::protocol::Session;
@@ -266,11 +266,11 @@ impl Session for RedisSession {
         self.pops.is_one_held
     }
 
-    fn delivering(&self, now: Timestamp) -> Delivering {
+    fn delivering(&self, now: Timestamp) -> DeliveryProgress {
         match self.pairing.awaits_pop() {
-            true => Delivering::Awaited,
-            false if self.pops.has_handed(now) => Delivering::Handed,
-            false => Delivering::Nothing,
+            true => DeliveryProgress::Awaited,
+            false if self.pops.has_handed(now) => DeliveryProgress::Handed,
+            false => DeliveryProgress::Nothing,
         }
     }
 

@@ -7,7 +7,7 @@ const NOTHING: &str = "*-1\r\n";
 const MESSAGE: &str = "*2\r\n$6\r\ncelery\r\n$2\r\n{}\r\n";
 
 impl Spoken {
-    fn delivering(&self, millis: u64) -> Delivering {
+    fn delivering(&self, millis: u64) -> DeliveryProgress {
         let now = Timestamp::from_nanos(millis * 1_000_000);
         self.session.delivering(now)
     }
@@ -65,15 +65,19 @@ fn a_delivery_is_awaited_until_the_pop_is_answered() {
         (&["BLMOVE", "a", "b", "LEFT", "LEFT", "1"], "$-1\r\n"),
     ] {
         let mut spoken = Spoken::new();
-        assert_eq!(spoken.delivering(0), Delivering::Nothing);
+        assert_eq!(spoken.delivering(0), DeliveryProgress::Nothing);
         spoken.client(&command(pop));
-        assert_eq!(spoken.delivering(3_600_000), Delivering::Awaited, "{pop:?}");
+        assert_eq!(
+            spoken.delivering(3_600_000),
+            DeliveryProgress::Awaited,
+            "{pop:?}"
+        );
         spoken.broker(answer);
-        assert_eq!(spoken.delivering(0), Delivering::Nothing, "{pop:?}");
+        assert_eq!(spoken.delivering(0), DeliveryProgress::Nothing, "{pop:?}");
     }
     let mut spoken = Spoken::new();
     spoken.client(&command(&["XREAD", "STREAMS", "celery", "0"]));
-    assert_eq!(spoken.delivering(0), Delivering::Nothing);
+    assert_eq!(spoken.delivering(0), DeliveryProgress::Nothing);
 }
 
 #[test]
@@ -89,10 +93,10 @@ fn a_message_is_under_way_for_two_seconds_or_one_if_its_client_has_gone_on() {
         let mut spoken = Spoken::new();
         spoken.client(&command(pop));
         spoken.broker(message);
-        assert_eq!(spoken.delivering(1999), Delivering::Handed, "{pop:?}");
-        assert_eq!(spoken.delivering(2000), Delivering::Nothing);
+        assert_eq!(spoken.delivering(1999), DeliveryProgress::Handed, "{pop:?}");
+        assert_eq!(spoken.delivering(2000), DeliveryProgress::Nothing);
         spoken.client(&command(&["PING"]));
-        assert_eq!(spoken.delivering(999), Delivering::Handed);
-        assert_eq!(spoken.delivering(1000), Delivering::Nothing);
+        assert_eq!(spoken.delivering(999), DeliveryProgress::Handed);
+        assert_eq!(spoken.delivering(1000), DeliveryProgress::Nothing);
     }
 }
